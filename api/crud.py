@@ -1,0 +1,131 @@
+"""What a user is, what can be done with users, and the store that keeps them in memory.
+
+Nothing here knows of HTTP. The verbs are coroutines because a store on disk has to wait; this
+one never waits, so each verb runs from its first line to its last with nothing in between: it
+is atomic, and needs no lock.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from sortedcontainers import SortedList
+
+MAX_USER_ID: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+MAX_AGE: Final = 150  # years
+MAX_NAME_LENGTH: Final = 100  # characters, white space at either end not counted
+MAX_PAGE_USERS: Final = 1_000
+SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two other requests
+
+User = tuple[int, str, int]  # id, name, age
+
+
+class UserNotFound(Exception):
+    """No user has this id."""
+
+    def __init__(self, user_id: int) -> None:
+        super().__init__(f"User {user_id} not found")
+
+
+class UserExists(Exception):
+    """A user has this id already."""
+
+    def __init__(self, user_id: int) -> None:
+        super().__init__(f"User {user_id} already exists")
+
+
+class StoreFull(Exception):
+    """The store holds as many users as it may."""
+
+    def __init__(self, max_users: int) -> None:
+        super().__init__(f"The store is full: it may hold {max_users} users")
+
+
+class MemoryStore:
+    """Users as `(name, age)` tuples in a dict, gone when the process ends.
+
+    Beside the users it keeps what would be slow to find out when asked: how many users there
+    are of each age, and, once somebody has asked for a page, the ids in order.
+    """
+
+    kind = "memory"
+    durable = False
+
+    def __init__(self, max_users: int) -> None:
+        self._max_users = max_users
+        self._users: dict[int, tuple[str, int]] = {}
+        self._age_counts = [0] * (MAX_AGE + 1)
+        self._ordered_ids: SortedList | None = None  # 9 bytes a user: only for those who page
+        self._open_snapshots: list[dict[int, tuple[str, int]]] = []
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    async def create(self, user_id: int, name: str, age: int) -> None:
+        """Add a user. Raises UserExists, StoreFull."""
+        if user_id in self._users:
+            raise UserExists(user_id)
+        if len(self._users) >= self._max_users:
+            raise StoreFull(self._max_users)
+        self._users[user_id] = (name, age)
+        self._age_counts[age] += 1
+        if self._ordered_ids is not None:
+            self._ordered_ids.add(user_id)
+
+    async def get(self, user_id: int) -> tuple[str, int]:
+        """Return a user's name and age. Raises UserNotFound."""
+        return self._find(user_id)
+
+    async def update(self, user_id: int, name: str, age: int) -> None:
+        """Replace a user's name and age. Raises UserNotFound."""
+        _, old_age = self._find(user_id)
+        self._keep_for_snapshots(user_id)
+        self._users[user_id] = (name, age)
+        self._age_counts[old_age] -= 1
+        self._age_counts[age] += 1
+
+    async def delete(self, user_id: int) -> None:
+        """Remove a user. Raises UserNotFound."""
+        _, age = self._find(user_id)
+        self._keep_for_snapshots(user_id)
+        del self._users[user_id]
+        self._age_counts[age] -= 1
+        if self._ordered_ids is not None:
+            self._ordered_ids.remove(user_id)
+
+    async def page(self, after: int, limit: int) -> list[User]:
+        """Return at most `limit` users with ids above `after`, by ascending id."""
+        if self._ordered_ids is None:
+            self._ordered_ids = SortedList(self._users)
+        start = self._ordered_ids.bisect_right(after)
+        ids = self._ordered_ids.islice(start, start + limit)
+        return [(user_id, *self._users[user_id]) for user_id in ids]
+
+    async def snapshot(self) -> AsyncGenerator[list[User], None]:
+        """Yield all users in chunks, as they were when the first chunk was asked for.
+
+        Copying a million users would hold up everybody else, so only their ids are copied. A
+        writer that is about to change a user first puts the old one where this finds it.
+        """
+        kept: dict[int, tuple[str, int]] = {}
+        self._open_snapshots.append(kept)
+        try:
+            ids = list(self._users)
+            for start in range(0, len(ids), SNAPSHOT_CHUNK_USERS):
+                chunk = ids[start : start + SNAPSHOT_CHUNK_USERS]
+                yield [(user_id, *(kept.get(user_id) or self._users[user_id])) for user_id in chunk]
+        finally:
+            self._open_snapshots = [other for other in self._open_snapshots if other is not kept]
+
+    async def age_counts(self) -> dict[int, int]:
+        """Return how many users there are of each age that occurs, by ascending age."""
+        return {age: count for age, count in enumerate(self._age_counts) if count}
+
+    def _find(self, user_id: int) -> tuple[str, int]:
+        try:
+            return self._users[user_id]
+        except KeyError:
+            raise UserNotFound(user_id) from None
+
+    def _keep_for_snapshots(self, user_id: int) -> None:
+        for kept in self._open_snapshots:
+            kept.setdefault(user_id, self._users[user_id])

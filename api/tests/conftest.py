@@ -1,0 +1,89 @@
+"""What the tests of the API share: an API in this process, and one that is really served."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from main import create_app
+from settings import Settings
+
+API = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings that let the test client's host in; a test that wants others says so."""
+    return Settings(allowed_hosts=("testserver",))
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[TestClient]:
+    """Yield a client of a fresh API, called without a network."""
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@dataclass
+class Served:
+    """An API in a process of its own, on a port of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def client(self) -> httpx2.Client:
+        """Return a new client, with connections of its own."""
+        return httpx2.Client(base_url=self.url, timeout=10, trust_env=False)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Yield a function that serves the API with the given variables, as a user would start it."""
+    started: list[Served] = []
+
+    def start(**variables: str) -> Served:
+        port = free_port()
+        command = [sys.executable, "-m", "uvicorn", "main:app", "--port", str(port)]
+        log = tmp_path / f"api-{port}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command, cwd=API, env={**os.environ, **variables}, stdout=out, stderr=out
+            )
+        started.append(Served(f"http://127.0.0.1:{port}", process, log))
+        wait_until_healthy(started[-1])
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.process.kill()
+        served.process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(served: Served, deadline_seconds: float = 30) -> None:
+    """Return once GET /health answers; fail when the deadline passes or the process ends."""
+    deadline = time.monotonic() + deadline_seconds
+    with served.client() as client:
+        while time.monotonic() < deadline:
+            assert served.process.poll() is None, "the API ended at its start"
+            try:
+                if client.get("/health").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+    raise AssertionError(f"the API did not answer within {deadline_seconds} s")

@@ -1,0 +1,220 @@
+"""The contract, call by call: what each one answers, and where its bounds are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from crud import MAX_USER_ID
+from main import create_app
+from settings import Settings
+
+EXAMPLES = Path(__file__).parents[2] / "contract" / "examples.json"
+
+
+def create(api: TestClient, user_id: Any, name: Any = "Alice", age: Any = 30) -> int:
+    return api.post("/users/", params={"user_id": user_id, "name": name, "age": age}).status_code
+
+
+def test_the_story_of_the_contract(api: TestClient) -> None:
+    """Each example of the contract, told in order to an empty API, gets just its answer."""
+    for example in json.loads(EXAMPLES.read_text(encoding="utf-8")):
+        answer = api.request(example["method"], example["path"])
+
+        assert example["status"] == answer.status_code, example["what"]
+        assert example["body"] == (answer.json() if answer.content else None), example["what"]
+
+
+def test_a_created_user_has_a_location(api: TestClient) -> None:
+    """201 says where the user is now."""
+    answer = api.post("/users/?user_id=5&name=Bo&age=1")
+
+    assert answer.headers["location"] == "/users/5"
+    assert api.get(answer.headers["location"]).json()["name"] == "Bo"
+
+
+@pytest.mark.parametrize("user_id", [0, 1, MAX_USER_ID])
+def test_user_ids_up_to_the_edges(api: TestClient, user_id: int) -> None:
+    """Ids go from 0 to 2**53 - 1, both included, and come back as they were."""
+    assert create(api, user_id) == 201
+    assert api.get(f"/users/{user_id}").json()["user_id"] == user_id
+
+
+@pytest.mark.parametrize("user_id", [-1, MAX_USER_ID + 1, 2**64, "9" * 5000])
+def test_user_ids_beyond_the_edges(api: TestClient, user_id: Any) -> None:
+    """Ids below 0 or above 2**53 - 1 are refused, in the query and in the path."""
+    assert create(api, user_id) == 422
+    assert api.get(f"/users/{user_id}").status_code == 422
+    assert api.get("/users/").json() == {}
+
+
+@pytest.mark.parametrize("age", [0, 1, 149, 150])
+def test_ages_up_to_the_edges(api: TestClient, age: int) -> None:
+    """Ages go from 0 to 150, both included."""
+    assert create(api, 1, age=age) == 201
+    assert api.get("/stats/ages").json() == {"total": 1, "ages": {str(age): 1}}
+
+
+@pytest.mark.parametrize("age", [-1, 151, 10**18, "9" * 4301])
+def test_ages_beyond_the_edges(api: TestClient, age: Any) -> None:
+    """Ages below 0 or above 150 are refused, when creating and when updating."""
+    assert create(api, 1, age=age) == 422
+    assert create(api, 1, age=30) == 201
+    assert api.put("/users/1", params={"name": "Alice", "age": age}).status_code == 422
+    assert api.get("/users/1").json()["age"] == 30
+
+
+SPELLINGS = [
+    "+30",
+    " 30",
+    "30 ",
+    "30.0",
+    "3e1",
+    "1_0",
+    "0x1F",
+    "030",
+    "٣٠",
+    "３０",
+    "",
+    "NaN",
+    "true",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_numbers_have_one_spelling(api: TestClient, spelling: str) -> None:
+    """A number is plain decimal digits; so no user has two addresses."""
+    assert create(api, 1, age=spelling) == 422
+    assert create(api, spelling) == 422
+    if spelling.strip():
+        assert api.get(f"/users/{spelling}").status_code == 422
+    assert api.get("/users/").json() == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "A",
+        "x" * 100,
+        "李",
+        "𝔘" * 100,
+        "O'Brien-Smith",
+        "<b>Bo</b>",
+        "عمر",
+        "=1+1",
+        "a\u200eb",
+        '"\\',
+    ],
+)
+def test_names_are_kept_as_sent(api: TestClient, name: str) -> None:
+    """A name of 1 to 100 characters of any script comes back as it was, one by one and listed."""
+    assert create(api, 1, name=name) == 201
+    assert api.get("/users/1").json()["name"] == name
+    assert api.get("/users/").json() == {"1": {"name": name, "age": 30}}
+    assert api.get("/users/?limit=1").json() == {"1": {"name": name, "age": 30}}
+
+
+def test_white_space_around_a_name_is_not_counted(api: TestClient) -> None:
+    """100 characters may have white space around them, which is kept; 101 may not."""
+    assert create(api, 1, name="  " + "x" * 100 + "\u3000 ") == 201
+    assert api.get("/users/1").json()["name"] == "  " + "x" * 100 + "\u3000 "
+    assert create(api, 2, name="x" * 101) == 422
+    assert create(api, 3, name="x" + " " * 200) == 422
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "\u3000\u00a0", "a\x00b", "a\nb", "a\r\nb", "\tAl", "\x1b[31mred", "a\x7fb", "a\x85b"]
+    + [f"a{chr(code)}b" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))],
+)
+def test_names_that_are_refused(api: TestClient, name: str) -> None:
+    """Empty and blank names, control characters and bidirectional overrides are refused."""
+    assert create(api, 1, name=name) == 422
+    assert api.get("/users/").json() == {}
+
+
+def test_pages_cover_everybody_once_by_ascending_id(api: TestClient) -> None:
+    """Following `Link: rel="next"` visits each user once, in order, also while others write."""
+    ids = [5, 3, 900, 0, 77, MAX_USER_ID, 12]
+    for user_id in ids:
+        create(api, user_id)
+    seen: list[int] = []
+    address: str | None = "/users/?limit=2"
+    while address:
+        page = api.get(address)
+        seen += [int(key) for key in page.json()]
+        address = page.links.get("next", {}).get("url")
+        create(api, 1)  # behind the first page: it is not seen, and moves nothing
+        api.delete("/users/900")
+
+    assert sorted(set(ids) - {900}) == seen
+
+
+def test_the_last_page_has_no_next(api: TestClient) -> None:
+    """A page that holds the last user has no Link, even when it is full."""
+    create(api, 1)
+    create(api, 2)
+
+    assert "link" not in api.get("/users/?limit=2").headers
+    assert api.get("/users/?limit=1").headers["link"] == '</users/?limit=1&after=1>; rel="next"'
+    assert api.get("/users/?after=2").json() == {}
+
+
+@pytest.mark.parametrize(("limit", "status"), [(0, 422), (1, 200), (1000, 200), (1001, 422)])
+def test_the_bounds_of_a_page(api: TestClient, limit: int, status: int) -> None:
+    """A page has 1 to 1,000 users."""
+    assert api.get(f"/users/?limit={limit}").status_code == status
+
+
+def test_a_full_store_says_so(settings: Settings) -> None:
+    """With MAX_USERS users, another is refused with 507; deleting one makes room."""
+    full = Settings(max_users=2, allowed_hosts=settings.allowed_hosts)
+    with TestClient(create_app(full)) as api:
+        assert [create(api, user_id) for user_id in (1, 2, 3)] == [201, 201, 507]
+        assert create(api, 1) == 409
+        assert api.delete("/users/1").status_code == 204
+        assert create(api, 3) == 201
+        assert api.get("/stats/ages").json()["total"] == 2
+
+
+@pytest.mark.parametrize("path", ["/users/?user_id=1&name=Bo", "/users/?name=Bo&age=1", "/users/"])
+def test_missing_parameters(api: TestClient, path: str) -> None:
+    """A create without one of its three parameters is refused."""
+    assert api.post(path).status_code == 422
+
+
+ALLOWED = {
+    "/users/": "GET, HEAD, POST",
+    "/users": "GET, HEAD, POST",
+    "/users/1": "DELETE, GET, HEAD, PUT",
+    "/health": "GET, HEAD",
+    "/ready": "GET, HEAD",
+    "/stats/ages": "GET, HEAD",
+    "/metrics": "GET, HEAD",
+    "/docs": "GET, HEAD",
+    "/openapi.json": "GET, HEAD",
+}
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+def test_405_lists_every_method(api: TestClient, path: str) -> None:
+    """A method that an address does not have is answered with all that it has."""
+    answer = api.request("OPTIONS", path)
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == ALLOWED[path]
+    assert answer.json() == {"detail": "Method Not Allowed"}
+
+
+@pytest.mark.parametrize("path", [*ALLOWED, "/users/2", "/nowhere", "/static/swagger-ui.css"])
+def test_head_answers_as_get_without_a_body(api: TestClient, path: str) -> None:
+    """HEAD gives the status and the headers of GET, and nothing else."""
+    create(api, 1)
+    get, head = api.get(path), api.head(path)
+    varying = ("x-request-id", "content-length" if path == "/metrics" else "")
+
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert {**head.headers, **dict.fromkeys(varying)} == {**get.headers, **dict.fromkeys(varying)}

@@ -1,0 +1,100 @@
+"""What the API publishes about itself: the OpenAPI document and the page that shows it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+CONTRACT = Path(__file__).parents[2] / "contract" / "openapi.json"
+
+
+def operations(api: TestClient) -> list[tuple[str, str, dict[str, Any]]]:
+    paths = api.get("/openapi.json").json()["paths"]
+    return [(verb, path, call) for path, calls in paths.items() for verb, call in calls.items()]
+
+
+def test_the_contract_folder_is_fresh(api: TestClient) -> None:
+    """contract/openapi.json is what the API publishes; `python3 lab.py lock` writes it anew."""
+    assert json.loads(CONTRACT.read_text(encoding="utf-8")) == api.get("/openapi.json").json()
+
+
+def test_the_calls_are_those_of_the_contract(api: TestClient) -> None:
+    """There is no call that nobody documented."""
+    assert {(verb.upper(), path) for verb, path, _ in operations(api)} == {
+        ("GET", "/health"),
+        ("GET", "/ready"),
+        ("GET", "/metrics"),
+        ("GET", "/stats/ages"),
+        ("GET", "/users/"),
+        ("POST", "/users/"),
+        ("GET", "/users/{user_id}"),
+        ("PUT", "/users/{user_id}"),
+        ("DELETE", "/users/{user_id}"),
+    }
+
+
+def test_every_call_declares_its_refusals(api: TestClient) -> None:
+    """Each call declares the host and parameter checks; writes declare the origin check."""
+    for verb, path, call in operations(api):
+        declared = set(call["responses"])
+
+        assert {"400", "422"} <= declared, path
+        assert ("403" in declared) == (verb != "get"), path
+        assert ("404" in declared) == ("{user_id}" in path), path
+
+
+def test_bounds_are_published(api: TestClient) -> None:
+    """A reader of the document, man or machine, finds each parameter's bounds and an example."""
+    for _, path, call in operations(api):
+        for parameter in call.get("parameters", []):
+            schema = parameter["schema"]
+            bounds = {
+                "integer": ("minimum", "maximum"),
+                "string": ("minLength", "maxLength", "pattern"),
+            }
+
+            assert all(bound in schema for bound in bounds[schema["type"]]), path
+            assert schema["examples"], path
+
+
+def test_the_examples_work(api: TestClient) -> None:
+    """Sent as they are published, the parameters' examples create a user and find it."""
+    calls = {(verb, path): call for verb, path, call in operations(api)}
+    created = api.post("/users/", params={
+        parameter["name"]: parameter["schema"]["examples"][0]
+        for parameter in calls["post", "/users/"]["parameters"]
+    })  # fmt: skip
+    user_id = calls["get", "/users/{user_id}"]["parameters"][0]["schema"]["examples"][0]
+
+    assert created.status_code == 201
+    assert api.get(f"/users/{user_id}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["Al", "x" * 100, "  Zoë ", "李", " ", "", "a\nb", "a\u202eb", "x" * 101]
+)
+def test_the_published_pattern_is_the_rule(api: TestClient, name: str) -> None:
+    """The pattern in the document lets a name through just when the API does."""
+    (schema,) = [
+        parameter["schema"]
+        for verb, path, call in operations(api)
+        for parameter in call.get("parameters", [])
+        if (verb, path, parameter["name"]) == ("post", "/users/", "name")
+    ]
+    answer = api.post("/users/", params={"user_id": 1, "name": name, "age": 1})
+
+    assert bool(re.search(schema["pattern"], name)) == (answer.status_code == 201)
+
+
+def test_the_page_loads_nothing_from_elsewhere(api: TestClient) -> None:
+    """/docs names only files that the API serves itself."""
+    page = api.get("/docs").text
+    addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
+
+    assert len(addresses) == 3
+    assert "http" not in page.lower().replace("httpvalidation", "")
+    for address in addresses:
+        assert api.get(address).status_code == 200, address

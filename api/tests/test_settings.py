@@ -1,0 +1,73 @@
+"""Settings: what each variable may be, and the one sentence that a wrong one gets."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from settings import Settings, SettingsError, read_settings
+
+
+def test_nothing_has_to_be_set() -> None:
+    """Without any variable the API is local, in memory, and bounded."""
+    assert read_settings({}) == Settings()
+    assert Settings().max_users == 1_000_000
+    assert Settings().allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "meaning"),
+    [
+        ("MAX_USERS", "1", "max_users", 1),
+        ("MAX_USERS", "999999999", "max_users", 999_999_999),
+        ("ALLOWED_HOSTS", "api, LOCALHOST", "allowed_hosts", ("api", "localhost")),
+        ("ALLOWED_HOSTS", "*", "allowed_hosts", ("*",)),
+        ("LOG_FORMAT", "json", "log_format", "json"),
+        ("DRAIN_SECONDS", "2.5", "drain_seconds", 2.5),
+    ],
+)
+def test_values_that_are_understood(variable: str, value: str, field: str, meaning: object) -> None:
+    """A usable value becomes what it means."""
+    assert getattr(read_settings({variable: value}), field) == meaning
+
+
+WRONG = {
+    "MAX_USERS": ["", "0", "-1", "1e6", "1_000", "many", "1000000000", "٣"],
+    "ALLOWED_HOSTS": ["", "a,,b", "http://api", "api/", "a b"],
+    "LOG_FORMAT": ["", "JSON", "xml"],
+    "DRAIN_SECONDS": ["", "-1", "nan", "inf", "301", "soon"],
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_values_that_cannot_be_used(variable: str, value: str) -> None:
+    """A wrong value is named in one sentence, with what it should be."""
+    with pytest.raises(SettingsError, match=rf"^{variable} must be .*, not ") as refusal:
+        read_settings({variable: value})
+
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["uvicorn", "main:app", "--port", "1"], ["fastapi", "dev", "main.py", "--port", "1"]],
+    ids=["uvicorn", "fastapi-dev"],
+)
+def test_a_wrong_value_stops_the_start(command: list[str]) -> None:
+    """However the API is started, a wrong value is one sentence and exit code 2."""
+    ended = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "MAX_USERS": "many"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr == "MAX_USERS must be a whole number from 1 to 999999999, not 'many'\n"
+    assert "Traceback" not in ended.stdout
