@@ -1,0 +1,137 @@
+"""What the system's tests share. They start the services as a user would, and import none."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tools.processes import ROOT, WINDOWS, end
+
+
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(what: str, holds: Callable[[], object], deadline_seconds: float = 60) -> None:
+    """Return once `holds()` is true; fail, saying what was waited for, when the deadline passes."""
+    deadline = time.monotonic() + deadline_seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {deadline_seconds} s: {what}"
+        time.sleep(0.05)
+
+
+class Terminal:
+    """A command running as in a terminal of its own, with all that it has printed so far."""
+
+    def __init__(self, command: list[str], folder: Path, **variables: str) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=not WINDOWS,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with self.process.stdout or contextlib.nullcontext(()) as lines:
+            for line in lines:
+                self.lines.append(line.rstrip())
+
+    def count(self, text: str) -> int:
+        """Return how many of the lines so far have a text."""
+        return sum(text in line for line in list(self.lines))
+
+    def wait_for(self, text: str, times: int = 1, deadline_seconds: float = 60) -> None:
+        """Return once a text has been printed so many times."""
+        try:
+            wait_until(text, lambda: self.count(text) >= times, deadline_seconds)
+        except AssertionError:
+            raise AssertionError(f"{text!r} is not in:\n" + "\n".join(self.lines)) from None
+
+    def stop(self, signum: int = signal.SIGINT, deadline_seconds: float = 20) -> int:
+        """Send a signal, as Ctrl-C would, and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        code = self.process.wait(deadline_seconds)
+        self._reader.join(5)
+        return code
+
+    def kill(self) -> None:
+        """Leave nothing of it behind, whatever state it is in."""
+        end(self.process)
+        self._reader.join(5)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """Yield a function that opens a terminal; what still runs in any is killed in the end."""
+    opened: list[Terminal] = []
+
+    def start(*command: str, folder: Path = ROOT, **variables: str) -> Terminal:
+        opened.append(Terminal(list(command), folder, **variables))
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        each.kill()
+
+
+def service_python(service: str) -> str:
+    """Return the Python of a service's environment, which `lab.py test` has made."""
+    return str(ROOT / service / ".venv" / ("Scripts/python.exe" if WINDOWS else "bin/python"))
+
+
+class Lab:
+    """`lab.py up` on ports of its own."""
+
+    def __init__(self, start: Callable[..., Terminal], **variables: str) -> None:
+        self.api_port, self.dashboard_port = free_port(), free_port()
+        self.api_url = f"http://localhost:{self.api_port}"
+        self.dashboard_url = f"http://localhost:{self.dashboard_port}"
+        ports = ["--api-port", str(self.api_port), "--dashboard-port", str(self.dashboard_port)]
+        self.terminal = start(sys.executable, "lab.py", "up", *ports, **variables)
+        self.terminal.wait_for("Ctrl-C stops everything")
+
+
+@pytest.fixture
+def http() -> Iterator[httpx2.Client]:
+    """Yield a client that speaks to this machine only."""
+    with httpx2.Client(timeout=10, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a folder that holds what a fresh clone would: the files git knows, as they are now."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / "clone" / name)
+    return tmp_path / "clone"

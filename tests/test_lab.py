@@ -1,0 +1,192 @@
+"""`lab.py up`: one command brings the system up, and takes all of it down again."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+from conftest import Lab, Terminal, free_port, wait_until
+
+from tools.processes import ROOT, WINDOWS
+
+pytestmark = pytest.mark.skipif(WINDOWS, reason="these tests send POSIX signals")
+
+ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def is_open(port: int) -> bool:
+    """Return whether something listens on a local port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def ps(*options: str) -> str:
+    """Return what the process table says."""
+    return subprocess.run(["ps", *options], capture_output=True, text=True).stdout
+
+
+def children_of(pid: int) -> list[int]:
+    """Return all processes below one, from Linux's and macOS's process table."""
+    rows = [row.split() for row in ps("-Ao", "pid=,ppid=").splitlines()]
+    parents = {int(child): int(parent) for child, parent in rows}
+    below = [pid]
+    for parent in below:
+        below += [child for child, its_parent in parents.items() if its_parent == parent]
+    return below[1:]
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists that is more than an entry waiting to be collected."""
+    return ps("-o", "state=", "-p", str(pid)).strip() not in ("", "Z")
+
+
+@pytest.mark.parametrize("signum", ENDINGS, ids=lambda signum: signum.name)
+def test_up_and_down(
+    terminal: Callable[..., Terminal], http: httpx2.Client, signum: signal.Signals
+) -> None:
+    """Users arrive, both pages answer; then one signal leaves no process and no open port."""
+    lab = Lab(terminal, SIMULATION_INTERVAL="0.2")
+    wait_until(
+        "three users", lambda: http.get(f"{lab.api_url}/stats/ages").json()["total"] >= 3, 30
+    )
+    assert http.get(lab.dashboard_url).status_code == 200
+    assert http.get(f"{lab.api_url}/docs").status_code == 200
+    children = children_of(lab.terminal.process.pid)
+    assert len(children) >= 3
+
+    assert lab.terminal.stop(signum) == 0
+
+    assert not [pid for pid in children if is_alive(pid)]
+    assert not is_open(lab.api_port)
+    assert not is_open(lab.dashboard_port)
+
+
+def test_the_lines_of_each_service_come_under_its_name(terminal: Callable[..., Terminal]) -> None:
+    """Each line has the name of who said it; both addresses are printed; no colour in a pipe."""
+    lab = Lab(terminal, SIMULATION_INTERVAL="0.1")
+    lab.terminal.wait_for("POST /users/ 201", times=3)
+    lab.terminal.stop()
+
+    assert lab.terminal.count(f"http://localhost:{lab.dashboard_port}") >= 1
+    assert lab.terminal.count(f"http://localhost:{lab.api_port}/docs") >= 1
+    names = {line.split(maxsplit=1)[0] for line in lab.terminal.lines if line}
+    assert names == {"lab", "api", "simulator", "dashboard"}
+    assert "\033" not in "".join(lab.terminal.lines)
+
+
+def test_the_first_crash_stops_the_others(terminal: Callable[..., Terminal]) -> None:
+    """When one service ends, the others are stopped, it is named, and the exit code is not 0."""
+    lab = Lab(terminal)
+    children = children_of(lab.terminal.process.pid)
+    commands = {pid: ps("-o", "args=", "-p", str(pid)) for pid in children}
+    (api,) = [pid for pid, command in commands.items() if "uvicorn" in command]
+    os.kill(api, signal.SIGKILL)
+
+    assert lab.terminal.process.wait(20) not in (0, None)
+    lab.terminal.wait_for("api ended with exit code -9")
+    assert not [pid for pid in children if is_alive(pid)]
+    assert not is_open(lab.dashboard_port)
+
+
+def test_a_wrong_setting_is_told_once_and_stops_everything(
+    terminal: Callable[..., Terminal],
+) -> None:
+    """A service's own sentence about a wrong value comes through, and its exit code too."""
+    ports = ["--api-port", str(free_port()), "--dashboard-port", str(free_port())]
+    lab = terminal(sys.executable, "lab.py", "up", *ports, SIMULATION_INTERVAL="abc")
+
+    assert lab.process.wait(60) == 2
+    lab.wait_for("SIMULATION_INTERVAL must be")
+    assert not lab.count("Traceback")
+
+
+@pytest.mark.parametrize("flag", ["--api-port", "--dashboard-port"])
+def test_a_taken_port_is_named_with_its_holder(
+    terminal: Callable[..., Terminal], flag: str
+) -> None:
+    """Before anything starts, the holder of a taken port is named, and the option that helps."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        ports = {"--api-port": free_port(), "--dashboard-port": free_port(), flag: port}
+        words = [str(word) for pair in ports.items() for word in pair]
+        lab = terminal(sys.executable, "lab.py", "up", *words)
+
+        assert lab.process.wait(10) == 2
+        lab.wait_for(f"port {port} is taken by `")
+        lab.wait_for(f"(process {os.getpid()}): stop it, or choose another with {flag}")
+    assert len(lab.lines) == 1
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "8000.5", ""])
+def test_a_port_that_is_none(terminal: Callable[..., Terminal], port: str) -> None:
+    """A port that cannot be one is refused in a sentence, with exit code 2."""
+    lab = terminal(sys.executable, "lab.py", "up", f"--api-port={port}")
+
+    assert lab.process.wait(10) == 2
+    lab.wait_for("a port is a number from 1 to 65535")
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.8", "3.10"])
+def test_an_old_python_is_told_so(version: str) -> None:
+    """An older Python says which one is needed, in one sentence and with exit code 2."""
+    found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    if not found:
+        # Where there is none, this Python is told to say that it is older.
+        older = version.replace(".", ", ")
+        program = f"import sys; sys.version_info = ({older}); exec(open('lab.py').read())"
+        command = [sys.executable, "-c", program, "up"]
+    else:
+        command = [str(found[0]), "lab.py", "up"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+
+    assert ended.returncode == 2
+    assert re.fullmatch(r"lab: needs Python 3\.11 or newer, this is [\d.]+\n", ended.stderr)
+
+
+def test_environments_are_made_once_and_renewed_with_the_lock(checkout: Path) -> None:
+    """An environment is installed into at first and when its lock changed, and else left alone."""
+    program = (
+        "import pathlib\n"
+        "from tools.environments import environment\n"
+        "print('python', environment(pathlib.Path('service'), 'requirements.txt'))\n"
+    )
+    service = checkout / "service"
+    service.mkdir()
+
+    def prepare() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+
+    (service / "requirements.txt").write_text("# nothing\n")
+    first, second = prepare(), prepare()
+    (service / "requirements.txt").write_text("# nothing, in other words\n")
+    third = prepare()
+
+    assert "virtual environment: done" in first
+    assert "installing: done" in first
+    assert len(second.splitlines()) == 1
+    assert "virtual environment" not in third
+    assert "installing: done" in third
+
+
+def test_a_failed_installation_says_why(terminal: Callable[..., Terminal], checkout: Path) -> None:
+    """When pip fails, its last words are shown in full, and the exit code is 2."""
+    (checkout / "api" / "requirements.txt").write_text("./there-is-no-such-package\n")
+    ports = ["--api-port", str(free_port()), "--dashboard-port", str(free_port())]
+    lab = terminal(sys.executable, "lab.py", "up", *ports, folder=checkout)
+
+    assert lab.process.wait(60) == 2
+    lab.wait_for("api: installing failed")
+    lab.wait_for("there-is-no-such-package")

@@ -1,0 +1,178 @@
+"""The laws of the house: what keeps the code in order, and the documents true."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tools.processes import ROOT
+
+SERVICES = ("api", "data_ingestion_simulator", "frontend")
+SCREEN_LINES = 60
+TWO_MINUTES_LINES = 300
+
+TRACKED = subprocess.run(
+    ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+    cwd=ROOT,
+    capture_output=True,
+    check=True,
+    text=True,
+).stdout.split("\0")[:-1]
+PRODUCT = [
+    Path(name)
+    for name in TRACKED
+    if name.endswith(".py") and "tests" not in Path(name).parts and (ROOT / name).exists()
+]
+ROOMS = [path for path in PRODUCT if path.parts[0] in SERVICES]
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    """Return the first part of the name of every module that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def rooms_of(service: str) -> dict[str, Path]:
+    return {path.stem: path for path in ROOMS if path.parts[0] == service}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_outside_library_enters_through_one_file(service: str) -> None:
+    """Law 1: a line knows its room by what it imports."""
+    rooms = rooms_of(service)
+    entrances: dict[str, list[str]] = {}
+    for name, path in rooms.items():
+        for module in imports(path) - sys.stdlib_module_names - rooms.keys():
+            entrances.setdefault(module, []).append(name)
+
+    assert {module: files for module, files in entrances.items() if len(files) > 1} == {}
+
+
+def test_only_settings_read_the_environment() -> None:
+    """Law 2: `environ` is named in the entry, which passes it on, and nowhere else but settings.
+
+    The entry of a service says `read_settings(os.environ)`; it reads nothing from it itself.
+    """
+    for path in ROOMS:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        reads = len(re.findall(r"\benviron\b|\bgetenv\b", text))
+        handed_on = text.count("read_settings(os.environ)")
+
+        assert path.stem == "settings" or reads == handed_on, path
+        assert handed_on == 0 or path.stem in ("main", "app"), path
+
+
+def test_nobody_imports_an_entry() -> None:
+    """Law 3: `main` and `app` import the rooms; no room imports them. `crud` imports none."""
+    for path in ROOMS:
+        assert not imports(path) & {"main", "app"}, path
+    assert not imports(Path("api/crud.py")) & rooms_of("api").keys()
+
+
+def test_services_share_no_code() -> None:
+    """Law 4: a service imports only its own rooms, and nothing at the root imports a service."""
+    all_rooms = {name for service in SERVICES for name in rooms_of(service)}
+    for path in PRODUCT:
+        own = rooms_of(path.parts[0]).keys() if path in ROOMS else set()
+
+        assert not imports(path) & (all_rooms | {*SERVICES, "lab", "tools"}) - own - (
+            set() if path in ROOMS else {"tools"}
+        ), path
+
+
+def test_functions_fit_a_screen_and_files_two_minutes() -> None:
+    """Law 5: nobody has to scroll inside a function, or take a break inside a file."""
+    for path in PRODUCT:
+        length = len((ROOT / path).read_text(encoding="utf-8").splitlines())
+        assert length <= TWO_MINUTES_LINES, f"{path}: {length} lines"
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= SCREEN_LINES, f"{path}: {node.name} has {lines} lines"
+
+
+def table(document: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading of a document, without its head."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    section = re.split(
+        r"^#+ ", text[text.index(f"\n{heading}\n") + len(heading) + 1 :], flags=re.M
+    )[0]
+    rows = [line.strip().strip("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().replace("\\|", "|") for cell in row.split("|")] for row in rows[2:]]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_variables_in_the_readmes_are_those_of_the_settings(service: str) -> None:
+    """Law 6: the tables of variables name what the settings read, with the same defaults."""
+    text = (ROOT / service / "settings.py").read_text(encoding="utf-8")
+    read = set(re.findall(r'"([A-Z][A-Z_]+)"', text))
+    own = {row[0].strip("`"): row[1] for row in table(f"{service}/README.md", "## Variables")}
+    rows = table("README.md", "## Variables")
+    names = {"api": "API", "data_ingestion_simulator": "Simulator", "frontend": "Dashboard"}
+    common = {row[1].strip("`"): row[2] for row in rows if row[0] == names[service]}
+
+    assert own.keys() == read
+    assert common == own
+
+
+def test_the_endpoints_in_the_readmes_are_those_of_the_contract() -> None:
+    """Law 6: the tables of endpoints name the calls of the OpenAPI document, and no others."""
+    paths = json.loads((ROOT / "contract/openapi.json").read_text(encoding="utf-8"))["paths"]
+    calls = {f"{verb.upper()} {path}" for path, verbs in paths.items() for verb in verbs}
+    for document in ("README.md", "api/README.md"):
+        told = {row[0].strip("`").split("?")[0] for row in table(document, "## Endpoints")}
+
+        assert told == calls | {"GET /docs"}, document
+
+
+def test_every_requirement_is_pinned_with_its_hashes() -> None:
+    """A lock names exact versions and their hashes, and holds whatever its source asks for."""
+    sources = [Path(name) for name in TRACKED if re.search(r"requirements[a-z-]*\.in$", name)]
+    assert len(sources) >= 7
+    for source in sources:
+        lock = (ROOT / source.with_suffix(".txt")).read_text(encoding="utf-8")
+        pins = re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.M)[1:]
+        pinned = {re.split(r"==|\[", pin)[0].lower() for pin in pins}
+        asked = re.findall(r"^([A-Za-z0-9_-]+)", (ROOT / source).read_text(encoding="utf-8"), re.M)
+
+        assert all("==" in pin and "--hash=sha256:" in pin for pin in pins), source
+        assert {name.lower().replace("_", "-") for name in asked} <= pinned, source
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """A relative link in a document names a file that is there."""
+    for name in TRACKED:
+        if not name.endswith(".md"):
+            continue
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            if "://" not in target:
+                assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
+
+
+def test_text_files_end_their_lines_as_unix_does() -> None:
+    """Whatever system a file was written on, its lines end in LF; .gitattributes keeps it so."""
+    for name in TRACKED:
+        if (ROOT / name).suffix in (".py", ".md", ".in", ".txt", ".toml", ".yml", ".json"):
+            assert b"\r\n" not in (ROOT / name).read_bytes(), name
+    assert "* text=auto eol=lf" in (ROOT / ".gitattributes").read_text(encoding="utf-8")
+
+
+def test_nothing_shadows_the_standard_library() -> None:
+    """A flat module named like one of Python's own would be imported in its place."""
+    assert not [path for path in PRODUCT if path.stem in sys.stdlib_module_names]
