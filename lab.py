@@ -95,7 +95,8 @@ def up(api_port: int, dashboard_port: int) -> int:
             system.pause(0.2)
     except ServiceEnded as ended:
         say(f"{ended.name} ended with exit code {ended.code}: stopping the others")
-        return ended.code or 1 if ended.code >= 0 else 128 - ended.code  # as a shell tells a signal
+        # A signal's number as a shell would tell it.
+        return (ended.code or 1) if ended.code >= 0 else 128 - ended.code
     except Stopped:
         return 0
     finally:

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -270,7 +269,7 @@ def add_error_answers(app: FastAPI) -> None:
 
 
 try:
-    app = create_app(read_settings(os.environ))
+    app = create_app(read_settings())
 except SettingsError as error:
     print(error, file=sys.stderr)
     sys.exit(2)

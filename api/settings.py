@@ -1,6 +1,7 @@
 """The API's settings: read from the environment once, at start, and only here."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class Settings:
     drain_seconds: float = 0.0
 
 
-def read_settings(environ: Mapping[str, str]) -> Settings:
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from `environ`; a variable that is not there has its default.
 
     Raises SettingsError for the first value that cannot be used. An empty value is one.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -36,13 +37,13 @@ def wait_until(what: str, holds: Callable[[], object], deadline_seconds: float =
 class Terminal:
     """A command running as in a terminal of its own, with all that it has printed so far."""
 
-    def __init__(self, command: list[str], folder: Path, **variables: str) -> None:
+    def __init__(self, command: list[str], folder: str | Path, **variables: str) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             command,
-            cwd=folder,
+            cwd=ROOT / folder,
             env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -58,14 +59,28 @@ class Terminal:
             for line in lines:
                 self.lines.append(line.rstrip())
 
-    def count(self, text: str) -> int:
-        """Return how many of the lines so far have a text."""
-        return sum(text in line for line in list(self.lines))
+    def type(self, text: str) -> None:
+        """Send what a person would type."""
+        if self.process.stdin:
+            self.process.stdin.write(text)
+            self.process.stdin.flush()
 
-    def wait_for(self, text: str, times: int = 1, deadline_seconds: float = 60) -> None:
+    def interrupt(self) -> None:
+        """Press Ctrl-C, which reaches everything that runs here, and wait for the end."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(20)
+
+    def count(self, text: str | re.Pattern[str]) -> int:
+        """Return how many of the lines so far have a text."""
+        search = re.compile(re.escape(text)).search if isinstance(text, str) else text.search
+        return sum(search(line) is not None for line in list(self.lines))
+
+    def wait_for(
+        self, text: str | re.Pattern[str], times: int = 1, deadline_seconds: float = 60
+    ) -> None:
         """Return once a text has been printed so many times."""
         try:
-            wait_until(text, lambda: self.count(text) >= times, deadline_seconds)
+            wait_until(str(text), lambda: self.count(text) >= times, deadline_seconds)
         except AssertionError:
             raise AssertionError(f"{text!r} is not in:\n" + "\n".join(self.lines)) from None
 
@@ -81,6 +96,8 @@ class Terminal:
         """Leave nothing of it behind, whatever state it is in."""
         end(self.process)
         self._reader.join(5)
+        if self.process.stdin:
+            self.process.stdin.close()
 
 
 @pytest.fixture
@@ -88,7 +105,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
     """Yield a function that opens a terminal; what still runs in any is killed in the end."""
     opened: list[Terminal] = []
 
-    def start(*command: str, folder: Path = ROOT, **variables: str) -> Terminal:
+    def start(*command: str, folder: str | Path = ROOT, **variables: str) -> Terminal:
         opened.append(Terminal(list(command), folder, **variables))
         return opened[-1]
 
@@ -135,3 +152,23 @@ def checkout(tmp_path: Path) -> Path:
         (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, tmp_path / "clone" / name)
     return tmp_path / "clone"
+
+
+@pytest.fixture
+def search_path(tmp_path: Path) -> str:
+    """Return a PATH on which `python` is this Python, as the documents say it, outside any venv."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    base = Path(sys.base_prefix) / "bin" / Path(sys.executable).resolve().name
+    for name in ("python", "python3"):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{base}" "$@"\n')
+        (commands / name).chmod(0o755)
+    return f"{commands}{os.pathsep}{os.environ['PATH']}"
+
+
+def refuse_taken_ports(*ports: int) -> None:
+    """Skip where the ports that the documents name are in use by something else."""
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                pytest.skip(f"port {port}, which the documents name, is in use")

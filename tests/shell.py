@@ -1,0 +1,101 @@
+"""Runs the shell blocks of a document, from top to bottom, as a reader would.
+
+A line `# → text` under a command says what its output has; `…` stands for anything. A block whose
+last command does not come back (a server) gets a terminal of its own, which stays open; the others
+share one shell. `<!-- ctrl-c -->` presses Ctrl-C in the open terminals, and
+`<!-- skip: next "reason" -->` leaves a block out.
+"""
+
+import re
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from unittest import SkipTest
+
+from conftest import Terminal, wait_until
+from sybil import Document, Example, Region, Sybil
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
+from sybil.typing import Parser
+
+STAYS = re.compile(r"lab\.py up|fastapi (dev|run)|python main\.py|streamlit run")
+BLOCK_SECONDS = 300  # an installation on a slow network
+
+
+class Shell:
+    """The terminals of one reader of one document."""
+
+    def __init__(self, open_terminal: Callable[..., Terminal], folder: Path, path: str) -> None:
+        self._open = open_terminal
+        self._folder = folder
+        self._path = path
+        self._terminals: list[Terminal] = []
+        self._shell = self._bash("-s")
+
+    def _bash(self, *options: str) -> Terminal:
+        return self._open("bash", *options, folder=self._folder, PATH=self._path)
+
+    def run(self, block: str) -> None:
+        """Run a block; raise AssertionError if it does not have the results that it states."""
+        commands = [line for line in block.splitlines() if line and not line.startswith("#")]
+        expected = re.findall(r"^# → (.*)$", block, re.M)
+        if STAYS.search(commands[-1]):
+            terminal = self._bash("-c", "\n".join(commands))
+            self._terminals.append(terminal)
+            for text in expected:
+                terminal.wait_for(pattern(text), deadline_seconds=BLOCK_SECONDS)
+            return
+        start, mark = len(self._shell.lines), uuid.uuid4().hex
+        self._shell.type(f"{block}\necho {mark} $?\n")
+        wait_until(block, lambda: self._shell.count(re.compile(mark)), BLOCK_SECONDS)
+        *output, last = self._shell.lines[start:]
+        text = "\n".join([*output, last[: last.index(mark)]])
+        position = 0
+        for line in expected:
+            found = pattern(line).search(text, position)
+            assert found, f"{line!r} is not in what follows:\n{text[position:]}"
+            position = found.end()
+        assert expected or last.endswith(f"{mark} 0"), f"{last}: the block failed:\n{text}"
+
+    def ctrl_c(self) -> None:
+        """Press Ctrl-C in every terminal that a server runs in."""
+        for terminal in self._terminals:
+            terminal.interrupt()
+        self._terminals = []
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Return what a stated result means."""
+    return re.compile(".*".join(map(re.escape, text.strip().split("…"))))
+
+
+class CtrlCParser:
+    """Finds `<!-- ctrl-c -->` in a document."""
+
+    def __call__(self, document: Document) -> list[Region]:
+        found = re.finditer(r"^<!-- ctrl-c -->$", document.text, re.M)
+        return [Region(match.start(), match.end(), None, self.evaluate) for match in found]
+
+    def evaluate(self, example: Example) -> None:
+        example.namespace["shell"].ctrl_c()
+
+
+def run_block(example: Example) -> None:
+    """Run one block in the shell of its document."""
+    example.namespace["shell"].run(example.parsed)
+
+
+def run_document(path: Path, shell: Shell) -> tuple[int, list[str]]:
+    """Run a document; return how many of its blocks ran, and why each of the others did not."""
+    parsers: list[Parser] = [CodeBlockParser("bash", run_block), SkipParser(), CtrlCParser()]
+    document = Sybil(parsers=parsers).parse(path)
+    document.namespace["shell"] = shell
+    ran, left_out = 0, []
+    for example in document.examples():
+        try:
+            example.evaluate()
+            ran += isinstance(example.parsed, str)
+        except SkipTest as reason:
+            left_out.append(str(reason))
+        except AssertionError as error:
+            raise AssertionError(f"{path.name}, line {example.line}: {error}") from None
+    return ran, left_out

@@ -1,0 +1,68 @@
+"""The documents do what they say: their commands are run, from top to bottom, in a fresh clone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Terminal, refuse_taken_ports
+from shell import Shell, run_document
+
+DOCUMENTS = ["README.md"]
+
+
+@pytest.fixture
+def shell(terminal: Callable[..., Terminal], checkout: Path, search_path: str) -> Shell:
+    """Return the shell of a reader who has just cloned the repository."""
+    refuse_taken_ports(8000, 8501)
+    return Shell(terminal, checkout, search_path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_does_what_it_says(document: str, shell: Shell, checkout: Path) -> None:
+    """Each block runs, in order, with the results stated in it."""
+    ran, left_out = run_document(checkout / document, shell)
+    print(f"{ran} blocks ran; left out: {left_out}")
+
+    assert ran > 0
+
+
+STORY = """
+```bash
+cd api
+```
+
+```bash
+name=Alice
+echo "created 123, $name"
+# → created …, Alice
+ls no-such-file
+# → No such file
+```
+
+<!-- skip: next "there is no such machine" -->
+
+```bash
+ssh elsewhere
+```
+"""
+
+
+def test_what_a_harness_lets_through(shell: Shell, tmp_path: Path) -> None:
+    """Blocks share one shell; results may have gaps; a block left out is told with its reason."""
+    document = tmp_path / "story.md"
+    document.write_text(STORY)
+
+    assert run_document(document, shell) == (2, ["there is no such machine"])
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [("created …, Alice", "created …, Bob"), ("cd api", "cd apo"), ("name=Alice", "name=Alicia")],
+)
+def test_what_a_harness_catches(shell: Shell, tmp_path: Path, was: str, becomes: str) -> None:
+    """One word changed in a stated result, a folder or a command makes the document fail."""
+    document = tmp_path / "story.md"
+    document.write_text(STORY.replace(was, becomes))
+
+    with pytest.raises(AssertionError, match=r"story\.md, line \d+: "):
+        run_document(document, shell)
