@@ -51,7 +51,9 @@ def _presentable(value: str) -> str:
 
 UserId = Annotated[
     int,
-    Field(ge=0, le=crud.MAX_USER_ID, description="The user's id", examples=[123]),
+    Field(
+        ge=0, le=crud.MAX_USER_ID, description="The user's id", json_schema_extra={"example": 123}
+    ),
     BeforeValidator(_plain_digits),
 ]
 Name = Annotated[
@@ -59,8 +61,8 @@ Name = Annotated[
     AfterValidator(_presentable),
     Field(
         description="The user's name, kept as it is sent",
-        examples=["Alice"],
         json_schema_extra={
+            "example": "Alice",
             "minLength": 1,
             "maxLength": MAX_RAW_NAME_LENGTH,
             "pattern": NAME_PATTERN,
@@ -69,12 +71,22 @@ Name = Annotated[
 ]
 Age = Annotated[
     int,
-    Field(ge=0, le=crud.MAX_AGE, description="The user's age in years", examples=[30]),
+    Field(
+        ge=0,
+        le=crud.MAX_AGE,
+        description="The user's age in years",
+        json_schema_extra={"example": 30},
+    ),
     BeforeValidator(_plain_digits),
 ]
 PageLimit = Annotated[
     int,
-    Field(ge=1, le=crud.MAX_PAGE_USERS, description="Users on a page", examples=[100]),
+    Field(
+        ge=1,
+        le=crud.MAX_PAGE_USERS,
+        description="Users on a page",
+        json_schema_extra={"example": 100},
+    ),
     BeforeValidator(_plain_digits),
 ]
 

@@ -57,17 +57,17 @@ def test_bounds_are_published(api: TestClient) -> None:
             }
 
             assert all(bound in schema for bound in bounds[schema["type"]]), path
-            assert schema["examples"], path
+            assert schema["example"], path
 
 
 def test_the_examples_work(api: TestClient) -> None:
     """Sent as they are published, the parameters' examples create a user and find it."""
     calls = {(verb, path): call for verb, path, call in operations(api)}
     created = api.post("/users/", params={
-        parameter["name"]: parameter["schema"]["examples"][0]
+        parameter["name"]: parameter["schema"]["example"]
         for parameter in calls["post", "/users/"]["parameters"]
     })  # fmt: skip
-    user_id = calls["get", "/users/{user_id}"]["parameters"][0]["schema"]["examples"][0]
+    user_id = calls["get", "/users/{user_id}"]["parameters"][0]["schema"]["example"]
 
     assert created.status_code == 201
     assert api.get(f"/users/{user_id}").status_code == 200
