@@ -1,0 +1,92 @@
+"""The simulator as a process of its own, watched through its pipes."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from throwaway_api import until
+
+LINE = re.compile(r"\d\d:\d\d:\d\d (.*)")
+# Everything a line about a user can hold: neither name nor age has a place in it.
+USER_LINE = re.compile(
+    r"(?P<outcome>created|already there|rejected) +user (?P<user_id>\d{16})  (?P<status>\d{3})"
+    r"  \d+ ms(?P<reason>  .*)?"
+)
+SUMMARY = re.compile(
+    r"Stopped after \d+\.\d s: (\d+) attempted = (\d+) created \+ (\d+) already there"
+    r" \+ (\d+) rejected \+ (\d+) given up(?: \(outcome unknown: user (\d{16})\))?"
+)
+
+
+class SimulatorProcess:
+    """`python main.py` with these variables; `said` are its lines so far, without their time."""
+
+    def __init__(self, **variables: str) -> None:
+        self._environ = {**os.environ, **variables}
+        self._environ.pop("PYTHONUNBUFFERED", None)  # lines must show at once without its help
+        self.said: list[str] = []
+        self.complaints = ""
+
+    async def __aenter__(self) -> Self:
+        flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "main.py",
+            env=self._environ,
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            creationflags=flags,
+        )
+        self._reading = asyncio.gather(self._read_lines(), self._read_complaints())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self._reading
+        await self.process.wait()
+
+    async def _read_lines(self) -> None:
+        assert self.process.stdout
+        async for line in self.process.stdout:
+            match = LINE.fullmatch(line.decode().rstrip())
+            assert match, line
+            self.said.append(match[1])
+
+    async def _read_complaints(self) -> None:
+        assert self.process.stderr
+        self.complaints = (await self.process.stderr.read()).decode()
+
+    async def until_said(self, pattern: str) -> str:
+        """Wait for a line that begins with the pattern, and return it."""
+        await until(lambda: any(re.match(pattern, line) for line in self.said))
+        return next(line for line in self.said if re.match(pattern, line))
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal: on Windows, which knows no other between processes, Ctrl-Break."""
+        self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", number))
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send the signal; returns the seconds until the process has ended."""
+        started = time.monotonic()
+        self.tell(number)
+        async with asyncio.timeout(5):
+            await self.process.wait()
+            seconds = time.monotonic() - started
+            await self._reading
+        return seconds
+
+    def accounts(self) -> tuple[list[int], str | None]:
+        """The five numbers of the summary, and the id in flight; asserts that they add up."""
+        match = SUMMARY.fullmatch(self.said[-1])
+        assert match, self.said
+        numbers = [int(match[place]) for place in range(1, 6)]
+        assert numbers[0] == sum(numbers[1:])
+        return numbers, match[6]

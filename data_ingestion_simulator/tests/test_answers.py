@@ -1,0 +1,102 @@
+"""Reading answers: what may be repeated, and what may be printed."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from answers import Fault, check_status, json_object, refusal, retry_after_seconds
+
+
+def refused(detail: object, *, name: str = "Zoë O'Brien", age: int = 42) -> str:
+    return refusal(json.dumps({"detail": detail}).encode(), name=name, age=age)
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 404, 405, 409, 413, 422])
+def test_answers_are_2xx_and_refusals(status: int) -> None:
+    """A success and a refusal are answers: neither is repeated."""
+    check_status(status, {})
+
+
+@pytest.mark.parametrize("status", [101, 301, 302, 304, 307, 408, 429, 500, 502, 503, 507, 599])
+def test_other_statuses_are_faults(status: int) -> None:
+    """Redirects, 408, 429 and 5xx are no answers."""
+    with pytest.raises(Fault, match=f"^answered {status}"):
+        check_status(status, {})
+
+
+def test_retry_after_in_seconds_or_as_a_date() -> None:
+    """The header is understood in both of its forms; nonsense and the past count as none."""
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+
+    assert retry_after_seconds({"Retry-After": "7"}) == 7.0
+    assert 25 < retry_after_seconds({"Retry-After": soon}) <= 30
+    for value in (past, "", "-1", "soon", "1.5", "nan", "9" * 5_000):
+        assert retry_after_seconds({"Retry-After": value}) in (0.0, float("inf"))
+    assert retry_after_seconds({}) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html>Bad gateway", "answered with HTML that is not JSON"),
+        (b"", "answered with something that is not JSON"),
+        (b'{"user_id": 1', "answered with something that is not JSON"),
+        (b"\xff\xfe", "answered with something that is not JSON"),
+        (b"[" * 60_000, "answered with something that is not JSON"),
+        (b"[1]", "answered with JSON that is not an object"),
+        (b"null", "answered with JSON that is not an object"),
+    ],
+)
+def test_only_a_json_object_is_understood(body: bytes, reason: str) -> None:
+    """HTML, half a body, nonsense and other JSON are faults that say what came."""
+    with pytest.raises(Fault) as caught:
+        json_object(body)
+
+    assert str(caught.value) == reason
+
+
+def test_the_places_and_messages_of_a_422() -> None:
+    """Of FastAPI's errors the place and the message are said, never the input."""
+    detail = [
+        {"loc": ["query", "name"], "msg": "Too long", "input": "Zoë O'Brien", "type": "x"},
+        {"loc": ["query", "age"], "msg": "Not a number", "input": "42", "type": "y"},
+    ]
+
+    assert refused(detail) == "query.name: Too long; query.age: Not a number"
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "Zoë O'Brien",
+        "ZOË o'brien",
+        "Zo%C3%AB%20O%27Brien",
+        "Zo%C3%AB+O%27Brien",
+        "Zo\\u00eb O'Brien",
+    ],
+)
+def test_a_refusal_never_repeats_the_user(spelling: str) -> None:
+    """Name and age are blotted out of the API's own words, however they are spelt there."""
+    said = refused(f"no {spelling} aged 42 (age=42), but 142 others")
+
+    assert re.sub(r"\*(%20|\+)\*", "* *", said) == "no *** *** aged *** (age=***), but 142 others"
+    assert "***: ***" in refused([{"loc": ["Zoë"], "msg": "42"}])
+
+
+def test_a_refusal_is_one_short_line() -> None:
+    """Control characters and line breaks become spaces, and the line ends after 200 characters."""
+    assert refused("a\r\nb\x1b[31m\u202ec\ud800d") == "a b [31m c d"
+    assert len(refused("x" * 5_000)) == 200
+    assert refused("x" * 196 + " Zoë O'Brien") == "x" * 196 + " ***"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"detail": 7}', b'{"detail": [[1], {"loc": 1}]}']
+)
+def test_a_refusal_without_readable_detail_is_silent(body: bytes) -> None:
+    """Nothing is said where the API said nothing."""
+    assert refusal(body, name="A", age=1).strip("; ") == ""

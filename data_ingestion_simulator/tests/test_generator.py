@@ -1,0 +1,90 @@
+"""What a plausible user is."""
+
+import itertools
+import random
+import time
+from collections import Counter
+
+from generator import AGE_WEIGHTS, BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK, User, Users
+
+
+def first(count: int, users: Users) -> list[User]:
+    return list(itertools.islice(users, count))
+
+
+def test_the_same_seed_gives_the_same_users() -> None:
+    """Two runs from the same random state see the same people and ids in the same order."""
+    assert first(100, Users(random.Random(1))) == first(100, Users(random.Random(1)))
+    assert first(100, Users(random.Random(1))) != first(100, Users(random.Random(2)))
+
+
+def test_users_keep_within_the_contract() -> None:
+    """Ids have sixteen digits and stay below 2**53, names are printable, ages are years."""
+    for user in first(5_000, Users(random.Random(3))):
+        assert 10**15 <= user.user_id <= 2**53 - 1
+        assert 1 <= len(user.name) <= 100
+        assert user.name.isprintable()
+        assert user.name == user.name.strip()
+        assert 0 <= user.age <= 99
+
+
+def test_ids_run_on_and_fit() -> None:
+    """The ids of a run count up within a block, and even the last id of the last block fits."""
+    ids = [user.user_id for user in first(1_000, Users(random.Random(4)))]
+
+    assert ids == list(range(ids[0], ids[0] + 1_000))
+    assert ids[0] % BLOCK_SIZE == 1
+    assert (LAST_BLOCK + 1) * BLOCK_SIZE - 1 <= 2**53 - 1
+
+
+def test_simulators_do_not_share_a_block() -> None:
+    """Two hundred simulators draw different blocks, from the whole range of them."""
+    blocks = [next(Users(random.Random(seed))).user_id // BLOCK_SIZE for seed in range(200)]
+
+    assert len(set(blocks)) == 200
+    assert min(blocks) < FIRST_BLOCK + (LAST_BLOCK - FIRST_BLOCK) * 0.1
+    assert max(blocks) > FIRST_BLOCK + (LAST_BLOCK - FIRST_BLOCK) * 0.9
+
+
+def test_a_renumbered_user_is_the_same_person() -> None:
+    """A user whose id was taken keeps name and age; the run goes on in the new block."""
+    users = Users(random.Random(5))
+    user = next(users)
+    again = users.renumbered(user)
+
+    assert (again.name, again.age) == (user.name, user.age)
+    assert again.user_id // BLOCK_SIZE != user.user_id // BLOCK_SIZE
+    assert next(users).user_id == again.user_id + 1
+
+
+def test_drawing_an_id_anew_does_not_change_who_comes_next() -> None:
+    """The people of a seeded run stay the same whether or not an id was taken."""
+    calm, unlucky = Users(random.Random(6)), Users(random.Random(6))
+    unlucky.renumbered(next(unlucky))
+    next(calm)
+
+    people = [[(user.name, user.age) for user in first(50, users)] for users in (calm, unlucky)]
+    assert people[0] == people[1]
+
+
+def test_ages_have_the_shape_of_a_population() -> None:
+    """The four broad age groups come out as the source gives them, to within two points."""
+    count = 20_000
+    ages = Counter(user.age for user in first(count, Users(random.Random(7))))
+    shares = [
+        sum(ages[age] for age in group) / count
+        for group in (range(15), range(15, 25), range(25, 65), range(65, 100))
+    ]
+
+    for share, expected in zip(shares, (0.256, 0.156, 0.497, 0.091), strict=True):
+        assert abs(share - expected) < 0.02
+    assert sum(AGE_WEIGHTS) == 1_000
+
+
+def test_users_are_made_fast() -> None:
+    """Making a user costs well under a millisecond, so that it is never what holds a run back."""
+    users = Users(random.Random(8))
+    started = time.perf_counter()
+    first(2_000, users)
+
+    assert (time.perf_counter() - started) / 2_000 < 0.0005

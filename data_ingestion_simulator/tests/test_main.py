@@ -1,0 +1,393 @@
+"""The life of the process: its pace, its lines, its accounts and its end."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import throwaway_api
+from simulator_process import USER_LINE, SimulatorProcess
+from throwaway_api import Act, ThrowawayApi, answer, lost, until
+
+from main import Ledger, next_tick
+
+SIGNALS = [signal.SIGTERM] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGINT]
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """Run an asynchronous test, which has twenty seconds."""
+    asyncio.run(asyncio.wait_for(story, 20))
+
+
+def simulator(api: ThrowawayApi, interval_seconds: float) -> SimulatorProcess:
+    return SimulatorProcess(API_BASE_URL=api.url, SIMULATION_INTERVAL=str(interval_seconds))
+
+
+def test_one_line_for_the_configuration_and_one_for_each_user() -> None:
+    """The lines come through a pipe as they happen; they hold outcome, id, status and time, and
+    neither a name nor an age; the summary accounts for every user.
+    """
+
+    async def story() -> None:
+        async with ThrowawayApi() as api, simulator(api, 0.05) as process:
+            await until(lambda: len(process.said) >= 6)
+            await process.stop()
+
+            assert process.said[0] == f"Simulator: a new user every 0.05 s to {api.url}"
+            lines = [USER_LINE.fullmatch(line) for line in process.said[1:-1]]
+            said_created = [int(line["user_id"]) for line in lines if line]
+            assert len(said_created) == len(lines)
+            assert said_created == list(api.users)
+            numbers, in_flight = process.accounts()
+            assert (numbers[0], numbers[1], in_flight) == (len(api.users), len(api.users), None)
+            everything = "".join(process.said) + process.complaints
+            for user in api.users.values():
+                assert not any(word in everything for word in user["name"].split())
+            assert process.complaints == ""
+
+    run(story())
+
+
+def test_the_pace_is_kept_without_drift() -> None:
+    """Users leave at the ticks of the interval: slow answers do not add up to a delay."""
+
+    async def story() -> None:
+        async def slow(*arguments: Any) -> None:
+            await asyncio.sleep(0.06)
+            await throwaway_api.contract(*arguments)
+
+        async with ThrowawayApi() as api, simulator(api, 0.1):
+            api.plays["create"].extend([slow] * 20)
+            await until(lambda: len(api.seen("create")) == 15)
+            times = [request.at for request in api.seen("create")]
+
+            assert times[14] - times[0] == pytest.approx(1.4, abs=0.15)
+
+    run(story())
+
+
+def test_ticks_stay_on_the_grid_and_missed_ones_are_skipped() -> None:
+    """The next tick is an interval on, or the first on the grid not over yet: no catching up."""
+    assert next_tick(100.0, 5.0, now=100.2) == 105.0
+    assert next_tick(100.0, 5.0, now=104.999) == 105.0
+    assert next_tick(100.0, 5.0, now=105.001) == 110.0
+    assert next_tick(100.0, 5.0, now=3_702.0) == 3_705.0
+    # Timers may fire a little early: the same tick does not come twice.
+    assert next_tick(100.0, 5.0, now=99.99) == 105.0
+
+
+def test_no_burst_after_an_outage() -> None:
+    """The user that waited out an outage is followed at the usual pace, not by those missed."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as api, simulator(api, 0.2) as process:
+            api.plays["create"].append(answer(503, {}, {"Retry-After": "1"}))
+            await until(lambda: len(api.seen("create")) >= 6)
+            times = [request.at for request in api.seen("create")][1:]
+
+            assert times[0] - api.seen("create")[0].at >= 1.0
+            assert times[1] - times[0] <= 0.35
+            assert times[4] - times[1] >= 0.45
+            assert [line[:10] for line in process.said[1:4]] == [
+                "The API an",
+                "The API is",
+                "created   ",
+            ]
+
+    run(story())
+
+
+def test_the_api_may_come_after_the_simulator() -> None:
+    """Without an API the simulator waits, saying so; when it appears, the first user follows."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as gone:
+            pass
+        async with simulator(gone, 0.1) as process:
+            await process.until_said(r"The API refused the connection; next try in \d\.\d s")
+            async with ThrowawayApi(gone.port) as api:
+                await process.until_said("created")
+                await process.stop()
+
+                assert api.requests[0].kind == "health"
+                assert any(line.startswith("The API is back after ") for line in process.said)
+                assert process.accounts()[0][1] == len(api.users)
+
+    run(story())
+
+
+def test_what_it_says_was_created_is_what_the_api_has() -> None:
+    """Through lost answers, refusals, taken ids and restarts every user is told as it is: the users
+    said to be created are those stored, each person once.
+    """
+
+    async def story() -> None:
+        async def take(api: ThrowawayApi, request: Any, writer: asyncio.StreamWriter) -> None:
+            api.users[int(request.params["user_id"])] = {"name": "Somebody Else", "age": 0}
+            await throwaway_api.contract(api, request, writer)
+
+        acts: list[Act] = [
+            lost(throwaway_api.reset),
+            throwaway_api.contract,
+            answer(422, {"detail": "No"}),
+            take,
+            throwaway_api.half,
+        ]
+        async with ThrowawayApi() as api, simulator(api, 0.02) as process:
+            api.plays["create"].extend(acts)
+            await until(lambda: len(process.said) >= 15)
+            # The same port again, with the same users: a restart.
+            await api.__aexit__(None, None, None)
+            count = len(process.said)
+            await until(lambda: len(process.said) > count)
+            await api.__aenter__()
+            await until(lambda: len(process.said) > count + 10)
+            await process.stop()
+
+            lines = [line for said in process.said if (line := USER_LINE.fullmatch(said))]
+            created = {int(line["user_id"]) for line in lines if line["outcome"] == "created"}
+            somebody_else = {
+                user_id for user_id, user in api.users.items() if user["name"] == "Somebody Else"
+            }
+            numbers, in_flight = process.accounts()
+            unknown = {int(in_flight)} if in_flight else set()
+            assert created == set(api.users) - somebody_else - unknown
+            assert numbers[1:4] == [len(created), 0, 1]
+            assert len(somebody_else) == 1
+
+    run(story())
+
+
+def test_a_taken_id_is_drawn_again_but_not_for_ever() -> None:
+    """A user whose id is taken is sent under another; an API that takes every id away has rejected
+    the user, and the pace is kept.
+    """
+
+    async def story() -> None:
+        async with ThrowawayApi() as api, simulator(api, 0.3) as process:
+            api.plays["create"].extend([answer(200, {"error": "No"})] * 5)
+            line = await process.until_said("rejected")
+            await process.until_said("created")
+            await process.stop()
+
+            assert line.endswith("  5 ids in a row were taken")
+            people = [
+                (request.params["name"], request.params["age"]) for request in api.seen("create")
+            ]
+            ids = {request.params["user_id"] for request in api.seen("create")}
+            assert len(set(people[:5])) == 1
+            assert people[5] != people[4]
+            assert len(ids) == len(people)
+            assert process.accounts()[0][2:] == [0, 1, 0]
+
+    run(story())
+
+
+def test_a_rejected_user_is_told_without_being_named() -> None:
+    """The API's reason stands in the line of the user, who stays unnamed; the run goes on."""
+
+    async def story() -> None:
+        async def refuse(_: ThrowawayApi, request: Any, writer: asyncio.StreamWriter) -> None:
+            name, age = request.params["name"], request.params["age"]
+            error = {
+                "loc": ["query", "name"],
+                "msg": f"{name} ({age}) is not wanted",
+                "input": name,
+            }
+            await throwaway_api.send(writer, 422, {"detail": [error]})
+
+        async with ThrowawayApi() as api, simulator(api, 0.1) as process:
+            api.plays["create"].append(refuse)
+            line = await process.until_said("rejected")
+            await process.until_said("created")
+            await process.stop()
+
+            assert re.search(r" ms  query\.name: (\*\*\* )+\(\*\*\*\) is not wanted$", line)
+            assert api.seen("create")[0].params["name"] not in "".join(process.said)
+
+    run(story())
+
+
+async def in_state(state: str, api: ThrowawayApi, process: SimulatorProcess) -> None:
+    """Wait until the process is in the state that its API was prepared for."""
+    match state:
+        case "waiting for the API":
+            await process.until_said("The API answered 503")
+        case "hanging":
+            await until(lambda: bool(api.seen("create")))
+        case "backing off":
+            await process.until_said("The API answered 500")
+        case "pausing":
+            await process.until_said("created")
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("state", ["waiting for the API", "hanging", "backing off", "pausing"])
+def test_a_signal_ends_it_within_a_second(state: str, number: signal.Signals) -> None:
+    """In whatever state, SIGTERM and Ctrl-C end the process within a second, with exit code 0, a
+    summary that names the user in flight, and no complaint.
+    """
+
+    async def story() -> None:
+        async with ThrowawayApi() as api, simulator(api, 60) as process:
+            waits = answer(503, {}, {"Retry-After": "30"})
+            api.plays["health"].extend([waits] if state == "waiting for the API" else [])
+            act = {
+                "hanging": throwaway_api.hang,
+                "backing off": answer(500, {}, {"Retry-After": "9"}),
+            }
+            api.plays["create"].extend([act[state]] if state in act else [])
+            await in_state(state, api, process)
+            seconds = await process.stop(number)
+
+            assert seconds < 1.0
+            assert process.process.returncode == 0
+            assert process.complaints == ""
+            numbers, in_flight = process.accounts()
+            if state in act:
+                assert numbers == [1, 0, 0, 0, 1]
+                assert in_flight == api.seen("create")[0].params["user_id"]
+            else:
+                assert (sum(numbers[2:]), in_flight) == (0, None)
+
+    run(story())
+
+
+def test_an_answer_on_its_way_is_awaited_for_a_moment() -> None:
+    """When the answer comes within the grace, the user counts as what it is: created."""
+
+    async def story() -> None:
+        async def slow(*arguments: Any) -> None:
+            await asyncio.sleep(0.3)
+            await throwaway_api.contract(*arguments)
+
+        async with ThrowawayApi() as api, simulator(api, 60) as process:
+            api.plays["create"].append(slow)
+            await until(lambda: bool(api.seen("create")))
+            await process.stop()
+
+            assert process.accounts() == ([1, 1, 0, 0, 0], None)
+
+    run(story())
+
+
+def test_signals_may_come_again_and_again() -> None:
+    """An impatient second, third and fourth signal change nothing: no traceback, exit code 0."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as api, simulator(api, 60) as process:
+            api.plays["create"].append(throwaway_api.hang)
+            await until(lambda: bool(api.seen("create")))
+            while process.process.returncode is None:
+                process.tell(SIGNALS[-1])
+                await asyncio.sleep(0.01)
+            await process.__aexit__()
+
+            assert (process.process.returncode, process.complaints) == (0, "")
+            assert process.accounts()[0] == [1, 0, 0, 0, 1]
+
+    run(story())
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_during_the_start_is_understood(number: signal.Signals) -> None:
+    """A signal that comes while libraries are still being loaded ends the process as any other."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as api, simulator(api, 60) as process:
+            await process.until_said("Simulator: ")
+            await process.stop(number)
+
+            assert (process.process.returncode, process.complaints) == (0, "")
+
+    run(story())
+
+
+def test_a_silent_name_server_does_not_hold_back_the_end(tmp_path: Path) -> None:
+    """A host name look-up cannot be cancelled: the end does not wait for it either."""
+    silence = "import socket, time\nsocket.getaddrinfo = lambda *_, **__: time.sleep(60)\n"
+    (tmp_path / "sitecustomize.py").write_text(silence)
+
+    async def story() -> None:
+        process = SimulatorProcess(API_BASE_URL="http://api0:8000", PYTHONPATH=str(tmp_path))
+        async with process:
+            await process.until_said("The API gave no connection within 3 s")
+            seconds = await process.stop()
+
+            assert (process.process.returncode, process.complaints) == (0, "")
+            assert seconds < 1.0
+
+    run(story())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that breaks like this")
+def test_a_reader_who_leaves_ends_it_with_one_sentence() -> None:
+    """When nobody reads its lines any more, the process says so on stderr and exits with 1."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as api:
+            reading, writing = os.pipe()
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "main.py",
+                env={**os.environ, "API_BASE_URL": api.url, "SIMULATION_INTERVAL": "0.01"},
+                stdout=writing,
+                stderr=subprocess.PIPE,
+            )
+            os.close(writing)
+            await until(lambda: len(api.users) > 2)
+            os.close(reading)
+            _, complaints = await process.communicate()
+
+            assert (process.returncode, complaints.decode()) == (
+                1,
+                "The output cannot be written: Broken pipe\n",
+            )
+
+    run(story())
+
+
+def test_a_missing_library_is_said_in_one_sentence() -> None:
+    """Outside the virtual environment the process says what to do, and exits with 1."""
+    ended = subprocess.run(
+        [sys.executable, "-S", "main.py"], capture_output=True, text=True, timeout=10, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "aiohttp is missing: run pip install -r requirements.txt\n",
+    )
+
+
+def test_the_accounts_know_when_they_do_not_balance() -> None:
+    """An attempted user of whom nothing became would show as a difference."""
+    ledger = Ledger()
+    ledger.attempted = 2
+    ledger.settle(1, "created")
+    assert not ledger.balances()
+    assert str(ledger).startswith("2 attempted != 1 created + 0 already there")
+
+    ledger.settle(2, "given up")
+    assert ledger.balances()
+    assert str(ledger).endswith("+ 1 given up (outcome unknown: user 2)")
+
+
+def test_the_start_does_not_take_long() -> None:
+    """Without an API the first words come within a second."""
+    started = time.monotonic()
+
+    async def story() -> None:
+        async with ThrowawayApi() as gone:
+            pass
+        async with simulator(gone, 5) as process:
+            await process.until_said("Simulator: ")
+            assert time.monotonic() - started < 1.0
+
+    run(story())

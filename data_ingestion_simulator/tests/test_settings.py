@@ -1,0 +1,138 @@
+"""What can be set, and what a mistake gets."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from settings import Settings, SettingsError, read_settings
+
+
+def test_defaults() -> None:
+    """With nothing set, the simulator talks to localhost:8000 every five seconds."""
+    expected = Settings(api_base_url="http://localhost:8000", simulation_interval_seconds=5.0)
+
+    assert read_settings({}) == Settings() == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("5", 5.0), ("0.5", 0.5), ("0.001", 0.001), ("86400", 86_400.0), ("1e-2", 0.01)],
+)
+def test_interval_is_a_number_of_seconds(value: str, seconds: float) -> None:
+    """Any number of seconds from a millisecond to a day is an interval, fractions included."""
+    assert read_settings({"SIMULATION_INTERVAL": value}).simulation_interval_seconds == seconds
+
+
+BAD_INTERVALS = ["abc", "-1", "nan", "inf", "-inf", "0", "", " ", "1e30", "0.0009", "86400.1", "5s"]
+
+
+@pytest.mark.parametrize("value", BAD_INTERVALS)
+def test_other_intervals_are_refused(value: str) -> None:
+    """Everything else is refused in a sentence that names variable, range and value."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"SIMULATION_INTERVAL": value})
+
+    expected = f"must be a number of seconds from 0.001 to 86400, not {value!r}"
+    assert str(caught.value) == f"SIMULATION_INTERVAL {expected}"
+
+
+@pytest.mark.parametrize(
+    ("value", "base_url"),
+    [
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://localhost:8000/", "http://localhost:8000"),
+        ("http://api0:8000", "http://api0:8000"),
+        ("https://users.example.org", "https://users.example.org"),
+        ("HTTP://user_api", "HTTP://user_api"),
+        ("http://127.0.0.1:65535", "http://127.0.0.1:65535"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://gateway/lab/api/", "http://gateway/lab/api"),
+    ],
+)
+def test_base_url_is_an_absolute_address(value: str, base_url: str) -> None:
+    """http or https, a host, perhaps a port and a path; a slash at the end does no harm."""
+    assert read_settings({"API_BASE_URL": value}).api_base_url == base_url
+
+
+BAD_ADDRESSES = [
+    "",
+    " ",
+    "localhost:8000",
+    "//localhost:8000",
+    "/users/",
+    "ftp://localhost",
+    "http://",
+    "http:///users/",
+    "http://:8000",
+    "http://localhost:0",
+    "http://localhost:65536",
+    "http://localhost:eight",
+    "http://localhost:8000?debug=1",
+    "http://localhost:8000/#users",
+    "http://local host",
+    "http://localhost\n",
+    "http://a..b",
+    "http://" + "a" * 64,
+    "http://[::1",
+    "http://[:::]:8000",
+    "http://[127.0.0.1]",
+    "http://999.1.1.1",
+    "http://127.1",
+    "http://8000",
+    "http://grüße.example",
+    "http://localhost:٣",
+]
+
+
+@pytest.mark.parametrize("value", BAD_ADDRESSES)
+def test_other_addresses_are_refused(value: str) -> None:
+    """Everything else is refused with one sentence on one line, the value shortened in it."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_BASE_URL": value})
+
+    sentence = str(caught.value)
+    assert sentence.startswith("API_BASE_URL must be an http or https address with a host")
+    assert sentence.isprintable()
+    assert len(sentence) < 300
+
+
+@pytest.mark.parametrize("value", ["http://me:secret@localhost", "ftp://me:secret@[::1", "secret@"])
+def test_credentials_are_refused_and_not_repeated(value: str) -> None:
+    """A password in the address is refused without being printed."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_BASE_URL": value})
+
+    assert "without credentials" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("SIMULATION_INTERVAL", value) for value in ("abc", "-1", "nan", "")]
+    + [("API_BASE_URL", value) for value in ("localhost:8000", "")],
+)
+def test_a_mistake_ends_the_start(variable: str, value: str, tmp_path: Path) -> None:
+    """The process says one line on stderr and nothing on stdout, and exits 2 within a second: it
+    does not load its libraries first.
+    """
+    (tmp_path / "aiohttp.py").write_text("raise SystemExit('loaded for nothing')")
+    (tmp_path / "faker.py").write_text("raise SystemExit('loaded for nothing')")
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "main.py"],
+        env={**os.environ, variable: value, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    seconds = time.monotonic() - started
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith(f"{variable} must be ")
+    assert seconds < 1.0
