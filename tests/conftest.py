@@ -70,6 +70,12 @@ class Terminal:
         os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(20)
 
+    def hang_up(self) -> None:
+        """End the input, as Ctrl-D does, and wait for the end."""
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait(20)
+
     def count(self, text: str | re.Pattern[str]) -> int:
         """Return how many of the lines so far have a text."""
         search = re.compile(re.escape(text)).search if isinstance(text, str) else text.search
@@ -172,3 +178,32 @@ def refuse_taken_ports(*ports: int) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 pytest.skip(f"port {port}, which the documents name, is in use")
+
+
+class Docker:
+    """The Docker engine of this machine."""
+
+    NAMES = ("api0", "sim0", "frontend0")
+
+    def __call__(self, *words: str, check: bool = True) -> str:
+        """Run a docker command and return what it prints."""
+        done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 or not check, f"docker {words}: {done.stderr}"
+        return done.stdout.strip()
+
+    def clean_up(self) -> None:
+        """Remove what a document leaves behind when it fails half way."""
+        self("rm", "--force", *self.NAMES, check=False)
+        self("network", "rm", "microservices", check=False)
+
+
+@pytest.fixture(scope="session")
+def docker() -> Docker:
+    """Return the Docker engine, or skip where there is none."""
+    docker = Docker()
+    if not shutil.which("docker") or not docker("info", check=False):
+        pytest.skip("there is no Docker engine on this machine")
+    taken = set(docker("ps", "--all", "--format", "{{.Names}}").split()) & set(docker.NAMES)
+    if taken:
+        pytest.skip(f"containers that the documents name are there already: {taken}")
+    return docker

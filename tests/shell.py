@@ -12,13 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import SkipTest
 
-from conftest import Terminal, wait_until
+from conftest import Terminal
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from sybil.typing import Parser
 
-STAYS = re.compile(r"lab\.py up|fastapi (dev|run)|python main\.py|streamlit run")
-BLOCK_SECONDS = 300  # an installation on a slow network
+STAYS = re.compile(
+    r"lab\.py up|fastapi dev|python main\.py|streamlit run"
+    r"|docker run(?!.*(--detach|--rm))|docker-compose up(?!.*--detach)|docker logs -f",
+    re.S,
+)
+BLOCK_SECONDS = 60  # an installation on a slow network
 
 
 class Shell:
@@ -28,39 +32,47 @@ class Shell:
         self._open = open_terminal
         self._folder = folder
         self._path = path
-        self._terminals: list[Terminal] = []
-        self._shell = self._bash("-s")
+        self._servers: list[Terminal] = []
+        self._shells = [self._bash("-s")]  # the last one is typed into
 
     def _bash(self, *options: str) -> Terminal:
         return self._open("bash", *options, folder=self._folder, PATH=self._path)
 
     def run(self, block: str) -> None:
         """Run a block; raise AssertionError if it does not have the results that it states."""
-        commands = [line for line in block.splitlines() if line and not line.startswith("#")]
+        # There is no terminal here to be interactive with; what is typed arrives all the same.
+        commands = re.sub("^#.*\n?", "", block, flags=re.M).replace(" -it ", " -i ").strip()
         expected = re.findall(r"^# → (.*)$", block, re.M)
-        if STAYS.search(commands[-1]):
-            terminal = self._bash("-c", "\n".join(commands))
-            self._terminals.append(terminal)
+        if re.search(r"docker exec -i \S+ \S+sh$", commands):
+            self._shells.append(self._bash("-c", f"exec {commands}"))
+        elif STAYS.search(commands):
+            self._servers.append(self._bash("-c", commands))
             for text in expected:
-                terminal.wait_for(pattern(text), deadline_seconds=BLOCK_SECONDS)
-            return
-        start, mark = len(self._shell.lines), uuid.uuid4().hex
-        self._shell.type(f"{block}\necho {mark} $?\n")
-        wait_until(block, lambda: self._shell.count(re.compile(mark)), BLOCK_SECONDS)
-        *output, last = self._shell.lines[start:]
+                self._servers[-1].wait_for(pattern(text), deadline_seconds=BLOCK_SECONDS)
+        else:
+            self._type(commands.removesuffix("exit"), expected)
+            if commands.endswith("exit"):
+                self._shells.pop().hang_up()
+
+    def _type(self, commands: str, expected: list[str]) -> None:
+        """Type into the shell, wait for its prompt as it were, and look at what it printed."""
+        shell = self._shells[-1]
+        start, mark = len(shell.lines), uuid.uuid4().hex
+        shell.type(f"{commands}\necho {mark} $?\n")
+        shell.wait_for(mark, deadline_seconds=BLOCK_SECONDS)
+        *output, last = shell.lines[start:]
         text = "\n".join([*output, last[: last.index(mark)]])
         position = 0
         for line in expected:
             found = pattern(line).search(text, position)
             assert found, f"{line!r} is not in what follows:\n{text[position:]}"
             position = found.end()
-        assert expected or last.endswith(f"{mark} 0"), f"{last}: the block failed:\n{text}"
+        assert expected or last.endswith(f"{mark} 0"), f"the block failed:\n{text}"
 
     def ctrl_c(self) -> None:
         """Press Ctrl-C in every terminal that a server runs in."""
-        for terminal in self._terminals:
-            terminal.interrupt()
-        self._terminals = []
+        while self._servers:
+            self._servers.pop().interrupt()
 
 
 def pattern(text: str) -> re.Pattern[str]:

@@ -1,20 +1,28 @@
 """The documents do what they say: their commands are run, from top to bottom, in a fresh clone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Terminal, refuse_taken_ports
+from conftest import Docker, Terminal, refuse_taken_ports
 from shell import Shell, run_document
 
-DOCUMENTS = ["README.md"]
+from tools.processes import ROOT
+
+DOCUMENTS = [
+    "README.md",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/lessons/0*.md")),
+]
 
 
 @pytest.fixture
-def shell(terminal: Callable[..., Terminal], checkout: Path, search_path: str) -> Shell:
-    """Return the shell of a reader who has just cloned the repository."""
+def shell(
+    terminal: Callable[..., Terminal], checkout: Path, search_path: str, docker: Docker
+) -> Iterator[Shell]:
+    """Yield the shell of a reader who has just cloned the repository."""
     refuse_taken_ports(8000, 8501)
-    return Shell(terminal, checkout, search_path)
+    yield Shell(terminal, checkout, search_path)
+    docker.clean_up()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
