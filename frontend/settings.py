@@ -1,0 +1,69 @@
+"""The dashboard's settings: read from the environment once, at start, and only here."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+
+
+class SettingsError(ValueError):
+    """A variable has a value that cannot be used; the message is one sentence naming it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where the API is. `api_url` is the address that lists all users."""
+
+    api_url: str = "http://localhost:8000/users/"
+
+    @property
+    def statistics_url(self) -> str:
+        """The address of the age counts: `stats/ages` beside the users, under the same prefix."""
+        return urljoin(self.api_url.rstrip("/") + "/", "../stats/ages")
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from `environ`; a variable that is not there has its default.
+
+    Raises SettingsError when API_URL cannot be used. An empty value is one.
+    """
+    return Settings(api_url=_api_url(environ.get("API_URL", Settings().api_url)))
+
+
+def _api_url(value: str) -> str:
+    # What may be a password or a token is not repeated: the sentence goes to a log.
+    if "@" in value:
+        raise SettingsError("API_URL must not contain a user name, a password or any other @")
+    if "?" in value or "#" in value:
+        raise SettingsError("API_URL must end with its path, without a query (?) or fragment (#)")
+    if not _is_absolute_address(value):
+        raise SettingsError(
+            "API_URL must be the full address of the users, such as http://localhost:8000/users/,"
+            f" not {value[:100]!r}"
+        )
+    return value
+
+
+def _is_absolute_address(value: str) -> bool:
+    # urlsplit() silently drops tabs and newlines, so they are refused before it sees them.
+    if not value.isprintable() or " " in value or "\\" in value:
+        return False
+    try:
+        parts = urlsplit(value)
+        return (
+            parts.scheme in ("http", "https")
+            and _is_host(parts.hostname or "")
+            and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:  # a port above 65535, or a broken [IPv6] address
+        return False
+
+
+def _is_host(name: str) -> bool:
+    if ":" in name or name.rpartition(".")[2].isdigit():  # raises ValueError if it is no IP address
+        return bool(ipaddress.ip_address(name))
+    return _HOST_NAME.fullmatch(name) is not None

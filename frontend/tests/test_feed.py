@@ -1,0 +1,113 @@
+"""One request a tick for everybody, the last good answer kept, and nobody held up."""
+
+import threading
+import time
+
+from conftest import DEADLINE_SECONDS, Api, until
+
+from client import ApiUnreachable
+from feed import TICK_SECONDS, Feed
+from schema import AgeCounts
+from settings import Settings
+
+SOME = AgeCounts(users_by_age={30: 1})
+
+
+def wait_for_a_tick() -> None:
+    """Return just after a tick has begun, so that what follows happens within it."""
+    tick = time.monotonic() // TICK_SECONDS
+    until(lambda: time.monotonic() // TICK_SECONDS != tick)
+
+
+def test_forty_looks_cost_one_request(api: Api) -> None:
+    """All who look within a tick, at once or in turn, share one answer to one request."""
+    api.counts({30: 1})
+    feed = Feed(api.settings)
+    wait_for_a_tick()
+    views = []
+    viewers = [
+        threading.Thread(target=lambda: views.append(feed.latest(DEADLINE_SECONDS)))
+        for _ in range(20)
+    ]
+    for viewer in viewers:
+        viewer.start()
+    for viewer in viewers:
+        viewer.join()
+    views += [feed.latest(DEADLINE_SECONDS) for _ in range(20)]
+    assert [view.age_counts for view in views] == [SOME] * 40
+    assert api.paths == ["/stats/ages"]
+
+
+def test_the_next_tick_asks_again(api: Api) -> None:
+    """A new user is seen within a tick, and the answer's age starts anew."""
+    api.counts({30: 1})
+    feed = Feed(api.settings)
+    feed.latest(DEADLINE_SECONDS)
+    api.counts({30: 2})
+    asked_at = time.monotonic()
+    until(lambda: feed.latest(DEADLINE_SECONDS).age_counts != SOME)
+    assert time.monotonic() - asked_at < TICK_SECONDS + 1
+    assert feed.latest(0).seconds_old < TICK_SECONDS
+
+
+def test_the_last_good_answer_outlives_the_api(api: Api) -> None:
+    """While the API is away the answer stays and grows old; when it is back, all is forgotten."""
+    api.counts({30: 1})
+    feed = Feed(api.settings)
+    assert feed.latest(DEADLINE_SECONDS).fault is None
+    api.stop()
+    until(lambda: feed.latest(DEADLINE_SECONDS).fault is not None)
+    first, then = feed.latest(0), feed.latest(0)
+    assert isinstance(first.fault, ApiUnreachable)
+    assert first.age_counts == SOME
+    assert first.seconds_old < then.seconds_old
+    api.start()
+    until(lambda: feed.latest(DEADLINE_SECONDS).fault is None)
+    assert feed.latest(0).age_counts == SOME
+
+
+def test_a_request_that_hangs_holds_nobody_up() -> None:
+    """A look waits no longer than it says, and no second request joins one that hangs."""
+    released = threading.Event()
+    requests = []
+
+    def hang(_: Settings) -> AgeCounts:
+        requests.append(1)
+        released.wait(DEADLINE_SECONDS)
+        return SOME
+
+    feed = Feed(Settings(), fetch=hang)
+    started_at = time.monotonic()
+    view = feed.latest(0.05)
+    assert time.monotonic() - started_at < 1
+    assert (view.age_counts, view.fault) == (None, None)
+    wait_for_a_tick()
+    feed.latest(0)
+    assert len(requests) == 1
+    released.set()
+    until(lambda: feed.latest(0).age_counts == SOME)
+
+
+def test_a_mistake_of_our_own_is_a_fault_like_any_other() -> None:
+    """An error that nobody foresaw is shown and logged, and the next tick tries again."""
+    outcomes = [MemoryError()]
+
+    def stumble(_: Settings) -> AgeCounts:
+        if outcomes:
+            raise outcomes.pop()
+        return SOME
+
+    feed = Feed(Settings(), fetch=stumble)
+    fault = feed.latest(DEADLINE_SECONDS).fault
+    assert fault is not None
+    assert fault.reason == "The dashboard itself failed while it read the answer."
+    until(lambda: feed.latest(DEADLINE_SECONDS).fault is None)
+
+
+def test_a_fault_does_not_keep_the_answer_in_memory(api: Api) -> None:
+    """What is remembered of a bad answer is why it was bad, not the answer."""
+    api.counts({30: 1})
+    api.answers["/stats/ages"] = api.answers["/nowhere"] = lambda exchange: exchange.write(b"no")
+    fault = Feed(api.settings).latest(DEADLINE_SECONDS).fault
+    assert fault is not None
+    assert (fault.__traceback__, fault.__cause__, fault.__context__) == (None, None, None)

@@ -1,0 +1,96 @@
+"""API_URL: what is accepted, what is refused, and what is said about it."""
+
+import pytest
+
+from settings import Settings, SettingsError, read_settings
+
+NEEDED = "API_URL must be the full address of the users, such as http://localhost:8000/users/, not "
+
+
+def test_default_is_the_local_api() -> None:
+    """Without the variable, the API of the documented start is asked."""
+    assert read_settings({}) == Settings(api_url="http://localhost:8000/users/")
+
+
+@pytest.mark.parametrize(
+    ("api_url", "statistics_url"),
+    [
+        ("http://localhost:8000/users/", "http://localhost:8000/stats/ages"),
+        ("http://api:8000/users", "http://api:8000/stats/ages"),
+        ("http://h:1/prefix/users/", "http://h:1/prefix/stats/ages"),
+        ("https://example.org/a/b/people/", "https://example.org/a/b/stats/ages"),
+        ("http://[::1]:8000/users/", "http://[::1]:8000/stats/ages"),
+        ("http://192.0.2.7/users/", "http://192.0.2.7/stats/ages"),
+        ("http://user_api.local./users/", "http://user_api.local./stats/ages"),
+        ("http://localhost:65535", "http://localhost:65535/stats/ages"),
+    ],
+)
+def test_statistics_are_beside_the_users(api_url: str, statistics_url: str) -> None:
+    """A usable address is kept as it is, and the age counts are found under its prefix."""
+    settings = read_settings({"API_URL": api_url})
+    assert settings.api_url == api_url
+    assert settings.statistics_url == statistics_url
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        " ",
+        "nonsense",
+        "localhost:8000/users/",
+        "//localhost:8000/users/",
+        "/users/",
+        "ftp://localhost/users/",
+        "http://",
+        "http:///users/",
+        "http://:8000/users/",
+        "http://localhost:0/users/",
+        "http://localhost:65536/users/",
+        "http://localhost:eight/users/",
+        "http://local host/users/",
+        "http://localhost/users/\n",
+        "http://local\thost/users/",
+        "http://localhost\\users",
+        "http://[::1/users/",
+        "http://[::zz]/users/",
+        "http://999.1.1.1/users/",
+        "http://-api/users/",
+    ],
+)
+def test_what_is_no_address_is_refused(value: str) -> None:
+    """A value that cannot be asked is refused with one sentence that names the variable."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_URL": value})
+    assert str(caught.value) == NEEDED + repr(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (
+            "http://admin:hunter2@localhost/users/",
+            "API_URL must not contain a user name, a password or any other @",
+        ),
+        (
+            "http://localhost/users/?token=hunter2",
+            "API_URL must end with its path, without a query (?) or fragment (#)",
+        ),
+        (
+            "http://localhost/users/#hunter2",
+            "API_URL must end with its path, without a query (?) or fragment (#)",
+        ),
+    ],
+)
+def test_secrets_are_refused_without_repeating_them(value: str, sentence: str) -> None:
+    """A value that may hold a secret is refused, and its content does not get into a log."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_URL": value})
+    assert str(caught.value) == sentence
+
+
+def test_a_long_value_is_cut() -> None:
+    """The sentence stays readable however long the value is."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_URL": "x" * 100_000})
+    assert len(str(caught.value)) < 250

@@ -1,0 +1,114 @@
+"""The real process, started as the README says: what stops it, and what it serves."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from conftest import DEADLINE_SECONDS
+
+FRONTEND = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "streamlit", "run", "app.py"]
+
+
+def environment(api_url: str) -> dict[str, str]:
+    return os.environ | {"API_URL": api_url, "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.parametrize(
+    ("api_url", "sentence"),
+    [
+        (
+            "nonsense",
+            "API_URL must be the full address of the users, such as http://localhost:8000/users/,"
+            " not 'nonsense'\n",
+        ),
+        (
+            "",
+            "API_URL must be the full address of the users, such as http://localhost:8000/users/,"
+            " not ''\n",
+        ),
+        (
+            "http://me:secret@localhost/users/",
+            "API_URL must not contain a user name, a password or any other @\n",
+        ),
+    ],
+)
+def test_a_mistake_in_the_settings_stops_the_start(api_url: str, sentence: str) -> None:
+    """Before it serves anybody, the process says what is wrong in one line and exits with 2."""
+    started_at = time.monotonic()
+    process = subprocess.run(
+        [*COMMAND, "--server.port=0"],
+        cwd=FRONTEND,
+        env=environment(api_url),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr == sentence
+    assert time.monotonic() - started_at < 5  # 0.6 s where nothing else is running
+
+
+def test_a_port_in_use_is_said() -> None:
+    """A second dashboard does not move to another port in silence."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = subprocess.run(
+            [*COMMAND, f"--server.port={port}"],
+            cwd=FRONTEND,
+            env=environment("http://localhost:8000/users/"),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert f"Port {port} is not available" in process.stderr
+
+
+@pytest.fixture
+def dashboard() -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A dashboard on a free port, which it has printed; its API is not there."""
+    process = subprocess.Popen(
+        [*COMMAND, "--server.port=0"],
+        cwd=FRONTEND,
+        env=environment("http://127.0.0.1:9/users/"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    port = None
+    for line in process.stdout:
+        if found := re.search(r"URL: http://localhost:(\d+)", line):
+            port = int(found[1])
+            break
+    assert port, process.communicate(timeout=DEADLINE_SECONDS)
+    yield process, port
+    process.kill()
+    process.communicate(timeout=DEADLINE_SECONDS)
+
+
+def test_it_serves_this_machine_and_stops_when_told(
+    dashboard: tuple["subprocess.Popen[str]", int],
+) -> None:
+    """It answers on localhost, with or without an API, on no other address, and ends at once."""
+    process, port = dashboard
+    with urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=DEADLINE_SECONDS) as answer:
+        assert answer.status == 200
+    if sys.platform == "linux":  # the only one where all of 127.0.0.0/8 is this machine
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=DEADLINE_SECONDS)
+    process.terminate()
+    _, stderr = process.communicate(timeout=DEADLINE_SECONDS)
+    assert "Traceback" not in stderr
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS)
