@@ -15,8 +15,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tools.processes import ROOT, WINDOWS, end
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
 def free_port() -> int:
@@ -128,13 +132,19 @@ def service_python(service: str) -> str:
 class Lab:
     """`lab.py up` on ports of its own."""
 
-    def __init__(self, start: Callable[..., Terminal], **variables: str) -> None:
+    def __init__(
+        self,
+        start: Callable[..., Terminal],
+        folder: Path = ROOT,
+        deadline_seconds: float = 60,
+        **variables: str,
+    ) -> None:
         self.api_port, self.dashboard_port = free_port(), free_port()
         self.api_url = f"http://localhost:{self.api_port}"
         self.dashboard_url = f"http://localhost:{self.dashboard_port}"
         ports = ["--api-port", str(self.api_port), "--dashboard-port", str(self.dashboard_port)]
-        self.terminal = start(sys.executable, "lab.py", "up", *ports, **variables)
-        self.terminal.wait_for("Ctrl-C stops everything")
+        self.terminal = start(sys.executable, "lab.py", "up", *ports, folder=folder, **variables)
+        self.terminal.wait_for("Ctrl-C stops everything", deadline_seconds=deadline_seconds)
 
 
 @pytest.fixture
@@ -207,3 +217,14 @@ def docker() -> Docker:
     if taken:
         pytest.skip(f"containers that the documents name are there already: {taken}")
     return docker
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Yield a browser, as installed on this machine."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -1,33 +1,20 @@
 """The system in a real browser: what a person sees, without a click."""
 
-import shutil
+import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from conftest import Terminal, free_port, service_python, wait_until
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from conftest import Lab, Terminal, free_port, service_python, wait_until
+from playwright.sync_api import Browser, Page, expect
 
 from tools.processes import ROOT
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 PICTURES = ROOT / ".lab" / "pictures"
 VIEWPORT = {"width": 1200, "height": 860}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Yield a browser, as installed on this machine."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -140,3 +127,33 @@ def test_the_documentation_needs_no_internet(services: Services, page: Page) -> 
     page.get_by_role("button", name="Execute").click()
     picture(page, "docs")
     expect(page.locator(".live-responses-table").get_by_text("201")).to_be_visible()
+
+
+def test_the_picture_of_the_readme(services: Services, page: Page) -> None:
+    """With a few hundred users the page looks as in the README; `.lab/pictures/` has it then."""
+    dice = random.Random(7)
+    for user_id in range(400):
+        services.create(user_id, age=min(95, int(dice.triangular(0, 95, 22))))
+    page.goto(services.dashboard_url)
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text("400", timeout=30_000)
+    expect(page.get_by_test_id("stVegaLiteChart")).to_be_visible(timeout=15_000)
+    page.wait_for_timeout(500)  # the bars grow
+
+    assert picture(page, "dashboard").stat().st_size > 10_000
+
+
+def test_a_fresh_clone_shows_its_first_bar(
+    terminal: Callable[..., Terminal], checkout: Path, page: Page
+) -> None:
+    """From a bare clone `lab.py up` leads to a bar in the browser, and much sooner the second time.
+
+    The seconds that it prints are those that the README states.
+    """
+    for start in ("cold", "with its environments there"):
+        began = time.monotonic()
+        lab = Lab(terminal, folder=checkout, deadline_seconds=300)
+        page.goto(lab.dashboard_url)
+        expect(page.get_by_test_id("stVegaLiteChart")).to_be_visible(timeout=30_000)
+        print(f"first bar, {start}: {time.monotonic() - began:.0f} s")
+        assert ("installing" in " ".join(lab.terminal.lines)) == (start == "cold")
+        assert lab.terminal.stop() == 0

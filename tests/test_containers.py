@@ -1,0 +1,293 @@
+"""The system in containers: both generations of Compose, and what a container may not do."""
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+from conftest import Docker, free_port, wait_until
+from playwright.sync_api import Browser, expect
+
+from tools.processes import ROOT
+
+GENERATIONS = {"compose-1": ["docker-compose"], "compose-2": ["docker", "compose"]}
+SERVICES = ("api", "simulator", "frontend")
+IMAGES = {"api0": "user-api", "sim0": "data-simulator", "frontend0": "frontend-app"}
+CONVERGENCE_SECONDS = 20
+
+
+class Compose:
+    """A project of its own, on ports of its own."""
+
+    def __init__(self, command: list[str], docker: Docker) -> None:
+        self.project = f"lab{os.getpid()}"
+        self.api_port, self.dashboard_port = free_port(), free_port()
+        self.api_url = f"http://localhost:{self.api_port}"
+        self._command = command
+        self._docker = docker
+
+    def __call__(self, *words: str) -> str:
+        """Run a Compose command and return what it prints."""
+        done = subprocess.run(
+            [*self._command, "--project-name", self.project, *words],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "API_PORT": str(self.api_port),
+                "DASHBOARD_PORT": str(self.dashboard_port),
+                "SIMULATION_INTERVAL": "0.5",
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def container(self, service: str) -> str:
+        """Return the id of a service's container."""
+        return self("ps", "--quiet", service).strip()
+
+    def leftovers(self) -> str:
+        """Return what exists of this project."""
+        label = f"label=com.docker.compose.project={self.project}"
+        return self._docker("ps", "--all", "--quiet", "--filter", label) + self._docker(
+            "network", "ls", "--quiet", "--filter", label
+        )
+
+
+@pytest.fixture(scope="module", params=GENERATIONS)
+def compose(request: pytest.FixtureRequest, docker: Docker) -> Iterator[Compose]:
+    """Yield the system, brought up from nothing, and take it down again."""
+    compose = Compose(GENERATIONS[request.param], docker)
+    try:
+        compose("up", "--build", "--detach")
+        yield compose
+    finally:
+        compose("down")
+    assert compose.leftovers() == ""
+    assert not is_open("127.0.0.1", compose.api_port)
+
+
+def is_open(host: str, port: int) -> bool:
+    """Return whether a connection can be made."""
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((host, port)) == 0
+
+
+def total(http: httpx2.Client, api_url: str) -> int:
+    """Return how many users the API has; none while it is away."""
+    try:
+        return int(http.get(f"{api_url}/stats/ages").json()["total"])
+    except httpx2.TransportError:
+        return 0
+
+
+def test_up_from_nothing(compose: Compose, http: httpx2.Client, browser: Browser) -> None:
+    """Users rise, the documentation answers, and a browser on the host sees the histogram."""
+    before = total(http, compose.api_url)
+    wait_until("more users", lambda: total(http, compose.api_url) > before + 2, 30)
+    assert http.get(f"{compose.api_url}/docs").status_code == 200
+    page = browser.new_page()
+    page.goto(f"http://localhost:{compose.dashboard_port}")
+    expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
+    expect(page.get_by_test_id("stVegaLiteChart")).to_be_visible(timeout=15_000)
+    page.close()
+
+
+def test_the_compose_file_waits_for_health(compose: Compose, docker: Docker) -> None:
+    """The simulator and the dashboard were created when the API was healthy, not merely started."""
+    health = json.loads(
+        docker("inspect", "--format", "{{json .State.Health}}", compose.container("api"))
+    )
+
+    assert health["Status"] == "healthy"
+    assert (
+        "refused the connection"
+        not in docker("logs", compose.container("simulator")).split("created")[0]
+    )
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_least_privilege(compose: Compose, docker: Docker, service: str) -> None:
+    """No container is root, has a capability or can gain one; memory and processes are bounded."""
+    container = compose.container(service)
+    status = docker("exec", container, "cat", "/proc/1/status")
+    values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    limits = json.loads(docker("inspect", "--format", "{{json .HostConfig}}", container))
+
+    assert values["Uid"].split() == ["10001"] * 4
+    assert int(values["CapEff"], 16) == int(values["CapPrm"], 16) == int(values["CapBnd"], 16) == 0
+    assert values["NoNewPrivs"] == "1"
+    assert 0 < limits["Memory"] <= 1024**3
+    assert 0 < limits["PidsLimit"] <= 100
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_may_be_written(compose: Compose, docker: Docker, service: str) -> None:
+    """A container writes to /app and /tmp, and nowhere else among the usual places."""
+    program = (
+        "import pathlib, sys\n"
+        "for folder in ('/app', '/tmp', '/', '/etc', '/usr/local/bin', '/home', '/root', '/opt'):\n"
+        "    try: pathlib.Path(folder, 'probe').touch(); print(folder)\n"
+        "    except OSError: pass"
+    )
+
+    assert docker("exec", compose.container(service), "python", "-c", program) == "/app\n/tmp"
+
+
+def test_only_this_machine_can_connect(compose: Compose) -> None:
+    """The two ports are open on loopback, and on no other address of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses an address of ours
+        address = probe.getsockname()[0]
+    assert not address.startswith("127.")
+
+    for port in (compose.api_port, compose.dashboard_port):
+        assert is_open("127.0.0.1", port)
+        assert not is_open(address, port)
+
+
+def test_the_simulator_is_alone_with_the_api(compose: Compose, docker: Docker) -> None:
+    """The simulator publishes no port, and its network leads nowhere but to the services."""
+    container = compose.container("simulator")
+    program = "import socket; socket.create_connection(('192.0.2.1', 80), 2)"
+    outside = subprocess.run(
+        ["docker", "exec", container, "python", "-c", program], capture_output=True, text=True
+    )
+
+    assert docker("port", container) == ""
+    assert outside.returncode != 0
+
+
+def runs_anew(docker: Docker, container: str, old_pid: str) -> bool:
+    return docker("inspect", "--format", "{{.State.Pid}}", container) not in (old_pid, "0")
+
+
+def test_a_service_that_dies_comes_back(
+    compose: Compose, docker: Docker, http: httpx2.Client
+) -> None:
+    """A killed process is started again, and the users rise again, by the restart policy alone."""
+    for service in ("simulator", "api"):
+        container = compose.container(service)
+        pid = docker("inspect", "--format", "{{.State.Pid}}", container)
+        os.kill(int(pid), 9)
+        wait_until(f"{service} to run again", partial(runs_anew, docker, container, pid), 30)
+    before = total(http, compose.api_url)
+    wait_until("more users", lambda: total(http, compose.api_url) > before, 30)
+
+
+# -------------------------------------------------------------------------------- one by one
+
+
+@pytest.fixture
+def by_hand(docker: Docker) -> Iterator[Callable[[str], None]]:
+    """Yield a function that runs a container as the README does, but on a free port, detached."""
+    docker("network", "create", "microservices")
+    port = free_port()
+    options = {
+        "api0": ["--network-alias", "api", "--publish", f"127.0.0.1:{port}:8000"],
+        "sim0": ["--env", "API_BASE_URL=http://api0:8000", "--env", "SIMULATION_INTERVAL=0.2"],
+        "frontend0": ["--env", "API_URL=http://api:8000/users/"],
+    }
+
+    def run(name: str) -> None:
+        docker("build", "--quiet", "--tag", IMAGES[name], str(ROOT / FOLDERS[name]))
+        common = ["run", "--detach", "--name", name, "--network", "microservices"]
+        docker(*common, *options[name], IMAGES[name])
+
+    run.api_url = f"http://localhost:{port}"  # type: ignore[attr-defined]
+    try:
+        yield run
+    finally:
+        docker.clean_up()
+
+
+FOLDERS = {"api0": "api", "sim0": "data_ingestion_simulator", "frontend0": "frontend"}
+ORDERS = [("api0", "sim0", "frontend0"), ("frontend0", "sim0", "api0")]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=["api-first", "api-last"])
+def test_any_order_of_starting(
+    by_hand: Callable[[str], None], docker: Docker, http: httpx2.Client, order: tuple[str, ...]
+) -> None:
+    """Within 20 s of the API being healthy all three work, and so again after the API restarts."""
+    api_url: str = by_hand.api_url  # type: ignore[attr-defined]
+    for name in order:
+        by_hand(name)
+    for restart in (False, True):
+        if restart:
+            docker("restart", "api0")
+        wait_until("the API", lambda: total(http, api_url) >= 0 and answers(http, api_url), 30)
+        converged_by = time.monotonic() + CONVERGENCE_SECONDS
+        wait_until("users", lambda: total(http, api_url) > 0, CONVERGENCE_SECONDS)
+        wait_until(
+            "the dashboard",
+            lambda: healthy(docker, "frontend0"),
+            converged_by - time.monotonic(),
+        )
+
+
+def answers(http: httpx2.Client, api_url: str) -> bool:
+    try:
+        return http.get(f"{api_url}/health").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def healthy(docker: Docker, name: str) -> bool:
+    return docker("inspect", "--format", "{{.State.Health.Status}}", name) == "healthy"
+
+
+def test_stopping_is_quick_and_clean(
+    by_hand: Callable[[str], None], docker: Docker, http: httpx2.Client
+) -> None:
+    """`docker stop` of each container takes under two seconds and kills nothing."""
+    for name in IMAGES:
+        by_hand(name)
+    wait_until("users", lambda: total(http, by_hand.api_url) > 0, 60)  # type: ignore[attr-defined]
+    wait_until("the dashboard", lambda: healthy(docker, "frontend0"))
+    for name in ("frontend0", "sim0", "api0"):
+        started = time.monotonic()
+        docker("stop", name)
+        seconds = time.monotonic() - started
+        code = docker("inspect", "--format", "{{.State.ExitCode}}", name)
+
+        assert (code in ("0", "143"), seconds < 2) == (True, True), (name, code, seconds)
+
+
+@pytest.mark.parametrize("image", IMAGES.values())
+def test_the_images(docker: Docker, image: str) -> None:
+    """Each image names itself, runs in exec form as its user from /app, and has a health check."""
+    config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", image))
+
+    assert config["User"] == "app"
+    assert config["WorkingDir"] == "/app"
+    assert config["Cmd"][0] != "/bin/sh"
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    assert "curl" not in str(config["Healthcheck"])
+    assert {"title", "description", "licenses"} <= {
+        label.rpartition(".")[2] for label in config["Labels"]
+    }
+
+
+@pytest.mark.parametrize(("name", "image"), IMAGES.items())
+def test_what_is_in_an_image(docker: Docker, name: str, image: str) -> None:
+    """An image holds what runs, compiled, and nothing else of the folder."""
+    files = docker("run", "--rm", image, "ls", "-A", "/app").split()
+    folder = ROOT / FOLDERS[name]
+    modules = {path.name for path in folder.glob("*.py")}
+    others = {"requirements.txt", "__pycache__", ".streamlit", "static"}
+
+    assert modules <= set(files) <= modules | others
+    compiled = docker("run", "--rm", image, "ls", "/app/__pycache__").split()
+    assert {Path(file).name.split(".")[0] for file in compiled} == {
+        Path(module).stem for module in modules
+    }
