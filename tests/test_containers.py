@@ -90,11 +90,14 @@ def total(http: httpx2.Client, api_url: str) -> int:
         return 0
 
 
-def test_up_from_nothing(compose: Compose, http: httpx2.Client, browser: Browser) -> None:
+def test_up_from_nothing(
+    compose: Compose, docker: Docker, http: httpx2.Client, browser: Browser
+) -> None:
     """Users rise, the documentation answers, and a browser on the host sees the histogram."""
     before = total(http, compose.api_url)
     wait_until("more users", lambda: total(http, compose.api_url) > before + 2, 30)
     assert http.get(f"{compose.api_url}/docs").status_code == 200
+    wait_until("the dashboard", lambda: healthy(docker, compose.container("frontend")))
     page = browser.new_page()
     page.goto(f"http://localhost:{compose.dashboard_port}")
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
