@@ -211,7 +211,9 @@ class Docker:
 def docker() -> Docker:
     """Return the Docker engine, or skip where there is none."""
     docker = Docker()
-    if not shutil.which("docker") or not docker("info", check=False):
+    if not shutil.which("docker") or not docker(
+        "version", "--format", "{{.Server.Version}}", check=False
+    ):
         pytest.skip("there is no Docker engine on this machine")
     taken = set(docker("ps", "--all", "--format", "{{.Names}}").split()) & set(docker.NAMES)
     if taken:
