@@ -42,6 +42,8 @@ def main() -> int:
     add = commands.add_parser("up", help="start the three services")
     add.add_argument("--api-port", type=port_number, default=8000, metavar="N")
     add.add_argument("--dashboard-port", type=port_number, default=8501, metavar="N")
+    add.add_argument("--store", choices=("memory", "sqlite"), default="memory", metavar="KIND",
+                     help="where users are kept: memory (until the API ends), or sqlite (users.db)")  # fmt: skip
     add = commands.add_parser("test", help="run every test; what it does not know goes to pytest")
     add.add_argument("--suite", choices=SUITES, action="append", help="only this one (repeatable)")
     add.add_argument("--long", action="store_true", help="the heavy suites at their full figures")
@@ -55,7 +57,7 @@ def main() -> int:
     watch_signals()
     try:
         if options.command == "up":
-            return up(options.api_port, options.dashboard_port)
+            return up(options.api_port, options.dashboard_port, options.store)
         if options.command == "test":
             return test(options.suite or SUITES, options.strict, options.long, rest)
         return lint() if options.command == "lint" else lock(options.upgrade)
@@ -69,15 +71,17 @@ def main() -> int:
 # ---------------------------------------------------------------------------------- the commands
 
 
-def up(api_port: int, dashboard_port: int) -> int:
+def up(api_port: int, dashboard_port: int, store: str) -> int:
     """Run the three services until Ctrl-C (0) or until one of them ends (its exit code)."""
+    database = {"DATABASE_URL": f"sqlite:///{ROOT / 'users.db'}"} if store == "sqlite" else {}
     for flag, port in (("--api-port", api_port), ("--dashboard-port", dashboard_port)):
         refuse_taken_port(port, flag)
     api, simulator, dashboard = (environment(ROOT / name, "requirements.txt") for name in SERVICES)
     api_url = f"http://localhost:{api_port}"
     system = System()
     try:
-        system.start("api", "api", api, "-m", "uvicorn", "main:app", "--port", str(api_port))
+        serve = (api, "-m", "uvicorn", "main:app", "--port", str(api_port))
+        system.start("api", "api", *serve, **database)
         system.wait_for(f"http://127.0.0.1:{api_port}/health")
         system.start(
             "simulator", "data_ingestion_simulator", simulator, "main.py", API_BASE_URL=api_url

@@ -14,6 +14,7 @@ MAX_USER_ID: Final = 2**53 - 1  # the largest integer that every JSON reader kee
 MAX_AGE: Final = 150  # years
 MAX_NAME_LENGTH: Final = 100  # characters, white space at either end not counted
 MAX_PAGE_USERS: Final = 1_000
+MAX_BATCH_USERS: Final = 10_000
 SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two other requests
 
 User = tuple[int, str, int]  # id, name, age
@@ -38,6 +39,13 @@ class StoreFull(Exception):
 
     def __init__(self, max_users: int) -> None:
         super().__init__(f"The store is full: it may hold {max_users} users")
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached, or does not answer in time; later it may."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The store is unavailable: {reason}")
 
 
 class MemoryStore:
@@ -70,6 +78,19 @@ class MemoryStore:
         self._age_counts[age] += 1
         if self._ordered_ids is not None:
             self._ordered_ids.add(user_id)
+
+    async def create_many(self, users: list[User]) -> list[int]:
+        """Add, all at once, the users whose id is free; return the ids that were not.
+
+        Raises StoreFull, and adds nobody, when they are more than there is room for.
+        """
+        existing = [user_id for user_id, _, _ in users if user_id in self._users]
+        if len(self._users) + len(users) - len(existing) > self._max_users:
+            raise StoreFull(self._max_users)
+        for user_id, name, age in users:
+            if user_id not in self._users:
+                await self.create(user_id, name, age)
+        return existing
 
     async def get(self, user_id: int) -> tuple[str, int]:
         """Return a user's name and age. Raises UserNotFound."""
@@ -115,6 +136,12 @@ class MemoryStore:
                 yield [(user_id, *(kept.get(user_id) or self._users[user_id])) for user_id in chunk]
         finally:
             self._open_snapshots = [other for other in self._open_snapshots if other is not kept]
+
+    async def check(self) -> None:
+        """Return, as this store is always there."""
+
+    def close(self) -> None:
+        """Do nothing: what was here goes with the process."""
 
     async def age_counts(self) -> dict[int, int]:
         """Return how many users there are of each age that occurs, by ascending age."""

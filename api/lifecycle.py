@@ -5,6 +5,8 @@ Were the process to end at once, requests sent before the next probe would be lo
 """
 
 import asyncio
+import multiprocessing
+import os
 import signal
 import threading
 from types import FrameType
@@ -35,3 +37,10 @@ class Lifecycle:
                 )
 
         signal.signal(signal.SIGTERM, drain)
+
+
+def stop_supervisor() -> None:
+    """End the process that would start this worker again and again, for the same mistake."""
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None and supervisor.pid is not None:
+        os.kill(supervisor.pid, signal.SIGTERM)

@@ -102,10 +102,19 @@ class User(BaseModel):
 
 
 class ListedUser(BaseModel):
-    """A user in a listing, where the id is the key."""
+    """A user in a listing or a batch, where the id is the key."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     name: Name
     age: Age
+
+
+class Created(BaseModel):
+    """What became of a batch."""
+
+    created: int
+    existing: list[UserId]
 
 
 class AgeCounts(BaseModel):
@@ -205,4 +214,6 @@ def shortened(error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    return value[:MAX_ECHO_CHARACTERS] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value[:MAX_ECHO_CHARACTERS].encode(errors="replace").decode()
+    return value if isinstance(value, int | None) else None

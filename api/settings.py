@@ -2,8 +2,10 @@
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -16,6 +18,9 @@ class SettingsError(ValueError):
 class Settings:
     """What can be decided about the API from outside, with what it is when nobody decides."""
 
+    database_url: str | None = field(default=None, repr=False)
+    api_token: str | None = field(default=None, repr=False)
+    open_to_network: bool = False
     max_users: int = 1_000_000
     allowed_hosts: tuple[str, ...] = LOCAL_HOSTS
     log_format: str = "text"
@@ -29,11 +34,39 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     default = Settings()
     return Settings(
+        database_url=_database_url(environ.get("DATABASE_URL")),
+        api_token=_api_token(environ.get("API_TOKEN")),
+        open_to_network=_yes_or_no(environ.get("OPEN_TO_NETWORK", "no")),
         max_users=_max_users(environ.get("MAX_USERS", str(default.max_users))),
         allowed_hosts=_allowed_hosts(environ.get("ALLOWED_HOSTS", ",".join(default.allowed_hosts))),
         log_format=_log_format(environ.get("LOG_FORMAT", default.log_format)),
         drain_seconds=_drain_seconds(environ.get("DRAIN_SECONDS", str(default.drain_seconds))),
     )
+
+
+def _database_url(value: str | None) -> str | None:
+    if value is None or re.fullmatch(r"sqlite:///[^:?\s][^?\s]*|postgres(ql)?://\S+", value):
+        return value
+    # It may hold a password, so it is not repeated.
+    raise SettingsError(
+        "DATABASE_URL must be sqlite:///file or postgresql://user:password@host/database,"
+        " or not set at all"
+    )
+
+
+def _api_token(value: str | None) -> str | None:
+    if value is None or re.fullmatch(r"[!-~]{8,200}", value):
+        return value
+    raise SettingsError(
+        "API_TOKEN must be 8 to 200 printable ASCII characters without white space,"
+        " or not set at all"
+    )
+
+
+def _yes_or_no(value: str) -> bool:
+    if value in ("yes", "no"):
+        return value == "yes"
+    raise SettingsError(f"OPEN_TO_NETWORK must be yes or no, not {value[:50]!r}")
 
 
 def _max_users(value: str) -> int:
@@ -68,3 +101,37 @@ def _drain_seconds(value: str) -> float:
     raise SettingsError(
         f"DRAIN_SECONDS must be a number of seconds from 0 to 300, not {value[:50]!r}"
     )
+
+
+def refuse_unsafe_start(
+    settings: Settings,
+    arguments: Sequence[str] = sys.argv,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
+    """Raise SettingsError if the server was told to do what these settings make unsafe.
+
+    The server's own options are the only place to learn that from: uvicorn and fastapi take them as
+    `--host` and `--workers`, or as variables; `fastapi run` listens to the network by default.
+    """
+    host = _option(arguments, "--host") or environ.get("UVICORN_HOST")
+    if host is None and "run" in arguments[1:2]:
+        host = "0.0.0.0"  # noqa: S104 - it is refused
+    guarded = settings.api_token or settings.open_to_network
+    if host not in (None, "localhost", "127.0.0.1", "::1") and not guarded:
+        raise SettingsError(
+            "API_TOKEN must be set, or OPEN_TO_NETWORK=yes, to listen beyond this machine"
+        )
+    workers = _option(arguments, "--workers") or environ.get("WEB_CONCURRENCY", "1")
+    if settings.database_url is None and workers != "1":
+        raise SettingsError(
+            "DATABASE_URL must be set for more than one worker: each would keep users of its own"
+        )
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument == name:
+            return following
+        if argument.startswith(f"{name}="):
+            return argument.removeprefix(f"{name}=")
+    return None

@@ -21,7 +21,7 @@ def create(api: TestClient, user_id: Any, name: Any = "Alice", age: Any = 30) ->
 def test_the_story_of_the_contract(api: TestClient) -> None:
     """Each example of the contract, told in order to an empty API, gets just its answer."""
     for example in json.loads(EXAMPLES.read_text(encoding="utf-8")):
-        answer = api.request(example["method"], example["path"])
+        answer = api.request(example["method"], example["path"], json=example.get("request"))
 
         assert example["status"] == answer.status_code, example["what"]
         assert example["body"] == (answer.json() if answer.content else None), example["what"]

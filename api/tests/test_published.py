@@ -30,6 +30,7 @@ def test_the_calls_are_those_of_the_contract(api: TestClient) -> None:
         ("GET", "/stats/ages"),
         ("GET", "/users/"),
         ("POST", "/users/"),
+        ("POST", "/users/batch"),
         ("GET", "/users/{user_id}"),
         ("PUT", "/users/{user_id}"),
         ("DELETE", "/users/{user_id}"),

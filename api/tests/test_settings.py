@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import Settings, SettingsError, read_settings
+from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 
 
 def test_nothing_has_to_be_set() -> None:
@@ -25,6 +25,10 @@ def test_nothing_has_to_be_set() -> None:
         ("ALLOWED_HOSTS", "api, LOCALHOST", "allowed_hosts", ("api", "localhost")),
         ("ALLOWED_HOSTS", "*", "allowed_hosts", ("*",)),
         ("LOG_FORMAT", "json", "log_format", "json"),
+        ("DATABASE_URL", "sqlite:///users.db", "database_url", "sqlite:///users.db"),
+        ("DATABASE_URL", "postgresql://a:b@c/d", "database_url", "postgresql://a:b@c/d"),
+        ("API_TOKEN", "correct-horse", "api_token", "correct-horse"),
+        ("OPEN_TO_NETWORK", "yes", "open_to_network", True),
         ("DRAIN_SECONDS", "2.5", "drain_seconds", 2.5),
     ],
 )
@@ -36,6 +40,16 @@ def test_values_that_are_understood(variable: str, value: str, field: str, meani
 WRONG = {
     "MAX_USERS": ["", "0", "-1", "1e6", "1_000", "many", "1000000000", "٣"],
     "ALLOWED_HOSTS": ["", "a,,b", "http://api", "api/", "a b"],
+    "DATABASE_URL": [
+        "",
+        "users.db",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "mysql://a/b",
+    ],
+    "API_TOKEN": ["", "short", "with a space", "é" * 10, "x" * 201],
+    "OPEN_TO_NETWORK": ["", "true", "YES"],
     "LOG_FORMAT": ["", "JSON", "xml"],
     "DRAIN_SECONDS": ["", "-1", "nan", "inf", "301", "soon"],
 }
@@ -46,7 +60,7 @@ WRONG = {
 )
 def test_values_that_cannot_be_used(variable: str, value: str) -> None:
     """A wrong value is named in one sentence, with what it should be."""
-    with pytest.raises(SettingsError, match=rf"^{variable} must be .*, not ") as refusal:
+    with pytest.raises(SettingsError, match=rf"^{variable} must be .+, (or )?not ") as refusal:
         read_settings({variable: value})
 
     assert "\n" not in str(refusal.value)
@@ -71,3 +85,58 @@ def test_a_wrong_value_stops_the_start(command: list[str]) -> None:
     assert ended.returncode == 2
     assert ended.stderr == "MAX_USERS must be a whole number from 1 to 999999999, not 'many'\n"
     assert "Traceback" not in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["uvicorn", "main:app", "--host", "0.0.0.0"],
+        ["uvicorn", "main:app", "--host=::"],
+        ["fastapi", "run", "main.py"],
+        ["fastapi", "dev", "main.py", "--host", "192.0.2.1"],
+    ],
+    ids=" ".join,
+)
+def test_an_open_door_is_refused(command: list[str]) -> None:
+    """Listening beyond this machine takes a token, or a word that says that this is meant."""
+    with pytest.raises(SettingsError, match="API_TOKEN must be set, or OPEN_TO_NETWORK=yes"):
+        refuse_unsafe_start(Settings(), command, {})
+    refuse_unsafe_start(Settings(open_to_network=True), command, {})
+    refuse_unsafe_start(Settings(api_token="correct-horse"), command, {})
+
+
+@pytest.mark.parametrize(
+    ("command", "environ"),
+    [
+        (["uvicorn", "main:app", "--workers", "2"], {}),
+        (["uvicorn", "main:app", "--workers=4"], {}),
+        (["uvicorn", "main:app"], {"WEB_CONCURRENCY": "2"}),
+    ],
+)
+def test_two_workers_with_two_memories_are_refused(
+    command: list[str], environ: dict[str, str]
+) -> None:
+    """More than one worker takes a store that they share."""
+    with pytest.raises(SettingsError, match="DATABASE_URL must be set for more than one worker"):
+        refuse_unsafe_start(Settings(), command, environ)
+    refuse_unsafe_start(Settings(database_url="sqlite:///users.db"), command, environ)
+
+
+@pytest.mark.parametrize("command", [["uvicorn", "main:app"], ["fastapi", "dev", "main.py"]])
+def test_this_machine_alone_needs_nothing(command: list[str]) -> None:
+    """As documented, on loopback and with one worker, there is nothing to refuse."""
+    refuse_unsafe_start(Settings(), command, {})
+    refuse_unsafe_start(Settings(), [*command, "--host", "127.0.0.1", "--workers", "1"], {})
+
+
+def test_refused_workers_end_with_their_supervisor() -> None:
+    """`uvicorn --workers 2` ends with the reason, instead of starting its workers for ever."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "main:app", "--workers", "2", "--port", "0"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert "DATABASE_URL must be set for more than one worker" in ended.stderr

@@ -64,7 +64,7 @@ def test_the_start_says_what_it_is_configured_to(serve: Callable[..., Served]) -
     log = serve(MAX_USERS="5").log.read_text()
 
     assert (
-        "store=memory (users are lost when this process ends), max_users=5,"
+        "store=memory (users are lost when this process ends), writes=open, max_users=5,"
         " allowed_hosts=localhost,127.0.0.1,[::1], log_format=text, drain_seconds=0" in log
     )
 

@@ -1,0 +1,99 @@
+"""What a request is refused for, and in which words: one shape, `{"detail": …}`, for all of it."""
+
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+
+import schema
+from crud import StoreFull, StoreUnavailable, UserExists, UserNotFound
+
+STATUS_OF_ERROR = {UserNotFound: 404, UserExists: 409, StoreUnavailable: 503, StoreFull: 507}
+RETRY_AFTER = {503: {"Retry-After": "1"}}
+
+
+def bearer_of(token: str) -> Callable[..., None]:
+    """Return the check that a request brings this token: Swagger's "Authorize" gives it, too."""
+    scheme = HTTPBearer(auto_error=False, description="The API's API_TOKEN")
+
+    def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+        given = credentials.credentials if credentials else ""
+        if not secrets.compare_digest(given.encode(), token.encode()):
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise HTTPException(401, "A write needs the API's token", headers)
+
+    return check
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses parameters it does not know, or is given twice."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        known = {parameter.alias for parameter in self.dependant.query_params}
+
+        async def check_and_handle(request: Request) -> Response:
+            if errors := schema.query_errors(request.scope["query_string"], known):
+                raise RequestValidationError(errors)
+            return await handle(request)
+
+        return check_and_handle
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI descriptions of the errors that a call may answer with."""
+    descriptions = {
+        400: "The Host header names a foreign host",
+        401: "A write needs the API's token",
+        403: "A page of another site may not write",
+        404: "No user has this id",
+        409: "A user has this id already",
+        413: "More users, or more bytes, than a batch may have",
+        422: "A parameter is missing, unknown, repeated or out of its bounds",
+        503: "The store does not answer, or the process is stopping",
+        507: "The store is full",
+    }
+    models = {422: schema.Invalid}
+    return {
+        status: {
+            "model": models.get(status, schema.Refusal),
+            "description": descriptions[status],
+        }
+        for status in statuses
+    }
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """Add the one table from errors to statuses, and the two answers FastAPI has otherwise."""
+
+    def answer_with(status: int) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+        async def answer(_: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"detail": str(error)}, status, RETRY_AFTER.get(status))
+
+        return answer
+
+    for error, status in STATUS_OF_ERROR.items():
+        app.add_exception_handler(error, answer_with(status))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": [schema.shortened(e) for e in error.errors()]}, 422)
+
+    @app.exception_handler(405)
+    async def method_not_allowed(request: Request, error: HTTPException) -> JSONResponse:
+        """List every method of the address (RFC 9110, 15.5.6), not only its first route's."""
+        allowed: set[str] = set()
+        for route in app.routes:
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+                allowed |= route.methods or set()
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        headers = {"Allow": ", ".join(sorted(allowed))}
+        return JSONResponse({"detail": error.detail}, 405, headers)

@@ -1,0 +1,242 @@
+"""The same verbs as `crud.MemoryStore`, kept in SQLite or PostgreSQL by one set of statements.
+
+Group commit: a transaction that reaches the disk costs the same for one user as for a hundred. So
+whatever is asked for while a transaction commits waits, goes into the next one together, and is
+answered after that one. Nothing is acknowledged that is not on disk.
+
+Each statement finds its rows by `user_id`, and takes no locks beforehand, so that it also runs
+where `users` is distributed by `user_id` over many machines (Citus).
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from crud import SNAPSHOT_CHUNK_USERS, StoreUnavailable, User, UserExists, UserNotFound
+from engines import Conflict, Engine, Worker
+
+SCHEMA_VERSION: Final = 1
+MAX_ROWS: Final = 1_000  # in one statement, below both engines' limits of parameters
+MAX_LISTINGS: Final = 4  # at once; each has a connection of its own
+MAX_TRIES: Final = 10  # of a transaction that met another process's
+STRIPES: Final = 16  # of the age counts, so that processes seldom wait for each other's
+
+SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS users"
+    " (user_id {id_type} PRIMARY KEY, name TEXT NOT NULL, age INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS age_counts"
+    " (stripe INTEGER, age INTEGER, users BIGINT NOT NULL, PRIMARY KEY (stripe, age))",
+    f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION}) ON CONFLICT DO NOTHING",
+)
+
+Write = tuple[str, list[User]]  # the verb, and the users it is about
+Read = int | Callable[[Any], Any]  # the id of a user, or what to do with the connection
+State = dict[int, tuple[str, int]]  # id -> (name, age), as far as it has been looked at
+
+
+class SqlStore:
+    """Users in a database that several processes may share; they outlive all of them.
+
+    Besides its own errors every verb may raise StoreUnavailable: the database cannot be reached or
+    does not answer in time. What a write did then is unknown until somebody asks.
+    """
+
+    durable = True
+
+    def __init__(self, engine: Engine) -> None:
+        self.kind = engine.kind
+        self._engine = engine
+        self._stripe = random.randrange(STRIPES)  # noqa: S311 - any will do
+        self._writes: Worker[Write] = Worker(engine, self._create_schema, self._run_writes)
+        self._reads: Worker[Read] = Worker(engine, self._create_schema, self._run_reads)
+        self._listing_places = asyncio.Semaphore(MAX_LISTINGS)
+
+    async def create(self, user_id: int, name: str, age: int) -> None:
+        """Add a user. Raises UserExists."""
+        await self._writes.submit(("create", [(user_id, name, age)]))
+
+    async def create_many(self, users: list[User]) -> list[int]:
+        """Add, all at once, the users whose id is free; return the ids that were not."""
+        existing: list[int] = await self._writes.submit(("create_many", users))
+        return existing
+
+    async def get(self, user_id: int) -> tuple[str, int]:
+        """Return a user's name and age. Raises UserNotFound."""
+        record: tuple[str, int] = await self._reads.submit(user_id)
+        return record
+
+    async def update(self, user_id: int, name: str, age: int) -> None:
+        """Replace a user's name and age. Raises UserNotFound."""
+        await self._writes.submit(("update", [(user_id, name, age)]))
+
+    async def delete(self, user_id: int) -> None:
+        """Remove a user. Raises UserNotFound."""
+        await self._writes.submit(("delete", [(user_id, "", 0)]))
+
+    async def page(self, after: int, limit: int) -> list[User]:
+        """Return at most `limit` users with ids above `after`, by ascending id."""
+        users: list[User] = await self._reads.submit(lambda db: self._page(db, after, limit))
+        return users
+
+    async def age_counts(self) -> dict[int, int]:
+        """Return how many users there are of each age that occurs, by ascending age."""
+        counts: dict[int, int] = await self._reads.submit(self._age_counts)
+        return counts
+
+    async def check(self) -> None:
+        """Return if the database answers. Raises StoreUnavailable."""
+        await self._reads.submit(lambda db: db.execute("SELECT 1").fetchone())
+
+    async def snapshot(self) -> AsyncGenerator[list[User], None]:
+        """Yield all users in chunks by ascending id, as they were when the first was asked for."""
+        async with self._listing_places:
+            reader: Worker[Read] = Worker(self._engine, self._create_schema, self._run_reads)
+            try:
+                await reader.submit(lambda db: db.execute(self._engine.begin_snapshot))
+                after = -1
+                next_chunk = partial(self._page, limit=SNAPSHOT_CHUNK_USERS)
+                while chunk := await reader.submit(partial(next_chunk, after=after)):
+                    yield chunk
+                    after = chunk[-1][0]
+            finally:
+                reader.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._writes.close()
+        self._reads.close()
+
+    # ------------------------------------------------- what follows runs in a worker's thread
+
+    def _create_schema(self, db: Any) -> None:
+        """Make the tables where they are missing. Raises StoreUnavailable for another version's."""
+        for statement in SCHEMA:
+            db.execute(statement.format(id_type=self._engine.id_type))
+        (version,) = db.execute("SELECT MAX(version) FROM schema_version").fetchone()
+        if version != SCHEMA_VERSION:
+            raise StoreUnavailable(f"its schema has version {version}, not {SCHEMA_VERSION}")
+
+    def _execute(self, db: Any, statement: str, values: Sequence[Any] = ()) -> Any:
+        return db.execute(statement.replace("?", self._engine.mark), values)
+
+    def _change(self, db: Any, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        """Run a statement once for each row; raise Conflict unless each time it hit one user."""
+        if rows:
+            cursor = db.cursor()
+            cursor.executemany(statement.replace("?", self._engine.mark), rows)
+            if cursor.rowcount != len(rows):
+                raise Conflict
+
+    def _page(self, db: Any, after: int, limit: int) -> list[User]:
+        rows = self._execute(
+            db,
+            "SELECT user_id, name, age FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?",
+            (after, limit),
+        )
+        return [(user_id, name, age) for user_id, name, age in rows.fetchall()]
+
+    def _age_counts(self, db: Any) -> dict[int, int]:
+        rows = db.execute(
+            "SELECT age, SUM(users) FROM age_counts"
+            " GROUP BY age HAVING SUM(users) <> 0 ORDER BY age"
+        )
+        return {age: int(users) for age, users in rows.fetchall()}
+
+    def _look_up(self, db: Any, user_ids: list[int]) -> State:
+        state: State = {}
+        for start in range(0, len(user_ids), MAX_ROWS):
+            some = user_ids[start : start + MAX_ROWS]
+            marks = ", ".join("?" * len(some))
+            statement = f"SELECT user_id, name, age FROM users WHERE user_id IN ({marks})"
+            rows = self._execute(db, statement, some).fetchall()
+            state.update({user_id: (name, age) for user_id, name, age in rows})
+        return state
+
+    def _run_reads(self, db: Any, requests: Sequence[Read]) -> list[Any]:
+        """Answer a batch of reads; all users that are asked for singly by one statement."""
+        state = self._look_up(db, [request for request in requests if isinstance(request, int)])
+        return [
+            (state.get(request) or UserNotFound(request))
+            if isinstance(request, int)
+            else request(db)
+            for request in requests
+        ]
+
+    def _run_writes(self, db: Any, writes: Sequence[Write]) -> list[Any]:
+        """Do a batch of writes in one transaction, as if one after the other; commit it.
+
+        The users concerned are looked up, the writes are played on what was found, and the
+        difference is written under the condition that nobody has changed it in between.
+        """
+        user_ids = sorted({user_id for _, users in writes for user_id, _, _ in users})
+        for _ in range(MAX_TRIES):
+            db.execute(self._engine.begin_write)
+            try:
+                before = self._look_up(db, user_ids)
+                after = dict(before)
+                results = [_play(verb, users, after) for verb, users in writes]
+                self._write_difference(db, before, after)
+                db.execute("COMMIT")
+                return results
+            except self._engine.conflicts:
+                db.execute("ROLLBACK")
+        raise StoreUnavailable("other processes kept changing the same users")
+
+    def _write_difference(self, db: Any, before: State, after: State) -> None:
+        """Make `before` into `after`, by ascending id: so two processes seldom lock crosswise."""
+        created = sorted((i, *after[i]) for i in after.keys() - before.keys())
+        for start in range(0, len(created), MAX_ROWS):
+            some = created[start : start + MAX_ROWS]
+            marks = ", ".join(["(?, ?, ?)"] * len(some))
+            statement = (
+                f"INSERT INTO users (user_id, name, age) VALUES {marks}"
+                " ON CONFLICT (user_id) DO NOTHING"
+            )
+            values = [value for user in some for value in user]
+            if self._execute(db, statement, values).rowcount != len(some):
+                raise Conflict
+        changed = [i for i in sorted(before.keys() & after.keys()) if before[i] != after[i]]
+        self._change(
+            db,
+            "UPDATE users SET name = ?, age = ? WHERE user_id = ? AND age = ?",
+            [(*after[i], i, before[i][1]) for i in changed],
+        )
+        self._change(
+            db,
+            "DELETE FROM users WHERE user_id = ? AND age = ?",
+            [(i, before[i][1]) for i in sorted(before.keys() - after.keys())],
+        )
+        counts = Counter(age for _, age in after.values())
+        counts.subtract(Counter(age for _, age in before.values()))
+        moved = [(self._stripe, age, users) for age, users in sorted(counts.items()) if users]
+        if moved:
+            marks = ", ".join(["(?, ?, ?)"] * len(moved))
+            self._execute(
+                db,
+                f"INSERT INTO age_counts (stripe, age, users) VALUES {marks} "
+                "ON CONFLICT (stripe, age) DO UPDATE SET users = age_counts.users + excluded.users",
+                [value for row in moved for value in row],
+            )
+
+
+def _play(verb: str, users: list[User], state: State) -> Any:
+    """Do one write on `state`; return its result, or the error that it meets."""
+    user_id, name, age = users[0] if users else (0, "", 0)
+    match verb:
+        case "create_many":
+            existing = [user_id for user_id, _, _ in users if user_id in state]
+            state.update({i: (name, age) for i, name, age in users if i not in state})
+            return existing
+        case "create" if user_id in state:
+            return UserExists(user_id)
+        case "update" | "delete" if user_id not in state:
+            return UserNotFound(user_id)
+        case "delete":
+            del state[user_id]
+        case _:
+            state[user_id] = (name, age)
+    return None
