@@ -42,8 +42,8 @@ def main() -> int:
     add = commands.add_parser("up", help="start the three services")
     add.add_argument("--api-port", type=port_number, default=8000, metavar="N")
     add.add_argument("--dashboard-port", type=port_number, default=8501, metavar="N")
-    add.add_argument("--store", choices=("memory", "sqlite"), default="memory", metavar="KIND",
-                     help="where users are kept: memory (until the API ends), or sqlite (users.db)")  # fmt: skip
+    kept = "where users are kept: memory, until the API ends, or sqlite, in users.db"
+    add.add_argument("--store", choices=("memory", "sqlite"), default="memory", help=kept)
     add = commands.add_parser("test", help="run every test; what it does not know goes to pytest")
     add.add_argument("--suite", choices=SUITES, action="append", help="only this one (repeatable)")
     add.add_argument("--long", action="store_true", help="the heavy suites at their full figures")

@@ -76,7 +76,7 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
 
 
 def _connect_postgresql(url: str) -> psycopg.Connection:
-    connection = psycopg.connect(url, autocommit=True, connect_timeout=2)
+    connection = psycopg.connect(url, autocommit=True, connect_timeout=2, client_encoding="utf8")
     connection.execute(f"SET statement_timeout = {DEADLINE_SECONDS * 1000:.0f}")
     return connection
 

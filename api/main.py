@@ -17,13 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import schema
-from crud import (
-    MAX_BATCH_USERS,
-    MAX_PAGE_USERS,
-    MemoryStore,
-    StoreUnavailable,
-    User,
-)
+from crud import MAX_BATCH_USERS, MAX_PAGE_USERS, MemoryStore, StoreUnavailable, User
 from engines import engine_for
 from guard import Guard
 from lifecycle import Lifecycle, stop_supervisor
@@ -76,7 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.router.route_class = StrictRoute
-    add_users(app, store, [Depends(bearer_of(settings.api_token))] if settings.api_token else [])
+    add_writes(app, store, settings.api_token)
+    add_reads(app, store)
     add_probes(app, store, lifecycle, metrics)
     add_docs(app)
     add_error_answers(app)
@@ -94,9 +89,9 @@ def open_store(settings: Settings) -> Store:
 
 def describe(settings: Settings, store: Store) -> str:
     """Return the resolved configuration, and what becomes of the users, in one line."""
-    future = "outlive" if store.durable else "are lost when"
+    future = "outlive this process" if store.durable else "are lost when this process ends"
     return (
-        f"store={store.kind} (users {future} this process{'' if store.durable else ' ends'}),"
+        f"store={store.kind} (users {future}),"
         f" writes={'by token' if settings.api_token else 'open'},"
         f" max_users={settings.max_users}, allowed_hosts={','.join(settings.allowed_hosts)},"
         f" log_format={settings.log_format}, drain_seconds={settings.drain_seconds:g}"
@@ -106,8 +101,9 @@ def describe(settings: Settings, store: Store) -> str:
 # ---------------------------------------------------------------------------------------- users
 
 
-def add_users(app: FastAPI, store: Store, guards: list[Any]) -> None:
-    """Add the calls that create, read, update and delete users; `guards` let writes through."""
+def add_writes(app: FastAPI, store: Store, api_token: str | None) -> None:
+    """Add the calls that create, update and delete users; with a token, for those who have it."""
+    guards = [Depends(bearer_of(api_token))] if api_token else []
     writing = refusals(401, 403) if guards else refusals(403)
 
     @app.post("/users", include_in_schema=False, status_code=201, dependencies=guards)
@@ -139,27 +135,6 @@ def add_users(app: FastAPI, store: Store, guards: list[Any]) -> None:
         existing = await store.create_many(new)
         return Created(created=len(users) - len(existing), existing=existing)
 
-    @app.get("/users", include_in_schema=False)
-    @app.get("/users/", responses=refusals(503) | {200: LISTING}, tags=["users"])
-    async def list_users(
-        limit: PageLimit | Absent = None, after: UserId | Absent = None
-    ) -> Response:
-        """List all users as one consistent snapshot, or a page of them by ascending id."""
-        if limit is None and after is None:
-            snapshot = store.snapshot()
-            # Before the answer begins, while it can still be 503.
-            first: list[User] = await anext(snapshot, [])
-            return StreamingResponse(listing(first, snapshot), media_type="application/json")
-        limit = MAX_PAGE_USERS if limit is None else limit
-        after = -1 if after is None else after
-        return page_answer(await store.page(after, limit + 1), limit)
-
-    @app.get("/users/{user_id}", responses=refusals(404, 503), tags=["users"])
-    async def get_user(user_id: UserId) -> schema.User:
-        """Get one user."""
-        name, age = await store.get(user_id)
-        return schema.User(user_id=user_id, name=name, age=age)
-
     @app.put(
         "/users/{user_id}",
         responses=writing | refusals(404, 503),
@@ -181,6 +156,31 @@ def add_users(app: FastAPI, store: Store, guards: list[Any]) -> None:
     async def delete_user(user_id: UserId) -> None:
         """Delete a user."""
         await store.delete(user_id)
+
+
+def add_reads(app: FastAPI, store: Store) -> None:
+    """Add the calls that show users."""
+
+    @app.get("/users", include_in_schema=False)
+    @app.get("/users/", responses=refusals(503) | {200: LISTING}, tags=["users"])
+    async def list_users(
+        limit: PageLimit | Absent = None, after: UserId | Absent = None
+    ) -> Response:
+        """List all users as one consistent snapshot, or a page of them by ascending id."""
+        if limit is None and after is None:
+            snapshot = store.snapshot()
+            # Before the answer begins, while it can still be 503.
+            first: list[User] = await anext(snapshot, [])
+            return StreamingResponse(listing(first, snapshot), media_type="application/json")
+        limit = MAX_PAGE_USERS if limit is None else limit
+        after = -1 if after is None else after
+        return page_answer(await store.page(after, limit + 1), limit)
+
+    @app.get("/users/{user_id}", responses=refusals(404, 503), tags=["users"])
+    async def get_user(user_id: UserId) -> schema.User:
+        """Get one user."""
+        name, age = await store.get(user_id)
+        return schema.User(user_id=user_id, name=name, age=age)
 
     @app.get("/stats/ages", responses=refusals(503), tags=["statistics"])
     async def count_ages() -> AgeCounts:

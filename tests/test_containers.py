@@ -29,7 +29,7 @@ class Compose:
         self.project = f"lab{os.getpid()}"
         self.api_port, self.dashboard_port = free_port(), free_port()
         self.api_url = f"http://localhost:{self.api_port}"
-        self._command = command
+        self._command = command  # with the options that come before a verb
         self._docker = docker
 
     def __call__(self, *words: str) -> str:
@@ -83,9 +83,9 @@ def is_open(host: str, port: int) -> bool:
 
 
 def total(http: httpx2.Client, api_url: str) -> int:
-    """Return how many users the API has; none while it is away."""
+    """Return how many users the API has; none while it, or its database, is away."""
     try:
-        return int(http.get(f"{api_url}/stats/ages").json()["total"])
+        return int(http.get(f"{api_url}/stats/ages").json().get("total", 0))
     except httpx2.TransportError:
         return 0
 
@@ -185,6 +185,41 @@ def test_a_service_that_dies_comes_back(
         wait_until(f"{service} to run again", partial(runs_anew, docker, container, pid), 30)
     before = total(http, compose.api_url)
     wait_until("more users", lambda: total(http, compose.api_url) > before, 30)
+
+
+# ------------------------------------------------------------------------------- over PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def postgres_image(docker: Docker) -> str:
+    """Return the database's image: the official one, or a stand-in where it cannot be pulled."""
+    image = "postgres:17"
+    if not docker("image", "ls", "--quiet", image) and not docker("pull", "-q", image, check=False):
+        docker("build", "--quiet", "--tag", image, str(ROOT / "tests" / "postgres"))
+    return image
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.usefixtures("postgres_image")
+def test_users_survive_in_postgresql(generation: str, docker: Docker, http: httpx2.Client) -> None:
+    """With the profile, users outlive the API, the database and the whole project's containers."""
+    profile = ["--env-file", "postgres.env", "--profile", "postgres"]
+    compose = Compose([*GENERATIONS[generation], *profile], docker)
+    try:
+        compose("up", "--build", "--detach")
+        wait_until("users", lambda: total(http, compose.api_url) > 3, 60)
+        ready = http.get(f"{compose.api_url}/ready").json()
+        compose("stop", "simulator")
+        before = http.get(f"{compose.api_url}/users/").json()
+        compose("down")
+        compose("up", "--detach", "api", "database")
+        wait_until("the API", lambda: total(http, compose.api_url) >= len(before), 60)
+
+        assert ready == {"status": "ready", "store": "postgresql", "durable": True}
+        assert http.get(f"{compose.api_url}/users/").json() == before
+    finally:
+        compose("down", "--volumes")
+    assert compose.leftovers() == ""
 
 
 # -------------------------------------------------------------------------------- one by one

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Makes the database that POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB ask for, then serves it.
+set -eu
+PATH=/usr/lib/postgresql/17/bin:$PATH
+data=/var/lib/postgresql/data
+as_postgres="setpriv --reuid=postgres --regid=postgres --init-groups"
+
+chown postgres:postgres "$data"
+chmod 700 "$data"
+if [ ! -s "$data/PG_VERSION" ]; then
+  printf '%s\n' "$POSTGRES_PASSWORD" > /tmp/password
+  chown postgres /tmp/password
+  $as_postgres initdb -D "$data" --encoding=UTF8 --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256
+  rm /tmp/password
+  echo "host all all all scram-sha-256" | $as_postgres tee -a "$data/pg_hba.conf" > /dev/null
+  echo "CREATE DATABASE $POSTGRES_DB" | $as_postgres postgres --single -D "$data" postgres
+fi
+exec $as_postgres postgres -D "$data" -c listen_addresses='*'
