@@ -26,6 +26,8 @@ from tools.processes import ROOT, LabError, ServiceEnded, Stopped, System, run, 
 
 SERVICES = ("api", "data_ingestion_simulator", "frontend")
 SUITES = (*SERVICES, "tests")
+# A client that never reads its answer must not keep a stopped server alive.
+GRACEFULLY = ("--timeout-graceful-shutdown", "3")
 WRITE_CONTRACT = """
 import json, main, pathlib, sys
 contract = json.dumps(main.app.openapi(), indent=2, ensure_ascii=False) + "\\n"
@@ -80,7 +82,7 @@ def up(api_port: int, dashboard_port: int, store: str) -> int:
     api_url = f"http://localhost:{api_port}"
     system = System()
     try:
-        serve = (api, "-m", "uvicorn", "main:app", "--port", str(api_port))
+        serve = (api, "-m", "uvicorn", "main:app", "--port", str(api_port), *GRACEFULLY)
         system.start("api", "api", *serve, **database)
         system.wait_for(f"http://127.0.0.1:{api_port}/health")
         system.start(

@@ -76,7 +76,17 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
 
 
 def _connect_postgresql(url: str) -> psycopg.Connection:
-    connection = psycopg.connect(url, autocommit=True, connect_timeout=2, client_encoding="utf8")
+    connection = psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=2,
+        client_encoding="utf8",
+        # A machine that vanishes without a word is noticed in seconds, not in a quarter hour.
+        tcp_user_timeout=5_000,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+    )
     connection.execute(f"SET statement_timeout = {DEADLINE_SECONDS * 1000:.0f}")
     return connection
 

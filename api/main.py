@@ -26,9 +26,9 @@ from schema import (
     Absent,
     Age,
     AgeCounts,
+    Batch,
     Created,
     Health,
-    ListedUser,
     Name,
     PageLimit,
     Readiness,
@@ -110,7 +110,7 @@ def add_writes(app: FastAPI, store: Store, api_token: str | None) -> None:
     @app.post(
         "/users/",
         status_code=201,
-        responses=writing | refusals(409, 503, 507),
+        responses=writing | refusals(409, 503, 507) | {201: {"links": LINKS}},
         dependencies=guards,
         tags=["users"],
     )
@@ -127,7 +127,7 @@ def add_writes(app: FastAPI, store: Store, api_token: str | None) -> None:
         max_body_size=MAX_BATCH_BYTES,
         tags=["users"],
     )
-    async def create_users(users: dict[UserId, ListedUser]) -> Created:
+    async def create_users(users: Batch) -> Created:
         """Create users in the shape of the list, all at once; a taken id is left alone."""
         if len(users) > MAX_BATCH_USERS:
             raise HTTPException(413, f"A batch has at most {MAX_BATCH_USERS} users")
@@ -189,6 +189,15 @@ def add_reads(app: FastAPI, store: Store) -> None:
         return AgeCounts(total=sum(ages.values()), ages=ages)
 
 
+# From the answer that created a user to the calls about that user.
+LINKS = {
+    verb: {
+        "operationId": f"{verb}_user_users__user_id__{method}",
+        "parameters": {"user_id": "$response.body#/user_id"},
+    }
+    for verb, method in (("get", "get"), ("update", "put"), ("delete", "delete"))
+}
+
 LISTING: dict[str, Any] = {
     "description": "Users by id. A page that is not the last has a Link header to the next one.",
     "headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}},
@@ -196,7 +205,7 @@ LISTING: dict[str, Any] = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "propertyNames": {"pattern": "^(0|[1-9][0-9]*)$"},
+                "propertyNames": {"pattern": schema.USER_ID_PATTERN},
                 "additionalProperties": schema.ListedUser.model_json_schema(),
             },
             "example": {"123": {"name": "Alice", "age": 30}},

@@ -9,8 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 import schema
 from crud import StoreFull, StoreUnavailable, UserExists, UserNotFound
@@ -35,6 +37,20 @@ def bearer_of(token: str) -> Callable[..., None]:
 class StrictRoute(APIRoute):
     """A route that refuses parameters it does not know, or is given twice."""
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Let no `{user_id}` stand for the word `batch`, whose address has methods of its own."""
+        match, child_scope = super().matches(scope)
+        if child_scope.get("path_params", {}).get("user_id") == "batch":
+            return Match.NONE, {}
+        return match, child_scope
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a body that says it is too long, in JSON: FastAPI's own refusal is plain text."""
+        length = Headers(scope=scope).get("content-length", "0")
+        if self.max_body_size is not None and int(length) > self.max_body_size:
+            raise HTTPException(413, f"A body has at most {self.max_body_size} bytes")
+        await super().handle(scope, receive, send)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         known = {parameter.alias for parameter in self.dependant.query_params}
@@ -50,7 +66,7 @@ class StrictRoute(APIRoute):
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI descriptions of the errors that a call may answer with."""
     descriptions = {
-        400: "The Host header names a foreign host",
+        400: "The Host header names a foreign host, or the body is not JSON at all",
         401: "A write needs the API's token",
         403: "A page of another site may not write",
         404: "No user has this id",

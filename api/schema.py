@@ -14,14 +14,16 @@ import crud
 MAX_ECHO_CHARACTERS: Final = 100  # of a refused value, in the answer that refuses it
 MAX_RAW_NAME_LENGTH: Final = 2 * crud.MAX_NAME_LENGTH  # with the white space around it
 
-# White space as str.strip() has it; control, bidirectional-override and surrogate characters.
+# White space as str.strip() has it; control and bidirectional-override characters.
 _SPACE = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_HARMFUL = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_HARMFUL = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
 NAME_PATTERN: Final = (
     rf"^[{_SPACE}]*[^{_SPACE}{_HARMFUL}]"
     rf"([^{_HARMFUL}]{{0,{crud.MAX_NAME_LENGTH - 2}}}[^{_SPACE}{_HARMFUL}])?[{_SPACE}]*$"
 )
 _name = re.compile(NAME_PATTERN)
+# No text in UTF-8 can have one, so most languages' patterns cannot name it; "\\ud800" in JSON can.
+_surrogate = re.compile(r"[\ud800-\udfff]")
 
 
 def _plain_digits(value: Any) -> Any:
@@ -39,7 +41,8 @@ def _plain_digits(value: Any) -> Any:
 
 
 def _presentable(value: str) -> str:
-    if len(value) > MAX_RAW_NAME_LENGTH or not _name.fullmatch(value):
+    fits = len(value) <= MAX_RAW_NAME_LENGTH and _name.fullmatch(value)
+    if not fits or _surrogate.search(value):
         raise PydanticCustomError(
             "name",
             "A name should have 1 to {max_length} characters besides white space at its ends,"
@@ -108,6 +111,25 @@ class ListedUser(BaseModel):
 
     name: Name
     age: Age
+
+
+# The same bounds as UserId's, for the keys of an object: 0 to 2**53 - 1 in plain digits.
+USER_ID_PATTERN: Final = (
+    "^(0|[1-9][0-9]{0,14}|[1-8][0-9]{15}|900[0-6][0-9]{12}|90070[0-9]{11}|90071[0-8][0-9]{10}"
+    "|900719[0-8][0-9]{9}|9007199[01][0-9]{8}|90071992[0-4][0-9]{7}|900719925[0-3][0-9]{6}"
+    "|9007199254[0-6][0-9]{5}|90071992547[0-3][0-9]{4}|9007199254740[0-8][0-9]{2}"
+    "|90071992547409[0-8][0-9]|900719925474099[01])$"
+)
+Batch = Annotated[
+    dict[UserId, ListedUser],
+    Field(
+        json_schema_extra={
+            "propertyNames": {"pattern": USER_ID_PATTERN},
+            "maxProperties": crud.MAX_BATCH_USERS,
+            "example": {"123": {"name": "Alice", "age": 30}},
+        }
+    ),
+]
 
 
 class Created(BaseModel):

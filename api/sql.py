@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from crud import SNAPSHOT_CHUNK_USERS, StoreUnavailable, User, UserExists, UserNotFound
-from engines import Conflict, Engine, Worker
+from engines import DEADLINE_SECONDS, Conflict, Engine, Worker
 
 SCHEMA_VERSION: Final = 1
 MAX_ROWS: Final = 1_000  # in one statement, below both engines' limits of parameters
@@ -93,17 +93,26 @@ class SqlStore:
 
     async def snapshot(self) -> AsyncGenerator[list[User], None]:
         """Yield all users in chunks by ascending id, as they were when the first was asked for."""
-        async with self._listing_places:
-            reader: Worker[Read] = Worker(self._engine, self._create_schema, self._run_reads)
-            try:
-                await reader.submit(lambda db: db.execute(self._engine.begin_snapshot))
-                after = -1
-                next_chunk = partial(self._page, limit=SNAPSHOT_CHUNK_USERS)
-                while chunk := await reader.submit(partial(next_chunk, after=after)):
-                    yield chunk
-                    after = chunk[-1][0]
-            finally:
-                reader.close()
+        await self._take_listing_place()
+        reader: Worker[Read] = Worker(self._engine, self._create_schema, self._run_reads)
+        try:
+            await reader.submit(lambda db: db.execute(self._engine.begin_snapshot))
+            after = -1
+            next_chunk = partial(self._page, limit=SNAPSHOT_CHUNK_USERS)
+            while chunk := await reader.submit(partial(next_chunk, after=after)):
+                yield chunk
+                after = chunk[-1][0]
+        finally:
+            reader.close()
+            self._listing_places.release()
+
+    async def _take_listing_place(self) -> None:
+        """Wait for a place, but not for those who asked for a listing and do not read it."""
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await self._listing_places.acquire()
+        except TimeoutError:
+            raise StoreUnavailable("too many listings are being read") from None
 
     def close(self) -> None:
         """Give the connections back."""

