@@ -75,6 +75,8 @@ def main() -> int:
 
 def up(api_port: int, dashboard_port: int, store: str) -> int:
     """Run the three services until Ctrl-C (0) or until one of them ends (its exit code)."""
+    if api_port == dashboard_port:
+        raise LabError("--api-port and --dashboard-port must differ")
     database = {"DATABASE_URL": f"sqlite:///{ROOT / 'users.db'}"} if store == "sqlite" else {}
     for flag, port in (("--api-port", api_port), ("--dashboard-port", dashboard_port)):
         refuse_taken_port(port, flag)
@@ -145,7 +147,7 @@ def lint() -> int:
         python = environment(ROOT / name, "requirements.txt", "requirements-test.txt")
         codes.append(run([*mypy, "--python-executable", python, "."], ROOT / name))
     codes.append(run([*mypy, "lab.py", "tests"]))
-    return max(codes)
+    return int(any(codes))
 
 
 def lock(upgrade: bool) -> int:

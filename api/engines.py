@@ -1,6 +1,7 @@
 """What differs between SQLite and PostgreSQL, and the thread that speaks to either."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from typing import Any, Final, Generic, TypeVar
 import psycopg
 
 from crud import StoreUnavailable
+
+log = logging.getLogger("api")
 
 MAX_WAITING: Final = 10_000  # requests for the database; more are refused
 MAX_BATCH: Final = 500  # requests in one transaction
@@ -33,6 +36,7 @@ class Engine:
     begin_write: str
     begin_snapshot: str
     fault: type[Exception]
+    no_table: type[Exception]
     conflicts: tuple[type[Exception], ...]  # after which the same transaction may succeed
     connect: Callable[[], Any]
 
@@ -47,6 +51,7 @@ def engine_for(url: str) -> Engine:
             begin_write="BEGIN IMMEDIATE",  # the one writer from the start, not half way
             begin_snapshot="BEGIN",
             fault=sqlite3.Error,
+            no_table=sqlite3.OperationalError,
             conflicts=(Conflict,),
             connect=lambda: _connect_sqlite(url.removeprefix("sqlite:///")),
         )
@@ -57,6 +62,7 @@ def engine_for(url: str) -> Engine:
         begin_write="BEGIN",
         begin_snapshot="BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         fault=psycopg.Error,
+        no_table=psycopg.errors.UndefinedTable,
         conflicts=(
             Conflict,
             psycopg.errors.DeadlockDetected,
@@ -153,7 +159,9 @@ class Worker(Generic[Request]):
         except Exception as error:
             self._disconnect()
             if isinstance(error, self._engine.fault):
-                # Not its words, which may hold values that do not belong into a log.
+                # Its code, not its words, which may hold values that do not belong into a log.
+                code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", "")
+                log.warning("%s failed: %s %s", self._engine.kind, type(error).__name__, code)
                 error = StoreUnavailable(f"{self._engine.kind} {type(error).__name__}")
             return [error] * len(requests)
 

@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import schema
-from crud import MAX_BATCH_USERS, MAX_PAGE_USERS, MemoryStore, StoreUnavailable, User
+from crud import MAX_PAGE_USERS, MemoryStore, StoreUnavailable, User
 from engines import engine_for
 from guard import Guard
 from lifecycle import Lifecycle, stop_supervisor
@@ -129,8 +129,6 @@ def add_writes(app: FastAPI, store: Store, api_token: str | None) -> None:
     )
     async def create_users(users: Batch) -> Created:
         """Create users in the shape of the list, all at once; a taken id is left alone."""
-        if len(users) > MAX_BATCH_USERS:
-            raise HTTPException(413, f"A batch has at most {MAX_BATCH_USERS} users")
         new = [(user_id, user.name, user.age) for user_id, user in users.items()]
         existing = await store.create_many(new)
         return Created(created=len(users) - len(existing), existing=existing)

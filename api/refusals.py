@@ -17,7 +17,13 @@ from starlette.types import Receive, Scope, Send
 import schema
 from crud import StoreFull, StoreUnavailable, UserExists, UserNotFound
 
-STATUS_OF_ERROR = {UserNotFound: 404, UserExists: 409, StoreUnavailable: 503, StoreFull: 507}
+STATUS_OF_ERROR = {
+    UserNotFound: 404,
+    UserExists: 409,
+    schema.TooManyUsers: 413,
+    StoreUnavailable: 503,
+    StoreFull: 507,
+}
 RETRY_AFTER = {503: {"Retry-After": "1"}}
 
 
@@ -100,7 +106,9 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": [schema.shortened(e) for e in error.errors()]}, 422)
+        return JSONResponse(
+            {"detail": [schema.shortened(e) for e in error.errors()[: schema.MAX_ECHO_ERRORS]]}, 422
+        )
 
     @app.exception_handler(405)
     async def method_not_allowed(request: Request, error: HTTPException) -> JSONResponse:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 import crud
 
 MAX_ECHO_CHARACTERS: Final = 100  # of a refused value, in the answer that refuses it
+MAX_ECHO_ERRORS: Final = 100  # of a batch
 MAX_RAW_NAME_LENGTH: Final = 2 * crud.MAX_NAME_LENGTH  # with the white space around it
 
 # White space as str.strip() has it; control and bidirectional-override characters.
@@ -120,8 +121,25 @@ USER_ID_PATTERN: Final = (
     "|9007199254[0-6][0-9]{5}|90071992547[0-3][0-9]{4}|9007199254740[0-8][0-9]{2}"
     "|90071992547409[0-8][0-9]|900719925474099[01])$"
 )
+
+
+class TooManyUsers(Exception):
+    """A batch holds more than it may; to look at all of them would take too long."""
+
+    def __init__(self) -> None:
+        super().__init__(f"A batch has at most {crud.MAX_BATCH_USERS} users")
+
+
+def _few(users: Any) -> Any:
+    """Count before anything is validated, which costs a thousand times more than counting."""
+    if isinstance(users, dict) and len(users) > crud.MAX_BATCH_USERS:
+        raise TooManyUsers
+    return users
+
+
 Batch = Annotated[
     dict[UserId, ListedUser],
+    BeforeValidator(_few),
     Field(
         json_schema_extra={
             "propertyNames": {"pattern": USER_ID_PATTERN},
@@ -238,4 +256,5 @@ def shortened(error: dict[str, Any]) -> dict[str, Any]:
 def _short(value: Any) -> Any:
     if isinstance(value, str):
         return value[:MAX_ECHO_CHARACTERS].encode(errors="replace").decode()
-    return value if isinstance(value, int | None) else None
+    is_small = isinstance(value, int) and abs(value) < 10**MAX_ECHO_CHARACTERS
+    return value if is_small else None

@@ -45,7 +45,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _database_url(value: str | None) -> str | None:
-    if value is None or re.fullmatch(r"sqlite:///[^:?\s][^?\s]*|postgres(ql)?://\S+", value):
+    if value is None or re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*|postgres(ql)?://\S+", value):
         return value
     # It may hold a password, so it is not repeated.
     raise SettingsError(
@@ -78,7 +78,8 @@ def _max_users(value: str) -> int:
 def _allowed_hosts(value: str) -> tuple[str, ...]:
     hosts = tuple(host.strip().lower() for host in value.split(","))
     if all(host and not set(host) & set("/@ ") for host in hosts):
-        return hosts
+        # The names of this machine can mean no other, and its own health checks use them.
+        return tuple(dict.fromkeys((*hosts, *LOCAL_HOSTS)))
     raise SettingsError(
         "ALLOWED_HOSTS must be host names without ports, separated by commas, or *,"
         f" not {value[:50]!r}"
@@ -113,15 +114,17 @@ def refuse_unsafe_start(
     The server's own options are the only place to learn that from: uvicorn and fastapi take them as
     `--host` and `--workers`, or as variables; `fastapi run` listens to the network by default.
     """
-    host = _option(arguments, "--host") or environ.get("UVICORN_HOST")
-    if host is None and "run" in arguments[1:2]:
+    host = _option(arguments, "--host")
+    host = environ.get("UVICORN_HOST") if host is None else host
+    if host is None and "run" in arguments[1:3]:
         host = "0.0.0.0"  # noqa: S104 - it is refused
     guarded = settings.api_token or settings.open_to_network
     if host not in (None, "localhost", "127.0.0.1", "::1") and not guarded:
         raise SettingsError(
             "API_TOKEN must be set, or OPEN_TO_NETWORK=yes, to listen beyond this machine"
         )
-    workers = _option(arguments, "--workers") or environ.get("WEB_CONCURRENCY", "1")
+    variable = environ.get("UVICORN_WORKERS") or environ.get("WEB_CONCURRENCY", "1")
+    workers = _option(arguments, "--workers") or variable
     if settings.database_url is None and workers != "1":
         raise SettingsError(
             "DATABASE_URL must be set for more than one worker: each would keep users of its own"
@@ -129,9 +132,10 @@ def refuse_unsafe_start(
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
+    found = None  # the last one counts, as it does to the server
     for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
         if argument == name:
-            return following
-        if argument.startswith(f"{name}="):
-            return argument.removeprefix(f"{name}=")
-    return None
+            found = following
+        elif argument.startswith(f"{name}="):
+            found = argument.removeprefix(f"{name}=")
+    return found

@@ -12,6 +12,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -123,11 +124,24 @@ class SqlStore:
 
     def _create_schema(self, db: Any) -> None:
         """Make the tables where they are missing. Raises StoreUnavailable for another version's."""
-        for statement in SCHEMA:
-            db.execute(statement.format(id_type=self._engine.id_type))
-        (version,) = db.execute("SELECT MAX(version) FROM schema_version").fetchone()
+        version = self._version(db)
+        if version is None:
+            for statement in SCHEMA:
+                with suppress(self._engine.fault):  # another process makes it at this moment
+                    db.execute(statement.format(id_type=self._engine.id_type))
+            version = self._version(db)
         if version != SCHEMA_VERSION:
             raise StoreUnavailable(f"its schema has version {version}, not {SCHEMA_VERSION}")
+
+    def _version(self, db: Any) -> int | None:
+        """Return the version of the schema that is there, or None where there is none."""
+        try:
+            version: int | None = db.execute("SELECT MAX(version) FROM schema_version").fetchone()[
+                0
+            ]
+        except self._engine.no_table:
+            return None
+        return version
 
     def _execute(self, db: Any, statement: str, values: Sequence[Any] = ()) -> Any:
         return db.execute(statement.replace("?", self._engine.mark), values)

@@ -8,7 +8,7 @@ Whatever is not an answer is a fault:
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
@@ -29,11 +29,14 @@ class Unreachable(Fault):
 
 
 def check_status(status: int, headers: Mapping[str, str]) -> None:
-    """Let a 2xx or a refusal (4xx) pass; raises Fault for a status that asks to come again."""
+    """Let a 2xx or a refusal pass; raises Fault for a status that asks to come again.
+
+    A refusal is a 4xx, or 507: a store that is full is not emptied by asking it again.
+    """
     if 300 <= status < 400:
         # Where to is not said: that address would carry the user's name.
         raise Fault(f"answered {status}, a redirect, which is not followed")
-    if not 200 <= status < 500 or status in (408, 429):
+    if (not 200 <= status < 500 or status in (408, 429)) and status != 507:
         raise Fault(f"answered {status}", retry_after_seconds(headers))
 
 
@@ -51,13 +54,23 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float:
 def json_object(body: bytes) -> dict[str, object]:
     """The JSON object in the body; raises Fault for anything else."""
     try:
-        value = json.loads(body)
+        value = json.loads(body.decode())
     except (ValueError, RecursionError):
         kind = "HTML" if body.lstrip().startswith(b"<") else "something"
         raise Fault(f"answered with {kind} that is not JSON") from None
     if not isinstance(value, dict):
         raise Fault("answered with JSON that is not an object")
     return value
+
+
+def batch_existing(body: bytes, user_ids: Collection[int]) -> frozenset[int]:
+    """Which users of a batch the API had already; raises Fault unless it accounts for all."""
+    match json_object(body):
+        case {"created": int(created), "existing": [*ids]}:
+            existing = frozenset(one for one in ids if isinstance(one, int))
+            if existing <= set(user_ids) and created + len(existing) == len(user_ids):
+                return existing
+    raise Fault("answered a batch with numbers that do not add up")
 
 
 def refusal(body: bytes, *, name: str, age: int) -> str:

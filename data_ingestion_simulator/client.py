@@ -1,36 +1,22 @@
-"""Speaking to the API, and surviving its absence. The only file that knows aiohttp and stamina.
+"""Speaking to the API, and surviving its absence.
 
 A fault is repeated without end, by one layer, and nowhere else.
 """
 
-import math
-import random
-import time
-from collections.abc import Awaitable, Callable
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypeVar
+from typing import Literal, TypeVar
 
-import aiohttp
-import stamina
-import stamina.instrumentation
-
-from answers import Fault, Unreachable, check_status, json_object, refusal
+from answers import Fault, Unreachable, batch_existing, json_object, refusal
+from connection import Connection
 from generator import User
+from retries import RetryBudget, backoff_seconds
 
-CONNECT_TIMEOUT_SECONDS = 3.0
-EXCHANGE_TIMEOUT_SECONDS = 10.0
-# Less than the five seconds after which uvicorn closes an idle connection, perhaps under a request.
-IDLE_CONNECTION_SECONDS = 2.0
-LARGEST_BODY_BYTES = 64 * 1024
-FIRST_BACKOFF_SECONDS = 0.3
-LONGEST_BACKOFF_SECONDS = 5.0
-LONGEST_RETRY_AFTER_SECONDS = 60.0
-
-Outcome = Literal["created", "already there", "taken", "rejected"]
+Outcome = Literal["created", "already there", "taken", "rejected", "not sent"]
 T = TypeVar("T")
-
-stamina.instrumentation.set_on_retry_hooks([])  # Client._until_answered has words of its own
-_RETRYING = stamina.AsyncRetryingCaller(attempts=None, timeout=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,86 +29,131 @@ class Answer:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """What became of a batch: `answer` goes for all but those users to be sent `one_by_one`.
+
+    `perhaps_stored`: an answer to the batch was lost, so these may have arrived with it.
+    """
+
+    answer: Answer
+    one_by_one: frozenset[int] = frozenset()
+    perhaps_stored: bool = False
+
+
+NOT_SENT = Answer("not sent", 0, 0.0)
+
+
 class Client:
-    """A conversation with the API at `base_url`; `say` is given a sentence about each outage."""
+    """A conversation with the API; `say` is given a sentence about each outage.
+
+    `errors` counts the faults by kind. `normal_per_second` is the load of the schedule, which the
+    retry budget goes by; None in bulk, with so many requests at once as `concurrency`.
+    """
 
     def __init__(
         self,
-        base_url: str,
+        connection: Connection,
         say: Callable[[str], None],
-        timeout_seconds: float = EXCHANGE_TIMEOUT_SECONDS,
+        errors: Counter[str],
+        *,
+        normal_per_second: float | None = None,
+        concurrency: int = 1,
+        backoff: Callable[[int, float], float] = backoff_seconds,
     ) -> None:
-        self._base_url = base_url
+        self._connection = connection
         self._say = say
-        self._timeout_seconds = timeout_seconds
-        self._connect_timeout_seconds = min(CONNECT_TIMEOUT_SECONDS, timeout_seconds)
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(keepalive_timeout=IDLE_CONNECTION_SECONDS),
-            timeout=aiohttp.ClientTimeout(
-                total=self._timeout_seconds,
-                connect=self._connect_timeout_seconds,
-                ceil_threshold=math.inf,  # not rounded up to whole seconds
-            ),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=[self._send_once],
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        self._errors = errors
+        self._clock = asyncio.get_running_loop().time
+        self._budget = RetryBudget(self._clock, normal_per_second, concurrency)
+        self._backoff = backoff
+        self._teller: object = None
+        self.takes_batches = True
 
     async def wait_until_healthy(self) -> None:
         """Return as soon as `GET /health` answers 2xx, however long that takes."""
         await self._until_answered(self._ask_health)
 
-    async def create(self, user: User) -> Answer:
+    async def create(self, user: User, *, perhaps_stored: bool = False) -> Answer:
         """Create the user, however long the API is away.
 
         "created" is said only of a user known to have arrived: acknowledged, or found stored after
         an answer was lost. "already there" was stored before we came, "taken" means that the id is
-        somebody else's, "rejected" that the API does not want this user.
+        somebody else's, "rejected" that the API does not want this user. `perhaps_stored`: an
+        answer about this user was lost before.
         """
-        perhaps_stored = False
 
         async def exchange() -> Answer:
             nonlocal perhaps_stored
-            started = time.perf_counter()
+            started = self._clock()
             try:
                 outcome, status, reason = await self._post(user)
             except Fault as fault:
                 perhaps_stored |= not isinstance(fault, Unreachable)
                 raise
-            if outcome == "taken":
-                outcome = await self._compare_with_stored(user, perhaps_stored)
-            return Answer(outcome, status, time.perf_counter() - started, reason)
+            if outcome == "taken" or (outcome == "rejected" and perhaps_stored):
+                outcome = await self._compare_with_stored(user, outcome, perhaps_stored)
+            return Answer(outcome, status, self._clock() - started, reason)
+
+        return await self._until_answered(exchange)
+
+    async def create_batch(self, users: Sequence[User]) -> BatchAnswer:
+        """Create the users by one call, however long the API is away.
+
+        Whom the API had already, whoever it refuses as a batch, and all of them where it takes no
+        batches, are left to be sent one by one: then each gets an answer of its own.
+        """
+        people = {str(user.user_id): {"name": user.name, "age": user.age} for user in users}
+        user_ids = frozenset(user.user_id for user in users)
+        body = json.dumps(people, ensure_ascii=False).encode()
+        perhaps_stored = False
+
+        async def exchange() -> BatchAnswer:
+            nonlocal perhaps_stored
+            started = self._clock()
+            try:
+                status, answer = await self._exchange("POST", "/users/batch", body=body)
+                existing = batch_existing(answer, user_ids) if status < 300 else None
+            except Fault as fault:
+                perhaps_stored |= not isinstance(fault, Unreachable)
+                raise
+            seconds = self._clock() - started
+            if existing is not None:
+                created = Answer("created", status, seconds)
+                return BatchAnswer(created, existing, perhaps_stored)
+            rejected = Answer("rejected", status, seconds, _hint(status))
+            if status in (401, 403) and not perhaps_stored:
+                return BatchAnswer(rejected)
+            if status in (404, 405) or (len(users) == 1 and status != 507):
+                self.takes_batches = False
+            return BatchAnswer(rejected, user_ids, perhaps_stored)
 
         return await self._until_answered(exchange)
 
     async def _post(self, user: User) -> tuple[Outcome, int, str]:
         """Outcome, status and reason of one `POST /users/`; raises Fault."""
-        params: dict[str, str | int] = {"user_id": user.user_id, "name": user.name, "age": user.age}
-        status, body = await self._exchange("POST", "/users/", params)
+        query: dict[str, str | int] = {"user_id": user.user_id, "name": user.name, "age": user.age}
+        status, body = await self._exchange("POST", "/users/", query)
         # The classroom's first API answers 200 with an error inside where 409 is meant.
         if status == 409 or (status < 300 and "error" in json_object(body)):
             return "taken", status, ""
         if status < 300:
             return "created", status, ""
-        return "rejected", status, refusal(body, name=user.name, age=user.age)
+        reason = f"{refusal(body, name=user.name, age=user.age)} {_hint(status)}"
+        return "rejected", status, reason.strip()
 
-    async def _compare_with_stored(self, user: User, perhaps_stored: bool) -> Outcome:
-        """Whose is the id that is taken? Raises Fault where that cannot be told yet."""
+    async def _compare_with_stored(
+        self, user: User, outcome: Outcome, perhaps_stored: bool
+    ) -> Outcome:
+        """Is the user stored after all? Raises Fault where that cannot be told yet."""
         status, body = await self._exchange("GET", f"/users/{user.user_id}")
         stored = json_object(body) if status < 300 else {}
         if (stored.get("name"), stored.get("age")) == (user.name, user.age):
             return "created" if perhaps_stored else "already there"
-        if perhaps_stored and "name" not in stored:
+        if outcome == "taken" and perhaps_stored and "name" not in stored:
             # It may be ours: under a new id the same person would be stored twice.
             raise Fault(f"called an id taken, then answered {status} without showing its user")
-        return "taken"
+        return outcome
 
     async def _ask_health(self) -> None:
         status, _ = await self._exchange("GET", "/health")
@@ -130,80 +161,68 @@ class Client:
             raise Fault(f"answered {status} when asked for its health")
 
     async def _until_answered(self, exchange: Callable[[], Awaitable[T]]) -> T:
-        """Repeat the exchange until it raises no Fault, saying so: the one layer that retries."""
-        started = time.monotonic()
+        """Repeat the exchange until it raises no Fault: the one layer that retries.
+
+        Of all exchanges that fail at the same time one speaks, so that an outage is told once.
+        """
+        started = self._clock()
         faults = 0
-
-        def wait_seconds(error: Exception) -> float | bool:
-            nonlocal faults
-            if not isinstance(error, Fault):
-                return False
-            seconds = backoff_seconds(faults, error.retry_after_seconds)
-            faults += 1
-            self._say(f"The API {error}; next try in {seconds:.1f} s")
-            return seconds
-
-        answer = await _RETRYING(wait_seconds, exchange)
-        if faults:
-            self._say(f"The API is back after {time.monotonic() - started:.1f} s")
-        return answer
+        try:
+            while True:
+                try:
+                    answer = await exchange()
+                except Fault as fault:
+                    seconds = self._backoff(faults, fault.retry_after_seconds)
+                    seconds = max(seconds, self._budget.wait_seconds())
+                    faults += 1
+                    self._errors[str(fault)] += 1
+                    self._teller = self._teller or exchange
+                    if self._teller is exchange:
+                        self._say(f"The API {fault}; next try in {seconds:.1f} s")
+                else:
+                    if self._teller is exchange:
+                        self._say(f"The API is back after {self._clock() - started:.1f} s")
+                    return answer
+                await asyncio.sleep(seconds)
+                while seconds := self._budget.wait_seconds():  # noqa: ASYNC110 (another took the token)
+                    await asyncio.sleep(seconds)
+        finally:
+            if self._teller is exchange:
+                self._teller = None
 
     async def _exchange(
-        self, method: str, path: str, params: dict[str, str | int] | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str | int] | None = None,
+        body: bytes | None = None,
     ) -> tuple[int, bytes]:
-        """Status and body of a 2xx or 4xx answer; raises Fault when there is none."""
-        try:
-            async with self._session.request(
-                method, self._base_url + path, params=params, allow_redirects=False
-            ) as response:
-                check_status(response.status, response.headers)
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > LARGEST_BODY_BYTES:
-                        raise Fault(f"answered with more than {LARGEST_BODY_BYTES // 1024} KiB")
-                return response.status, bytes(body)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._fault(error) from error
-
-    async def _send_once(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Middleware: aiohttp would send a failed GET a second time; a Fault keeps it from that."""
-        try:
-            return await handler(request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise self._fault(error) from error
-
-    def _fault(self, error: Exception) -> Fault:
-        """The fault in our own words: those of aiohttp may hold the address, and so the name."""
-        match error:
-            case aiohttp.ConnectionTimeoutError():
-                return Unreachable(f"gave no connection within {self._connect_timeout_seconds:g} s")
-            case aiohttp.ClientConnectorDNSError():
-                return Unreachable("has a host name that cannot be looked up")
-            case aiohttp.ClientSSLError():
-                return Unreachable("could not be trusted over TLS")
-            case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
-                return Unreachable("refused the connection")
-            case aiohttp.ClientConnectorError():
-                return Unreachable("cannot be reached")
-            case TimeoutError():
-                return Fault(f"gave no answer within {self._timeout_seconds:g} s")
-            case aiohttp.ServerDisconnectedError() | OSError():
-                return Fault("closed the connection without an answer")
-            case aiohttp.ClientPayloadError():
-                return Fault("broke off in the middle of its answer")
-            case _:
-                return Fault("answered with something that is not HTTP")
+        """Status and body of a 2xx answer or a refusal; raises Fault when there is none."""
+        self._budget.spend()
+        started = self._clock()
+        answer = await self._connection.exchange(method, path, query, body)
+        self._budget.learn(self._clock() - started)
+        return answer
 
 
-def backoff_seconds(faults: int, retry_after_seconds: float = 0.0) -> float:
-    """Seconds to wait after so many earlier faults in a row, and at least what the API asked for.
+def _hint(status: int) -> str:
+    return "(is API_TOKEN set, and right?)" if status in (401, 403) else ""
 
-    Exponential with a cap and "equal jitter": half of it fixed, half drawn, so that simulators do
-    not come back all at once (Marc Brooker, "Exponential Backoff And Jitter", AWS, 2015).
-    """
-    ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(faults, 10))
-    jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 (not a secret)
-    return max(jittered, min(retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS))
+
+class DryRun:
+    """A conversation with nobody, in place of a Client: nothing is sent."""
+
+    takes_batches = True
+
+    async def wait_until_healthy(self) -> None:
+        """Nobody is waited for."""
+
+    async def create(self, _user: User, *, perhaps_stored: bool = False) -> Answer:
+        """Say that the user was not sent."""
+        del perhaps_stored
+        return NOT_SENT
+
+    async def create_batch(self, _users: Sequence[User]) -> BatchAnswer:
+        """Say that the users were not sent; others may do something meanwhile."""
+        await asyncio.sleep(0)
+        return BatchAnswer(NOT_SENT)

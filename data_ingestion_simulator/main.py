@@ -1,43 +1,40 @@
-"""The Data Ingestion Simulator: waits for the API, then sends it a plausible user at every tick."""
+"""The Data Ingestion Simulator: waits for the API, then sends it plausible users."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import math
 import os
 import random
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Coroutine
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
-    from client import Client
     from generator import Users
+    from ledger import Ledger
+    from output import Output
 
 GRACE_SECONDS = 0.5
-MOST_IDS_A_USER = 5
-OUTCOMES = ("created", "already there", "rejected", "given up")
 
 
 def main() -> int:
-    """Run until a signal comes, and return the exit code.
+    """Run until all is sent or a signal comes, and return the exit code.
 
-    0: stopped by a signal; 1: a library is missing, the output cannot be written, or the accounts
-    do not balance; 2: a setting cannot be used.
+    0: done, or stopped by a signal; 1: a library is missing, the output cannot be written, or the
+    accounts do not balance; 2: a setting cannot be used; 3: more users failed than allowed.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A pipe shows each line at once, and a narrow code page no UnicodeEncodeError.
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A pipe shows each line at once, and a narrow code page no UnicodeEncodeError.
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
-        return run(read_settings())
+        return run(read_settings(arguments=sys.argv[1:]))
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -52,93 +49,78 @@ def main() -> int:
 
 
 def run(settings: Settings) -> int:
-    """Simulate until a signal comes, then account for every user; returns the exit code."""
+    """Simulate until all is sent or a signal comes, account for every user; the exit code."""
     started = time.monotonic()
     runner = asyncio.Runner()
     stop = stop_on_signals(runner.get_loop())
-    ledger = Ledger()
-    say(
-        f"Simulator: a new user every {settings.simulation_interval_seconds:g} s "
-        f"to {settings.api_base_url}"
-    )
-    runner.run(until_stopped(simulate(settings, ledger, stop), stop))
-    say(f"Stopped after {time.monotonic() - started:.1f} s: {ledger}")
-    return 0 if ledger.balances() else 1
+    # Libraries take most of the start. Before them, a wrong setting is told and Ctrl-C understood.
+    from generator import UnknownLocale, Users
+    from ledger import Ledger
+    from output import Output
 
-
-async def simulate(settings: Settings, ledger: Ledger, stop: asyncio.Event) -> None:
-    """Wait for the API, then send a user at every tick until told to stop."""
-    # These take most of the start. Before them, a wrong setting is told and Ctrl-C is understood.
-    from client import Client
-    from generator import Users
-
-    users = Users(random.Random())  # noqa: S311 (not a secret)
-    clock = asyncio.get_running_loop().time
-    async with Client(settings.api_base_url, say) as api:
-        await api.wait_until_healthy()
-        tick = clock()
-        while not stop.is_set():
-            await send_one(api, users, ledger)
-            tick = next_tick(tick, settings.simulation_interval_seconds, clock())
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(tick):
-                    await stop.wait()
-
-
-async def send_one(api: Client, users: Users, ledger: Ledger) -> None:
-    """Send the next user and account for it, whatever happens meanwhile."""
-    user = next(users)
-    outcome = "given up"
-    ledger.attempted += 1
     try:
-        answer = await api.create(user)
-        ids_drawn = 1
-        while answer.outcome == "taken" and ids_drawn < MOST_IDS_A_USER:
-            user = users.renumbered(user)
-            answer = await api.create(user)
-            ids_drawn += 1
-        if answer.outcome == "taken":  # an API that says so of every id wants none of our users
-            reason = f"{ids_drawn} ids in a row were taken"
-            answer = replace(answer, outcome="rejected", reason=reason)
-        outcome = answer.outcome
-        milliseconds = answer.seconds * 1000
-        line = f"{outcome:<13}  user {user.user_id}  {answer.status}  {milliseconds:.0f} ms"
-        say(f"{line}  {answer.reason}".rstrip())
-    finally:
-        ledger.settle(user.user_id, outcome)
+        users = Users(random.Random(settings.seed), settings.locale, settings.ages)  # noqa: S311 (not a secret)
+    except UnknownLocale:
+        must_be = "SIMULATION_LOCALE (--locale) must be a locale of Faker such as de_DE"
+        raise SettingsError(f"{must_be}, not {settings.locale!r}") from None
+    ledger = Ledger()
+    output = Output(settings.output, None if settings.period_seconds else settings.count)
+    output.say(purpose(settings))
+    runner.run(until_stopped(simulate(settings, users, ledger, output, stop), stop))
+    ledger.close()
+    seconds, stopped = time.monotonic() - started, stop.is_set()
+    output.summary(ledger, seconds, stopped=stopped, fail_over=settings.fail_over)
+    if not ledger.balances():
+        return 1
+    return 3 if ledger.failed_share() > settings.fail_over else 0
 
 
-def next_tick(tick: float, interval_seconds: float, now: float) -> float:
-    """The first tick after `tick` that is not before `now`, on the grid of the interval.
+def purpose(settings: Settings) -> str:
+    """The first line: what is going to happen."""
+    users = "users" if settings.count is None else f"{settings.count} users"
+    if settings.interval_seconds:
+        what = f"a new user every {settings.interval_seconds:g} s"
+        what += f", {settings.count} in all," if settings.count else ""
+    elif settings.rate_per_second:
+        what = f"{users}, {settings.rate_per_second:g} a second, {settings.concurrency} at once,"
+    else:
+        what = f"{users}, {settings.concurrency} requests at once,"
+    return f"Simulator: {what} to {settings.api_base_url}" + (
+        " (a dry run: nothing is sent)" if settings.dry_run else ""
+    )
 
-    So the pace does not drift, and ticks that passed during an outage are skipped, not caught up.
-    """
-    return tick + interval_seconds * max(1, math.ceil((now - tick) / interval_seconds))
 
+async def simulate(
+    settings: Settings, users: Users, ledger: Ledger, output: Output, stop: asyncio.Event
+) -> None:
+    """Wait for the API, then send it users at their pace, or in bulk."""
+    from client import Client, DryRun
+    from connection import Connection
+    from sending import Sender
 
-class Ledger:
-    """The accounts: attempted = created + already there + rejected + given up."""
-
-    def __init__(self) -> None:
-        self.attempted = 0
-        self.settled = Counter(dict.fromkeys(OUTCOMES, 0))
-        self.given_up_ids: list[int] = []
-
-    def settle(self, user_id: int, outcome: str) -> None:
-        """Enter what became of a user; a given up one is named, for it may have arrived."""
-        self.settled[outcome] += 1
-        if outcome == "given up":
-            self.given_up_ids.append(user_id)
-
-    def balances(self) -> bool:
-        """Is every attempted user accounted for? False would be a mistake in this program."""
-        return self.attempted == sum(self.settled.values())
-
-    def __str__(self) -> str:
-        sides = " + ".join(f"{count} {outcome}" for outcome, count in self.settled.items())
-        ids = ", ".join(map(str, self.given_up_ids))
-        unknown = f" (outcome unknown: user {ids})" if ids else ""
-        return f"{self.attempted} attempted {'=' if self.balances() else '!='} {sides}{unknown}"
+    period_seconds = settings.period_seconds
+    async with AsyncExitStack() as stack:
+        api: Client | DryRun = DryRun()
+        if not settings.dry_run:
+            connection = Connection(
+                settings.api_base_url, token=settings.api_token, concurrency=settings.concurrency
+            )
+            api = Client(
+                await stack.enter_async_context(connection),
+                output.say,
+                ledger.errors,
+                normal_per_second=1 / period_seconds if period_seconds else None,
+                concurrency=settings.concurrency,
+            )
+            await api.wait_until_healthy()
+        sender = Sender(api, users, settings.count, ledger, output)
+        try:
+            if period_seconds:
+                await sender.at_pace(period_seconds, settings.concurrency, stop)
+            else:
+                await sender.in_bulk(settings.batch_size, settings.concurrency, stop)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
@@ -163,11 +145,6 @@ async def until_stopped(story: Coroutine[None, None, None], stop: asyncio.Event)
     stopping.cancel()
     with suppress(asyncio.CancelledError):
         await telling
-
-
-def say(sentence: str) -> None:
-    """Print a line with the time of day; names and ages never come here."""
-    print(time.strftime("%H:%M:%S"), sentence)
 
 
 if __name__ == "__main__":

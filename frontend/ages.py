@@ -4,6 +4,7 @@ Every function takes `users_by_age`, a map from an age in whole years to the num
 that age, and costs a step for each distinct age, never one for each user.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -66,6 +67,20 @@ def _age_at(users_by_age: Mapping[int, int], position: int) -> int:
         if position < 0:
             return age
     raise IndexError("there are not that many users")
+
+
+def between(users_by_age: Mapping[int, int], first: int, last: int) -> dict[int, int]:
+    """Return the part of a population that is from `first` to `last` years old, both included."""
+    return {age: count for age, count in users_by_age.items() if first <= age <= last}
+
+
+def ages_under(low: float, high: float) -> tuple[int, int] | None:
+    """Return the first and last age whose year on the axis lies mostly between `low` and `high`.
+
+    On the axis a user of 30 is somewhere from 30 to 31. None when no year is covered so.
+    """
+    first, last = math.ceil(low - 0.5), math.floor(high - 0.5)
+    return (first, last) if first <= last else None
 
 
 def histogram(users_by_age: Mapping[int, int], width_years: int) -> list[Bin]:

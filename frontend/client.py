@@ -6,48 +6,78 @@ Whatever goes wrong becomes an ApiFault that says what happened and what can be 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import httpx2
 
-from schema import AgeCounts, NotUnderstood, read_listing, read_statistics
+from schema import NotUnderstood, read_detail
 from settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 READ_TIMEOUT_SECONDS = 2.0
 TOTAL_TIMEOUT_SECONDS = 5.0
-MAX_STATISTICS_BYTES = 64 * 1024
-MAX_LISTING_BYTES = 256 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
+
+T = TypeVar("T")
 
 
 class ApiFault(Exception):
-    """Why there are no counts.
+    """Why there is no answer that can be used.
 
     `reason` is one sentence, `hint` says what to do about it, `url` is the address that was
-    asked. All are plain text and may quote what came from outside.
+    asked, `detail` is what the API itself said, if anything. All are plain text and may quote
+    what came from outside. `badge` and `title` are ours and name the kind of fault.
     """
 
-    def __init__(self, url: str, reason: str, hint: str) -> None:
+    badge = "API error"
+    title = "The API answers, but not with what this page can use"
+
+    def __init__(self, url: str, reason: str, hint: str, detail: str = "") -> None:
         super().__init__(reason)
         self.url = url
         self.reason = reason
         self.hint = hint
+        self.detail = detail
+
+    def without_traces(self) -> "ApiFault":
+        """Return this without what it was raised from, whose frames keep whole answers alive."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class ApiUnreachable(ApiFault):
     """No complete answer arrived."""
+
+    badge = "API down"
+    title = "The API does not answer"
 
 
 class AnswerUnusable(ApiFault):
     """An answer arrived, and it was not the one asked for."""
 
 
-class CallMissing(AnswerUnusable):
-    """The API answers, but does not know the call."""
+class AnswerNotUnderstood(AnswerUnusable):
+    """The answer does not have the shape that the contract gives it."""
+
+    badge = "Not understood"
+    title = "The API answers, and its answer is not understood"
 
 
-_CHECK_ADDRESS = (
+class ApiRefuses(AnswerUnusable):
+    """The API will not do it: `status` is from 400 to 499, or 507."""
+
+    badge = "API refuses"
+    title = "The API refuses"
+
+    def __init__(self, status: int, url: str, reason: str, hint: str, detail: str = "") -> None:
+        super().__init__(url, reason, hint, detail)
+        self.status = status
+
+
+CHECK_ADDRESS = (
     "Check API_URL: it must be the full address of the users, such as http://localhost:8000/users/."
 )
 _CHECK_LOG = "Look at what the API wrote in its terminal or log."
@@ -57,14 +87,24 @@ _CHECK_NAME = (
 )
 _CHECK_REDIRECT = "Set API_URL to an address that answers by itself; redirects are not followed."
 _CHECK_TLS = "Write http:// in API_URL if the API does not use TLS; otherwise see its certificate."
+_CHECK_TOKEN = "Start the dashboard with the API_TOKEN that the API was started with."  # noqa: S105
 _START_API = (
     "Start the API, or set API_URL to where it runs. Inside a container, localhost is the"
     " container itself."
 )
+_HINTS = {
+    400: "Look at ALLOWED_HOSTS of the API.",
+    401: _CHECK_TOKEN,
+    403: _CHECK_TOKEN,
+    409: "Choose another id, or change the user who has this one.",
+    413: "Send less at once.",
+    422: "Correct what it names.",
+    429: "Wait a moment.",
+    507: "Delete users, or start the API with a larger MAX_USERS.",
+}
 
 _NOT_CONNECTED = f"No connection was made within {CONNECT_TIMEOUT_SECONDS:g} seconds."
 _SILENT = f"The API went silent for {READ_TIMEOUT_SECONDS:g} seconds."
-_TOO_SLOW = f"The answer was not complete after {TOTAL_TIMEOUT_SECONDS:g} seconds."
 
 # The first row whose exception is among the causes tells why no answer arrived.
 _REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
@@ -73,46 +113,106 @@ _REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
     (ssl.SSLError, "No secure (TLS) connection could be made.", _CHECK_TLS),
     (httpx2.ConnectTimeout, _NOT_CONNECTED, _START_API),
     (httpx2.TimeoutException, _SILENT, _CHECK_LOG),
-    (TimeoutError, _TOO_SLOW, _CHECK_LOG),
+    (TimeoutError, "The answer was not complete after {:g} seconds.", _CHECK_LOG),
     (httpx2.TransportError, "The connection broke off in the middle.", _CHECK_LOG),
-    (Exception, "The address cannot be asked.", _CHECK_ADDRESS),
+    (Exception, "The address cannot be asked.", CHECK_ADDRESS),
 )
 
 
-def fetch_age_counts(settings: Settings) -> AgeCounts:
-    """Ask the API for its age counts, or count the users it lists where it keeps no counts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A good answer: its body, its headers, and how long it took in seconds."""
 
-    Takes at most TOTAL_TIMEOUT_SECONDS for both requests together. Raises ApiFault when there is
-    no usable answer.
-    """
+    url: str
+    body: bytearray
+    headers: Mapping[str, str]
+    seconds: float
+
+    def read(self, reader: Callable[[bytearray], T]) -> T:
+        """Return what `reader` makes of the body. Raises AnswerNotUnderstood."""
+        try:
+            return reader(self.body)
+        except NotUnderstood as error:
+            reason = f"The answer was not understood. {error}"
+            raise AnswerNotUnderstood(self.url, reason, CHECK_ADDRESS) from error
+
+
+class Session:
+    """Some requests that together take no longer than `total_seconds`."""
+
+    def __init__(self, client: httpx2.AsyncClient, settings: Settings, total_seconds: float):
+        self._client = client
+        self._settings = settings
+        self._total_seconds = total_seconds
+        self._deadline = asyncio.get_running_loop().time() + total_seconds
+
+    async def ask(
+        self,
+        url: str,
+        method: str = "GET",
+        params: Mapping[str, str | int] | None = None,
+        limit_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
+        """Return the API's answer when its status is 2xx. Raises ApiFault for any other."""
+        token = self._settings.api_token if method != "GET" else None
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        started_at = asyncio.get_running_loop().time()
+        try:
+            # The client's own timeouts start anew with each byte: only this one ends a trickle.
+            async with (
+                asyncio.timeout_at(self._deadline),
+                self._client.stream(method, url, params=params, headers=headers) as response,
+            ):
+                body = bytearray()
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > limit_bytes and response.is_success:
+                        reason = f"The answer is larger than {limit_bytes:,} bytes."
+                        raise AnswerUnusable(url, reason, CHECK_ADDRESS)
+                    if len(body) > limit_bytes:
+                        break  # of an error, its status says enough
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise self._unreachable(url, error) from error
+        _require_data(url, response, body)
+        seconds = asyncio.get_running_loop().time() - started_at
+        return Answer(url=url, body=body, headers=response.headers, seconds=seconds)
+
+    def _unreachable(self, url: str, error: Exception) -> ApiUnreachable:
+        causes = tuple(_causes(error))
+        reason, hint = next(
+            (reason, hint)
+            for kind, reason, hint in _REASONS
+            if any(isinstance(cause, kind) for cause in causes)
+        )
+        return ApiUnreachable(url, reason.format(self._total_seconds), hint)
+
+
+def run(
+    settings: Settings,
+    work: Callable[[Session], Awaitable[T]],
+    total_seconds: float = TOTAL_TIMEOUT_SECONDS,
+) -> T:
+    """Return what `work` makes of its session, within `total_seconds`. Raises ApiFault."""
+
+    async def in_a_session() -> T:
+        # A new client each time: nothing is kept from one tick to the next that could go stale.
+        # Proxies and credentials in the environment are left alone, redirects are not followed.
+        async with httpx2.AsyncClient(
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            verify=_tls(),
+            trust_env=False,
+            follow_redirects=False,
+        ) as client:
+            return await work(Session(client, settings, total_seconds))
+
     loop = asyncio.new_event_loop()
     try:
-        return loop.run_until_complete(_fetch_age_counts(settings))
+        return loop.run_until_complete(in_a_session())
     finally:
         # asyncio.run() would wait here for a look-up of the host name that hangs.
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
-
-
-async def _fetch_age_counts(settings: Settings) -> AgeCounts:
-    deadline = asyncio.get_running_loop().time() + TOTAL_TIMEOUT_SECONDS
-    # A new client each time: nothing is kept from one tick to the next that could go stale.
-    # Proxies and credentials in the environment are left alone, redirects are not followed.
-    async with httpx2.AsyncClient(
-        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-        verify=_tls(),
-        trust_env=False,
-        follow_redirects=False,
-    ) as client:
-        try:
-            url = settings.statistics_url
-            body = await _get(client, url, MAX_STATISTICS_BYTES, deadline)
-            return _read(url, body, read_statistics)
-        except CallMissing:
-            url = settings.api_url
-            body = await _get(client, url, MAX_LISTING_BYTES, deadline)
-            return _read(url, body, read_listing)
 
 
 @cache
@@ -120,55 +220,20 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)  # loading the certificates takes 20 ms
 
 
-async def _get(
-    client: httpx2.AsyncClient, url: str, limit_bytes: int, deadline: float
-) -> bytearray:
-    """Return the body of a 200 answer. `deadline` is in the event loop's time; raises ApiFault."""
-    try:
-        # The client's own timeouts start anew with each byte: only the deadline ends a trickle.
-        async with asyncio.timeout_at(deadline), client.stream("GET", url) as response:
-            _require_data(url, response)
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > limit_bytes:
-                    reason = f"The answer is larger than {limit_bytes:,} bytes."
-                    raise AnswerUnusable(url, reason, _CHECK_ADDRESS)
-            return body
-    except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _unreachable(url, error) from error
-
-
-def _require_data(url: str, response: httpx2.Response) -> None:
-    answered = f"The API answered {response.status_code} {response.reason_phrase[:50]}".strip()
-    if response.status_code in (404, 405):
-        raise CallMissing(url, f"{answered}.", _CHECK_ADDRESS)
+def _require_data(url: str, response: httpx2.Response, body: bytearray) -> None:
+    status = response.status_code
+    answered = f"The API answered {status} {response.reason_phrase[:50]}".strip()
     if response.is_redirect:
         target = response.headers.get("location", "nowhere")[:100]
         raise AnswerUnusable(url, f"{answered}, pointing to {target}.", _CHECK_REDIRECT)
-    if response.status_code != 200:
-        hint = _CHECK_LOG if response.status_code >= 500 else _CHECK_ADDRESS
-        raise AnswerUnusable(url, f"{answered}.", hint)
+    if 400 <= status < 500 or status == 507:
+        hint = _HINTS.get(status, CHECK_ADDRESS)
+        raise ApiRefuses(status, url, f"{answered}.", hint, read_detail(body))
+    if not response.is_success or (response.request.method == "GET" and status != 200):
+        hint = _CHECK_LOG if status >= 500 else CHECK_ADDRESS
+        raise AnswerUnusable(url, f"{answered}.", hint, read_detail(body))
     if "html" in response.headers.get("content-type", "").lower():
-        raise AnswerUnusable(url, "A web page (HTML) came back instead of data.", _CHECK_ADDRESS)
-
-
-def _read(url: str, body: bytearray, reader: Callable[[bytearray], AgeCounts]) -> AgeCounts:
-    try:
-        return reader(body)
-    except NotUnderstood as error:
-        reason = f"The answer was not understood. {error}"
-        raise AnswerUnusable(url, reason, _CHECK_ADDRESS) from error
-
-
-def _unreachable(url: str, error: Exception) -> ApiUnreachable:
-    causes = tuple(_causes(error))
-    reason, hint = next(
-        (reason, hint)
-        for kind, reason, hint in _REASONS
-        if any(isinstance(cause, kind) for cause in causes)
-    )
-    return ApiUnreachable(url, reason, hint)
+        raise AnswerUnusable(url, "A web page (HTML) came back instead of data.", CHECK_ADDRESS)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -6,45 +6,59 @@ A fetch runs in a thread of its own, so a slow or silent API never holds up a pa
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from client import ApiFault, fetch_age_counts
-from schema import AgeCounts
+from client import ApiFault
 from settings import Settings
 
 TICK_SECONDS = 2
+HISTORY_SECONDS = 300
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latest:
-    """What is known now: the last good answer and how old it is, and why there is no newer one.
+class Latest(Generic[T]):
+    """What is known now, by the monotonic clock in seconds.
 
-    Before the first answer `age_counts` is None; while all is well `fault` is None.
+    `history` are the good answers of the last HISTORY_SECONDS, each with when it came, the last
+    good one of all at its end. While all is well `fault` is None; `pending` tells that a request
+    is under way.
     """
 
-    age_counts: AgeCounts | None
-    seconds_old: float
+    history: tuple[tuple[float, T], ...]
     fault: ApiFault | None
+    pending: bool
+    seen_at: float
+
+    @property
+    def answer(self) -> T | None:
+        """The last good answer, or None before the first one."""
+        return self.history[-1][1] if self.history else None
+
+    @property
+    def seconds_old(self) -> float:
+        """How long ago the last good answer came; infinite before the first one."""
+        return time.monotonic() - self.history[-1][0] if self.history else float("inf")
 
 
-class Feed:
-    """Asks the API when somebody looks, and remembers the last good answer for everybody."""
+class Feed(Generic[T]):
+    """Asks the API when somebody looks, and remembers the good answers for everybody."""
 
-    def __init__(
-        self, settings: Settings, fetch: Callable[[Settings], AgeCounts] = fetch_age_counts
-    ) -> None:
+    def __init__(self, settings: Settings, fetch: Callable[[Settings], T]) -> None:
         self._settings = settings
         self._fetch = fetch
         self._lock = threading.Lock()
         self._idle = threading.Event()  # set while no request is under way
         self._idle.set()
         self._tick = -1.0
-        self._answered_at = 0.0
-        self._age_counts: AgeCounts | None = None
+        self._history: deque[tuple[float, T]] = deque(maxlen=HISTORY_SECONDS // TICK_SECONDS)
         self._fault: ApiFault | None = None
 
-    def latest(self, wait_seconds: float) -> Latest:
+    def latest(self, wait_seconds: float) -> Latest[T]:
         """Return what is known, after waiting up to `wait_seconds` for a request under way.
 
         The first look in a tick starts a request, unless the one before it is still under way.
@@ -55,37 +69,34 @@ class Feed:
                 self._tick = now // TICK_SECONDS
                 self._idle.clear()
                 threading.Thread(target=self._ask, name="feed", daemon=True).start()
-        self._idle.wait(wait_seconds)
+        answered = self._idle.wait(wait_seconds)
         with self._lock:
             return Latest(
-                age_counts=self._age_counts,
-                seconds_old=time.monotonic() - self._answered_at,
+                history=tuple(self._history),
                 fault=self._fault,
+                pending=not answered,
+                seen_at=time.monotonic(),
             )
 
     def _ask(self) -> None:
         try:
-            self._remember(self._fetch(self._settings), None)
+            self._remember(self._fetch(self._settings))
         except ApiFault as fault:
-            # What it was raised from is dropped: its frames would keep the whole answer in memory.
-            fault.__cause__ = fault.__context__ = None
-            self._remember(None, fault.with_traceback(None))
+            self._fault = fault.without_traces()
         except Exception:  # a page that goes on beats a thread that died unseen
             logging.exception("Reading the answer of the API failed.")
-            self._remember(None, self._own_fault())
+            self._fault = ApiFault(
+                self._settings.api_url,
+                "The dashboard itself failed while it read the answer.",
+                "Look at what the dashboard wrote in its terminal or log.",
+            )
         finally:
             self._idle.set()
 
-    def _remember(self, age_counts: AgeCounts | None, fault: ApiFault | None) -> None:
+    def _remember(self, answer: T) -> None:
+        now = time.monotonic()
         with self._lock:
-            self._fault = fault
-            if age_counts is not None:
-                self._age_counts = age_counts
-                self._answered_at = time.monotonic()
-
-    def _own_fault(self) -> ApiFault:
-        return ApiFault(
-            self._settings.statistics_url,
-            "The dashboard itself failed while it read the answer.",
-            "Look at what the dashboard wrote in its terminal or log.",
-        )
+            self._fault = None
+            self._history.append((now, answer))
+            while self._history[0][0] < now - HISTORY_SECONDS:
+                self._history.popleft()

@@ -4,9 +4,10 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import quote, urljoin, urlsplit
 
+_TOKEN = re.compile(r"[!-~]{8,200}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
@@ -16,22 +17,48 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the API is. `api_url` is the address that lists all users."""
+    """Where the API is, and what it takes to write there.
+
+    `api_url` is the address that lists all users. `api_token` is sent along when a user is created,
+    changed or deleted, and is shown nowhere.
+    """
 
     api_url: str = "http://localhost:8000/users/"
+    api_token: str | None = field(default=None, repr=False)
 
     @property
     def statistics_url(self) -> str:
         """The address of the age counts: `stats/ages` beside the users, under the same prefix."""
-        return urljoin(self.api_url.rstrip("/") + "/", "../stats/ages")
+        return self.beside("stats/ages")
+
+    def beside(self, path: str) -> str:
+        """Return the address of `path` beside the users, under the same prefix."""
+        return urljoin(self.api_url.rstrip("/") + "/", f"../{path}")
+
+    def user_url(self, user_id: int | str) -> str:
+        """Return the address of one user; whatever the id is, it stays one part of the path."""
+        return f"{self.api_url.rstrip('/')}/{quote(str(user_id), safe='')}"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from `environ`; a variable that is not there has its default.
 
-    Raises SettingsError when API_URL cannot be used. An empty value is one.
+    Raises SettingsError when one cannot be used. An empty value is one that cannot.
     """
-    return Settings(api_url=_api_url(environ.get("API_URL", Settings().api_url)))
+    return Settings(
+        api_url=_api_url(environ.get("API_URL", Settings().api_url)),
+        api_token=_api_token(environ.get("API_TOKEN")),
+    )
+
+
+def _api_token(value: str | None) -> str | None:
+    if value is not None and not _TOKEN.fullmatch(value):
+        # It is a secret, so the sentence does not repeat it.
+        raise SettingsError(
+            "API_TOKEN must be 8 to 200 printable ASCII characters without white space,"
+            " or not set at all"
+        )
+    return value
 
 
 def _api_url(value: str) -> str:

@@ -101,7 +101,7 @@ def test_up_from_nothing(
     page = browser.new_page()
     page.goto(f"http://localhost:{compose.dashboard_port}")
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
-    expect(page.get_by_test_id("stVegaLiteChart")).to_be_visible(timeout=15_000)
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
     page.close()
 
 
@@ -306,7 +306,7 @@ def test_the_images(docker: Docker, image: str) -> None:
     """Each image names itself, runs in exec form as its user from /app, and has a health check."""
     config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", image))
 
-    assert config["User"] == "app"
+    assert config["User"] == "10001"
     assert config["WorkingDir"] == "/app"
     assert config["Cmd"][0] != "/bin/sh"
     assert config["Healthcheck"]["Test"][0] == "CMD"

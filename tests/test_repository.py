@@ -27,7 +27,10 @@ TRACKED = subprocess.run(
 PRODUCT = [
     Path(name)
     for name in TRACKED
-    if name.endswith(".py") and "tests" not in Path(name).parts and (ROOT / name).exists()
+    if name.endswith(".py")
+    and not name.startswith("benchmarks/")
+    and "tests" not in Path(name).parts
+    and (ROOT / name).exists()
 ]
 ROOMS = [path for path in PRODUCT if path.parts[0] in SERVICES]
 
@@ -41,7 +44,7 @@ FRAME: dict[str, dict[str, set[str]]] = {
 
 
 # Variables of uvicorn's own, which the API's settings look at to refuse what would be unsafe.
-SERVER_VARIABLES = {"UVICORN_HOST", "WEB_CONCURRENCY"}
+SERVER_VARIABLES = {"UVICORN_HOST", "UVICORN_WORKERS", "WEB_CONCURRENCY"}
 
 
 @cache

@@ -7,7 +7,16 @@ import sys
 import time
 from pathlib import Path
 
-from tools.processes import WINDOWS, LabError, Stopped, asked_to_stop, end, forward, say
+from tools.processes import (
+    WINDOWS,
+    LabError,
+    Stopped,
+    asked_to_stop,
+    end,
+    forward,
+    run_quietly,
+    say,
+)
 
 
 def environment(folder: Path, *locks: str) -> str:
@@ -23,7 +32,7 @@ def environment(folder: Path, *locks: str) -> str:
     missing = [lock for lock in locks if digests[lock] not in installed]
     if not missing:
         return str(python)
-    if not python.exists():
+    if not python.exists() or "pip" not in run_quietly(str(python), "-m", "pip", "--version"):
         progress(
             f"{folder.name}: virtual environment",
             [sys.executable, "-m", "venv", "--clear", str(venv)],
@@ -43,7 +52,9 @@ def progress(label: str, command: list[str], packages: int = 0) -> None:
     started, told = time.monotonic(), 0.0
     heard: list[str] = []
     live = sys.stdout.isatty()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
     reader = forward(process, heard.append)
     try:
         while process.poll() is None:

@@ -9,6 +9,8 @@ import pytest
 
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+
 
 def test_nothing_has_to_be_set() -> None:
     """Without any variable the API is local, in memory, and bounded."""
@@ -22,8 +24,8 @@ def test_nothing_has_to_be_set() -> None:
     [
         ("MAX_USERS", "1", "max_users", 1),
         ("MAX_USERS", "999999999", "max_users", 999_999_999),
-        ("ALLOWED_HOSTS", "api, LOCALHOST", "allowed_hosts", ("api", "localhost")),
-        ("ALLOWED_HOSTS", "*", "allowed_hosts", ("*",)),
+        ("ALLOWED_HOSTS", "api, LOCALHOST", "allowed_hosts", ("api", *LOCAL)),
+        ("ALLOWED_HOSTS", "*", "allowed_hosts", ("*", *LOCAL)),
         ("LOG_FORMAT", "json", "log_format", "json"),
         ("DATABASE_URL", "sqlite:///users.db", "database_url", "sqlite:///users.db"),
         ("DATABASE_URL", "postgresql://a:b@c/d", "database_url", "postgresql://a:b@c/d"),
@@ -92,7 +94,10 @@ def test_a_wrong_value_stops_the_start(command: list[str]) -> None:
     [
         ["uvicorn", "main:app", "--host", "0.0.0.0"],
         ["uvicorn", "main:app", "--host=::"],
+        ["uvicorn", "main:app", "--host", ""],
+        ["uvicorn", "main:app", "--host", "127.0.0.1", "--host", "0.0.0.0"],
         ["fastapi", "run", "main.py"],
+        ["fastapi", "--verbose", "run", "main.py"],
         ["fastapi", "dev", "main.py", "--host", "192.0.2.1"],
     ],
     ids=" ".join,
@@ -111,6 +116,7 @@ def test_an_open_door_is_refused(command: list[str]) -> None:
         (["uvicorn", "main:app", "--workers", "2"], {}),
         (["uvicorn", "main:app", "--workers=4"], {}),
         (["uvicorn", "main:app"], {"WEB_CONCURRENCY": "2"}),
+        (["uvicorn", "main:app"], {"UVICORN_WORKERS": "2"}),
     ],
 )
 def test_two_workers_with_two_memories_are_refused(

@@ -51,6 +51,8 @@ def test_no_name_and_no_age_in_the_log(serve: Callable[..., Served]) -> None:
             client.put(f"/users/5?name={name}&age={age}")
         client.get("/users/")
         client.get("/nowhere/Zebedee?age=97")
+    served.process.terminate()
+    served.process.wait()  # so that the last line is there
     log = served.log.read_text()
 
     assert len(access_lines(log)) >= 8

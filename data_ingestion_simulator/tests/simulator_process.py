@@ -19,15 +19,16 @@ USER_LINE = re.compile(
     r"  \d+ ms(?P<reason>  .*)?"
 )
 SUMMARY = re.compile(
-    r"Stopped after \d+\.\d s: (\d+) attempted = (\d+) created \+ (\d+) already there"
-    r" \+ (\d+) rejected \+ (\d+) given up(?: \(outcome unknown: user (\d{16})\))?"
+    r"(?:Stopped|Done) after \d+\.\d s: (\d+) attempted = (\d+) created \+ (\d+) already there"
+    r" \+ (\d+) rejected \+ (\d+) given up(?: \(outcome unknown: user ([-, 0-9]+)\))?"
 )
 
 
 class SimulatorProcess:
-    """`python main.py` with these variables; `said` are its lines so far, without their time."""
+    """`python main.py` with these flags and variables; `said` are its lines, without their time."""
 
-    def __init__(self, **variables: str) -> None:
+    def __init__(self, *flags: str, **variables: str) -> None:
+        self._flags = flags
         self._environ = {**os.environ, **variables}
         self._environ.pop("PYTHONUNBUFFERED", None)  # lines must show at once without its help
         self.said: list[str] = []
@@ -38,6 +39,7 @@ class SimulatorProcess:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "main.py",
+            *self._flags,
             env=self._environ,
             cwd=Path(__file__).parent.parent,
             stdout=subprocess.PIPE,
@@ -72,6 +74,13 @@ class SimulatorProcess:
     def tell(self, number: signal.Signals) -> None:
         """Send a signal: on Windows, which knows no other between processes, Ctrl-Break."""
         self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", number))
+
+    async def end(self) -> int:
+        """Wait for the end that comes by itself; returns the exit code."""
+        async with asyncio.timeout(20):
+            code = await self.process.wait()
+            await self._reading
+        return code
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Send the signal; returns the seconds until the process has ended."""

@@ -14,13 +14,15 @@ def refused(detail: object, *, name: str = "Zoë O'Brien", age: int = 42) -> str
     return refusal(json.dumps({"detail": detail}).encode(), name=name, age=age)
 
 
-@pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 404, 405, 409, 413, 422])
+@pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 404, 405, 409, 413, 422, 507])
 def test_answers_are_2xx_and_refusals(status: int) -> None:
     """A success and a refusal are answers: neither is repeated."""
     check_status(status, {})
 
 
-@pytest.mark.parametrize("status", [101, 301, 302, 304, 307, 408, 429, 500, 502, 503, 507, 599])
+@pytest.mark.parametrize(
+    "status", [101, 301, 302, 304, 307, 408, 429, 500, 502, 503, 506, 508, 599]
+)
 def test_other_statuses_are_faults(status: int) -> None:
     """Redirects, 408, 429 and 5xx are no answers."""
     with pytest.raises(Fault, match=f"^answered {status}"):

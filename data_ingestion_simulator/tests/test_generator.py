@@ -5,7 +5,12 @@ import random
 import time
 from collections import Counter
 
-from generator import AGE_WEIGHTS, BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK, User, Users
+import pytest
+from faker import Faker
+from faker.config import AVAILABLE_LOCALES
+
+import generator
+from generator import BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK, UnknownLocale, User, Users
 
 
 def first(count: int, users: Users) -> list[User]:
@@ -78,7 +83,60 @@ def test_ages_have_the_shape_of_a_population() -> None:
 
     for share, expected in zip(shares, (0.256, 0.156, 0.497, 0.091), strict=True):
         assert abs(share - expected) < 0.02
-    assert sum(AGE_WEIGHTS) == 1_000
+
+
+@pytest.mark.parametrize("locale", sorted(AVAILABLE_LOCALES))
+def test_every_locale_has_names(locale: str) -> None:
+    """Names of every locale keep within the contract, differ, and are the same for the same seed."""
+    users = first(200, Users(random.Random(9), locale))
+
+    assert users == first(200, Users(random.Random(9), locale))
+    assert len({user.name for user in users}) > 20
+    for user in users:
+        assert 1 <= len(user.name) <= 100
+        assert user.name == user.name.strip()
+        assert not set(user.name) & set("{}%\r\n\t")
+
+
+@pytest.mark.parametrize("locale", ["en_US", "de_DE", "ja_JP", "ru_RU", "pl_PL"])
+def test_names_are_as_frequent_as_faker_has_them(locale: str) -> None:
+    """The words of names come as often as those of Faker itself, to within sampling error."""
+    count = 6_000
+    name = generator.names(random.Random(10), locale)
+    faker = Faker(locale)
+    faker.seed_instance(11)
+    ours, theirs = (
+        Counter(word for _ in range(count) for word in make().split())
+        for make in (name, faker.name)
+    )
+
+    for word, times in theirs.most_common(20):
+        assert abs(ours[word] - times) < 6 * (times + 1) ** 0.5, word
+
+
+def test_an_unknown_locale_is_an_error_of_its_own() -> None:
+    """A locale of the right shape that Faker does not have is told apart."""
+    with pytest.raises(UnknownLocale):
+        Users(random.Random(12), "xx_XX")
+
+
+@pytest.mark.parametrize(
+    ("ages", "youngest", "oldest", "students"),
+    [
+        ("population", 0, 99, (0.10, 0.18)),
+        ("uniform", 18, 80, (0.1, 0.15)),
+        ("campus", 17, 70, (0.65, 0.8)),
+    ],
+)
+def test_the_profiles_of_ages(
+    ages: str, youngest: int, oldest: int, students: tuple[float, float]
+) -> None:
+    """Each profile keeps to its range, and has its share of people from 18 to 25."""
+    drawn = [user.age for user in first(20_000, Users(random.Random(13), ages=ages))]
+    share = sum(18 <= age <= 25 for age in drawn) / len(drawn)
+
+    assert (min(drawn), max(drawn)) == (youngest, oldest)
+    assert students[0] < share < students[1]
 
 
 def test_users_are_made_fast() -> None:

@@ -13,7 +13,7 @@ from settings import Settings, SettingsError, read_settings
 
 def test_defaults() -> None:
     """With nothing set, the simulator talks to localhost:8000 every five seconds."""
-    expected = Settings(api_base_url="http://localhost:8000", simulation_interval_seconds=5.0)
+    expected = Settings(api_base_url="http://localhost:8000", interval_seconds=5.0)
 
     assert read_settings({}) == Settings() == expected
 
@@ -24,7 +24,7 @@ def test_defaults() -> None:
 )
 def test_interval_is_a_number_of_seconds(value: str, seconds: float) -> None:
     """Any number of seconds from a millisecond to a day is an interval, fractions included."""
-    assert read_settings({"SIMULATION_INTERVAL": value}).simulation_interval_seconds == seconds
+    assert read_settings({"SIMULATION_INTERVAL": value}).interval_seconds == seconds
 
 
 BAD_INTERVALS = ["abc", "-1", "nan", "inf", "-inf", "0", "", " ", "1e30", "0.0009", "86400.1", "5s"]
@@ -108,6 +108,86 @@ def test_credentials_are_refused_and_not_repeated(value: str) -> None:
 
     assert "without credentials" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_flag_comes_before_a_variable_and_that_before_the_default() -> None:
+    """Every setting can be given either way, and the flag is the stronger."""
+    variables = {"SIMULATION_COUNT": "5", "SIMULATION_SEED": "1"}
+    settings = read_settings(variables, ["--seed", "2"])
+
+    assert (settings.count, settings.seed, settings.locale) == (5, 2, "en_US")
+
+
+@pytest.mark.parametrize(
+    ("variables", "flags", "pace"),
+    [
+        ({}, [], (5.0, None)),
+        ({"SIMULATION_INTERVAL": "2"}, [], (2.0, None)),
+        ({"SIMULATION_RATE": "20"}, [], (None, 20.0)),
+        ({"SIMULATION_INTERVAL": "2"}, ["--rate", "20"], (None, 20.0)),
+        ({"SIMULATION_RATE": "20"}, ["--interval", "2"], (2.0, None)),
+        ({"SIMULATION_RATE": "20"}, ["--rate", "none"], (5.0, None)),
+        ({}, ["--count", "9"], (None, None)),
+        ({"SIMULATION_COUNT": "9", "SIMULATION_INTERVAL": "2"}, [], (2.0, None)),
+        ({"SIMULATION_COUNT": "9", "SIMULATION_RATE": "none"}, [], (None, None)),
+        ({"SIMULATION_COUNT": "endless"}, [], (5.0, None)),
+        ({}, ["--count", "9", "--rate", "20"], (None, 20.0)),
+    ],
+    ids=lambda value: str(value),
+)
+def test_one_thing_sets_the_pace(
+    variables: dict[str, str], flags: list[str], pace: tuple[float | None, float | None]
+) -> None:
+    """An interval, a rate, or neither: then a count goes in bulk. A flag beats the other's
+    variable; both given in the same way are a mistake.
+    """
+    settings = read_settings(variables, flags)
+
+    assert (settings.interval_seconds, settings.rate_per_second) == pace
+    assert settings.concurrency == (1 if settings.interval_seconds else 8)
+
+
+def test_two_paces_are_a_mistake() -> None:
+    """Interval and rate given in the same way contradict each other, and both are named."""
+    for environ, flags in (
+        ({"SIMULATION_INTERVAL": "1", "SIMULATION_RATE": "1"}, []),
+        ({}, ["--interval", "1", "--rate", "1"]),
+    ):
+        with pytest.raises(SettingsError, match=r"INTERVAL and .*RATE both|--interval and --rate"):
+            read_settings(environ, flags)
+
+
+@pytest.mark.parametrize(
+    ("variable", "good", "bad"),
+    [
+        ("SIMULATION_RATE", ["0.001", "10000", "none"], ["0", "10001", "nan", "", "20/s"]),
+        ("SIMULATION_COUNT", ["1", "1000000000", "endless"], ["0", "-1", "1e6", "1_000", ""]),
+        ("SIMULATION_SEED", ["0", str(2**63 - 1), "random"], [str(2**63), "-1", "x", ""]),
+        ("SIMULATION_LOCALE", ["de_DE", "de", "fil_PH"], ["", "german", "de-DE", "../en_US"]),
+        ("SIMULATION_AGES", ["population", "uniform", "campus"], ["", "Campus", "young"]),
+        ("SIMULATION_CONCURRENCY", ["1", "256"], ["0", "257", "many", ""]),
+        ("SIMULATION_BATCH_SIZE", ["1", "10000"], ["0", "10001", ""]),
+        ("SIMULATION_DRY_RUN", ["yes", "no"], ["true", "1", ""]),
+        ("SIMULATION_OUTPUT", ["text", "json", "quiet"], ["xml", ""]),
+        ("SIMULATION_FAIL_OVER", ["0%", "0.5%", "100%"], ["1", "101%", "-1%", "%", "100.1%", ""]),
+        ("API_TOKEN", ["longenough", "!" * 200], ["", "short", "with white space", "ä" * 9]),
+    ],
+)
+def test_the_bounds_of_each_variable(variable: str, good: list[str], bad: list[str]) -> None:
+    """At its bounds a value is taken; beyond them it is refused in a sentence with its name."""
+    for value in good:
+        read_settings({variable: value})
+    for value in bad:
+        with pytest.raises(SettingsError) as caught:
+            read_settings({variable: value})
+        assert str(caught.value).startswith(f"{variable} must be ")
+        assert str(caught.value).isprintable()
+        assert variable != "API_TOKEN" or not value or value not in str(caught.value)
+
+
+def test_the_token_is_not_in_what_a_debugger_prints() -> None:
+    """The settings can be printed without giving the secret away."""
+    assert "longenough" not in repr(read_settings({"API_TOKEN": "longenough"}))
 
 
 @pytest.mark.parametrize(

@@ -14,26 +14,36 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass
 class Request:
-    """One request line, read and taken apart; `kind` is "health", "create" or "read"."""
+    """One request line, read and taken apart; `kind` is "health", "create", "batch" or "read"."""
 
     method: str
     path: str
     params: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
     at: float
     kind: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.kind = {"/health": "health", "/users/": "create"}.get(self.path, "read")
+        kinds = {"/health": "health", "/users/": "create", "/users/batch": "batch"}
+        self.kind = kinds.get(self.path, "read")
 
 
 Act = Callable[["ThrowawayApi", Request, asyncio.StreamWriter], Awaitable[None]]
 
 
 class ThrowawayApi:
-    """Serves the contract on a loopback port; `plays["create"]` holds acts for the next creates."""
+    """Serves the contract on a loopback port; `plays["create"]` holds acts for the next creates.
 
-    def __init__(self, port: int = 0) -> None:
+    `weather` may give an act for any other request. It takes batches if told so, and each answer of
+    the contract takes `delay_seconds`.
+    """
+
+    def __init__(self, port: int = 0, *, batches: bool = False, delay_seconds: float = 0) -> None:
         self.port = port
+        self.batches = batches
+        self.delay_seconds = delay_seconds
+        self.weather: Callable[[Request], Act | None] = lambda _: None
         self.users: dict[int, dict[str, Any]] = {}
         self.requests: list[Request] = []
         self.peers: set[object] = set()
@@ -49,7 +59,7 @@ class ThrowawayApi:
         return [request for request in self.requests if request.kind == kind]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -65,20 +75,24 @@ class ThrowawayApi:
                 writer.transport.abort()
             await asyncio.sleep(0.001)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         self.peers.add(writer.get_extra_info("peername"))
         try:
             while not writer.is_closing():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                method, target, _ = head.split(" ", 2)
+                line, *lines = head.strip().split("\r\n")
+                method, target, _ = line.split(" ")
+                headers = dict(each.lower().split(": ", 1) for each in lines)
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
                 parts = urlsplit(target)
                 params = {key: values[0] for key, values in parse_qs(parts.query).items()}
                 now = asyncio.get_running_loop().time()
-                request = Request(method, parts.path, params, now)
+                request = Request(method, parts.path, params, headers, body, now)
                 self.requests.append(request)
                 play = self.plays[request.kind]
-                await (play.popleft() if play else contract)(self, request, writer)
+                act = play.popleft() if play else self.weather(request) or contract
+                await act(self, request, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -90,6 +104,14 @@ class ThrowawayApi:
 
 async def contract(api: ThrowawayApi, request: Request, writer: asyncio.StreamWriter) -> None:
     """What a healthy API answers."""
+    if api.delay_seconds:
+        await asyncio.sleep(api.delay_seconds)
+    if request.kind == "batch":
+        if not api.batches:
+            return await send(writer, 405, {"detail": "Method Not Allowed"})
+        existing = store(api, request)
+        created = len(json.loads(request.body)) - len(existing)
+        return await send(writer, 200, {"created": created, "existing": existing})
     if request.kind == "health":
         return await send(writer, 200, {"status": "healthy"})
     if request.kind == "create":
@@ -105,10 +127,18 @@ async def contract(api: ThrowawayApi, request: Request, writer: asyncio.StreamWr
     return await send(writer, 200, user)
 
 
-def store(api: ThrowawayApi, request: Request) -> None:
-    """Keep the user of a create, as every answer that gets lost has done."""
-    params = request.params
-    api.users[int(params["user_id"])] = {"name": params["name"], "age": int(params["age"])}
+def store(api: ThrowawayApi, request: Request) -> list[int]:
+    """Keep whom a create or a batch brings; returns the ids that were there already."""
+    if request.kind == "batch" and api.batches:
+        people = {int(user_id): user for user_id, user in json.loads(request.body).items()}
+    elif request.kind == "create":
+        params = request.params
+        people = {int(params["user_id"]): {"name": params["name"], "age": int(params["age"])}}
+    else:
+        return []
+    existing = sorted(people.keys() & api.users.keys())
+    api.users.update((user_id, people[user_id]) for user_id in people.keys() - set(existing))
+    return existing
 
 
 async def send(

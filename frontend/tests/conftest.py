@@ -1,17 +1,23 @@
 """An API on a free loopback port that answers as a test tells it to, well or badly."""
 
 import contextlib
+import itertools
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from settings import Settings
 
+APP = Path(__file__).parent.parent / "app.py"
 DEADLINE_SECONDS = 15
 
 Answer = Callable[["Exchange"], None]
@@ -24,7 +30,18 @@ class Exchange(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.api.paths.append(self.path)
-        answer = self.server.api.answers.get(self.path, data({"detail": "Not Found"}, status=404))
+        self._answer(self.path)
+
+    def do_write(self) -> None:
+        """Answer what is at the method with the path, whatever the query is."""
+        token = self.headers.get("Authorization")
+        self.server.api.writes.append((self.command, self.path, token))
+        self._answer(f"{self.command} {self.path.partition('?')[0]}")
+
+    do_POST = do_PUT = do_DELETE = do_write  # noqa: N815 - the names that http.server looks for
+
+    def _answer(self, key: str) -> None:
+        answer = self.server.api.answers.get(key, data({"detail": "Not Found"}, status=404))
         # The client hangs up, as it should, when an answer is too long or too slow.
         with contextlib.suppress(OSError):
             answer(self)
@@ -50,11 +67,15 @@ class Server(ThreadingHTTPServer):
 
 
 class Api:
-    """The API that a test talks to: `answers` by path, and the `paths` asked for so far."""
+    """The API that a test talks to: `answers` by path, and what was asked for so far.
+
+    `paths` are those that were read; `writes` are method, path and credentials of the others.
+    """
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.paths: list[str] = []
+        self.writes: list[tuple[str, str, str | None]] = []
         self.port = 0
         self.start()
 
@@ -80,6 +101,17 @@ class Api:
     def counts(self, users_by_age: dict[int, int]) -> None:
         total = sum(users_by_age.values())
         self.answers["/stats/ages"] = data({"total": total, "ages": users_by_age})
+
+    def pages(self, *pages: dict[int, object]) -> None:
+        """List users page by page, each with a link to the one after it."""
+        query = "?limit=100"
+        for page, following in itertools.zip_longest(pages, pages[1:]):
+            headers = {"Content-Type": "application/json"}
+            next_query = f"?limit=100&after={max(page, default=0)}"
+            if following is not None:
+                headers["Link"] = f'</users/{next_query}>; rel="next"'
+            self.answers[f"/users/{query}"] = headed(json.dumps(page).encode(), 200, headers)
+            query = next_query
 
     def lists(self, *rows: object) -> None:
         self.answers["/users/"] = data(dict(enumerate(rows)))
@@ -149,3 +181,33 @@ def api() -> Iterator[Api]:
     yield api
     if not api.stopping.is_set():
         api.stop()
+
+
+@pytest.fixture
+def page(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+    """The page of a process that has just started, told where the API is as in real life."""
+    monkeypatch.setenv("API_URL", api.settings.api_url)
+    streamlit.cache_resource.clear()
+    yield AppTest.from_file(APP, default_timeout=6)
+    streamlit.cache_resource.clear()
+
+
+def turn_to(page: AppTest, name: str) -> AppTest:
+    """Open another page of the dashboard, as its link does."""
+    page._page_hash = calc_hash(name)
+    return page.run()
+
+
+def badge(page: AppTest) -> str:
+    """Return the line that tells the state of the page: its colour and its words."""
+    return str(page.markdown[0].value)
+
+
+def texts(page: AppTest) -> list[str]:
+    return [str(each.value) for each in page.text]
+
+
+def redraw_until(page: AppTest, words: str) -> None:
+    """Redraw the page, as its timer does in a browser, until its state has these words."""
+    until(lambda: words in badge(page.run()))
+    assert not page.exception

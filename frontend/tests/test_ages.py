@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from ages import FEWEST_BINS, Bin, Summary, histogram, summarise
+from ages import FEWEST_BINS, Bin, Summary, ages_under, between, histogram, summarise
 
 
 def some_ages() -> list[list[int]]:
@@ -88,3 +88,24 @@ def test_a_lone_bar_stands_in_the_middle() -> None:
     bins = histogram({36: 1}, 5)
     assert [each.count for each in bins].index(1) in (FEWEST_BINS // 2 - 1, FEWEST_BINS // 2)
     assert histogram({0: 1}, 10)[0].first == 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ages"),
+    [
+        (20, 31, (20, 30)),
+        (20.4, 30.6, (20, 30)),
+        (20.6, 30.4, (21, 29)),
+        (30.2, 30.4, None),
+        (0, 0.4, None),
+        (0, 151, (0, 150)),
+    ],
+)
+def test_ages_under_a_brush(low: float, high: float, ages: tuple[int, int] | None) -> None:
+    """An age is brushed when most of its year on the axis is."""
+    assert ages_under(low, high) == ages
+
+
+def test_between() -> None:
+    """Both ends belong to a range of ages."""
+    assert between({19: 1, 20: 2, 30: 3, 31: 4}, 20, 30) == {20: 2, 30: 3}

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import DEADLINE_SECONDS, Answer, Api, data, headed, raw, silence, text, trickle
 
-import client
-from client import AnswerUnusable, ApiFault, ApiUnreachable, fetch_age_counts
+import calls
+from calls import fetch_age_counts
+from client import AnswerNotUnderstood, AnswerUnusable, ApiFault, ApiRefuses, ApiUnreachable
 from schema import AgeCounts
 from settings import Settings
 
@@ -102,6 +103,7 @@ def test_a_wrong_answer_is_refused(api: Api, answer: Answer, reason: str) -> Non
     api.answers["/stats/ages"] = answer
     fault = fault_of(api.settings)
     assert isinstance(fault, AnswerUnusable)
+    assert isinstance(fault, AnswerNotUnderstood) == ("not understood" in reason)
     assert fault.reason == reason
     assert fault.url == api.settings.statistics_url
     assert api.paths == ["/stats/ages"]
@@ -118,9 +120,32 @@ def test_an_answer_that_breaks_off_is_no_answer(api: Api, answer: Answer) -> Non
 
 def test_a_listing_has_its_own_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The listing may be large, and is cut off all the same."""
-    monkeypatch.setattr(client, "MAX_LISTING_BYTES", 1_000_000)
+    monkeypatch.setattr(calls, "MAX_LISTING_BYTES", 1_000_000)
     api.answers["/users/"] = trickle(OK + b"\r\n", b" " * 100_000)
     assert fault_of(api.settings).reason == "The answer is larger than 1,000,000 bytes."
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"detail": "User 7 not found"}, "User 7 not found"),
+        (
+            {"detail": [{"loc": ["query", "age"], "msg": "too old"}, {"msg": "and **more**"}]},
+            "age: too old; and **more**",
+        ),
+        ({"detail": {"loc": 5}}, ""),
+        ({"detail": 7}, ""),
+        ({"detail": "x" * 10_000}, "x" * 500),
+        ([], ""),
+    ],
+    ids=("text", "list", "map", "number", "long", "no map"),
+)
+def test_an_error_is_told_in_the_apis_words(api: Api, body: object, detail: str) -> None:
+    """`detail` is understood in both shapes that FastAPI has, cut; anything else is left out."""
+    api.answers["/stats/ages"] = data(body, status=409)
+    fault = fault_of(api.settings)
+    assert isinstance(fault, ApiRefuses)
+    assert (fault.status, fault.detail) == (409, detail)
 
 
 def test_nobody_listens(api: Api) -> None:

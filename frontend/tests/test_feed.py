@@ -5,6 +5,7 @@ import time
 
 from conftest import DEADLINE_SECONDS, Api, until
 
+from calls import fetch_age_counts
 from client import ApiUnreachable
 from feed import TICK_SECONDS, Feed
 from schema import AgeCounts
@@ -22,7 +23,7 @@ def wait_for_a_tick() -> None:
 def test_forty_looks_cost_one_request(api: Api) -> None:
     """All who look within a tick, at once or in turn, share one answer to one request."""
     api.counts({30: 1})
-    feed = Feed(api.settings)
+    feed = Feed(api.settings, fetch_age_counts)
     wait_for_a_tick()
     views = []
     viewers = [
@@ -34,18 +35,18 @@ def test_forty_looks_cost_one_request(api: Api) -> None:
     for viewer in viewers:
         viewer.join()
     views += [feed.latest(DEADLINE_SECONDS) for _ in range(20)]
-    assert [view.age_counts for view in views] == [SOME] * 40
+    assert [view.answer for view in views] == [SOME] * 40
     assert api.paths == ["/stats/ages"]
 
 
 def test_the_next_tick_asks_again(api: Api) -> None:
     """A new user is seen within a tick, and the answer's age starts anew."""
     api.counts({30: 1})
-    feed = Feed(api.settings)
+    feed = Feed(api.settings, fetch_age_counts)
     feed.latest(DEADLINE_SECONDS)
     api.counts({30: 2})
     asked_at = time.monotonic()
-    until(lambda: feed.latest(DEADLINE_SECONDS).age_counts != SOME)
+    until(lambda: feed.latest(DEADLINE_SECONDS).answer != SOME)
     assert time.monotonic() - asked_at < TICK_SECONDS + 1
     assert feed.latest(0).seconds_old < TICK_SECONDS
 
@@ -53,17 +54,17 @@ def test_the_next_tick_asks_again(api: Api) -> None:
 def test_the_last_good_answer_outlives_the_api(api: Api) -> None:
     """While the API is away the answer stays and grows old; when it is back, all is forgotten."""
     api.counts({30: 1})
-    feed = Feed(api.settings)
+    feed = Feed(api.settings, fetch_age_counts)
     assert feed.latest(DEADLINE_SECONDS).fault is None
     api.stop()
     until(lambda: feed.latest(DEADLINE_SECONDS).fault is not None)
     first, then = feed.latest(0), feed.latest(0)
     assert isinstance(first.fault, ApiUnreachable)
-    assert first.age_counts == SOME
+    assert first.answer == SOME
     assert first.seconds_old < then.seconds_old
     api.start()
     until(lambda: feed.latest(DEADLINE_SECONDS).fault is None)
-    assert feed.latest(0).age_counts == SOME
+    assert feed.latest(0).answer == SOME
 
 
 def test_a_request_that_hangs_holds_nobody_up() -> None:
@@ -76,16 +77,16 @@ def test_a_request_that_hangs_holds_nobody_up() -> None:
         released.wait(DEADLINE_SECONDS)
         return SOME
 
-    feed = Feed(Settings(), fetch=hang)
+    feed = Feed(Settings(), hang)
     started_at = time.monotonic()
     view = feed.latest(0.05)
     assert time.monotonic() - started_at < 1
-    assert (view.age_counts, view.fault) == (None, None)
+    assert (view.answer, view.fault) == (None, None)
     wait_for_a_tick()
     feed.latest(0)
     assert len(requests) == 1
     released.set()
-    until(lambda: feed.latest(0).age_counts == SOME)
+    until(lambda: feed.latest(0).answer == SOME)
 
 
 def test_a_mistake_of_our_own_is_a_fault_like_any_other() -> None:
@@ -97,7 +98,7 @@ def test_a_mistake_of_our_own_is_a_fault_like_any_other() -> None:
             raise outcomes.pop()
         return SOME
 
-    feed = Feed(Settings(), fetch=stumble)
+    feed = Feed(Settings(), stumble)
     fault = feed.latest(DEADLINE_SECONDS).fault
     assert fault is not None
     assert fault.reason == "The dashboard itself failed while it read the answer."
@@ -108,6 +109,6 @@ def test_a_fault_does_not_keep_the_answer_in_memory(api: Api) -> None:
     """What is remembered of a bad answer is why it was bad, not the answer."""
     api.counts({30: 1})
     api.answers["/stats/ages"] = api.answers["/nowhere"] = lambda exchange: exchange.write(b"no")
-    fault = Feed(api.settings).latest(DEADLINE_SECONDS).fault
+    fault = Feed(api.settings, fetch_age_counts).latest(DEADLINE_SECONDS).fault
     assert fault is not None
     assert (fault.__traceback__, fault.__cause__, fault.__context__) == (None, None, None)

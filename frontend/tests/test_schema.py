@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schema import AgeCounts, NotUnderstood, read_listing, read_statistics
+from schema import AgeCounts, NotUnderstood, read_age_listing, read_statistics
 
 CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
 
@@ -13,7 +13,7 @@ CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
 def test_the_answers_of_the_contract_are_read() -> None:
     """What the API promises in the contract's examples is what is understood here."""
     examples = json.loads(CONTRACT.read_text(encoding="utf-8"))
-    readers = {"/stats/ages": read_statistics, "/users/": read_listing}
+    readers = {"/stats/ages": read_statistics, "/users/": read_age_listing}
     seen = [
         readers[each["path"]](json.dumps(each["body"]).encode())
         for each in examples
@@ -81,10 +81,10 @@ def test_statistics_that_break_the_contract_are_refused(body: str) -> None:
 def test_listing_is_counted() -> None:
     """The users of each age are counted; names take no part."""
     rows = {"1": {"name": "A", "age": 30}, "2": {"name": "B", "age": 30}, "3": {"age": 0}}
-    assert read_listing(json.dumps(rows).encode()) == AgeCounts(
+    assert read_age_listing(json.dumps(rows).encode()) == AgeCounts(
         users_by_age={30: 2, 0: 1}, from_listing=True
     )
-    assert read_listing(b"{}") == AgeCounts(users_by_age={}, from_listing=True)
+    assert read_age_listing(b"{}") == AgeCounts(users_by_age={}, from_listing=True)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_listing_is_counted() -> None:
 def test_a_bad_row_costs_only_itself(row: str) -> None:
     """A row whose age cannot be read is left out and counted; the others are shown."""
     body = f'{{"1": {{"name": "A", "age": 30}}, "2": {row}}}'
-    assert read_listing(body.encode()) == AgeCounts(
+    assert read_age_listing(body.encode()) == AgeCounts(
         users_by_age={30: 1}, from_listing=True, unreadable_rows=1
     )
 
@@ -119,7 +119,7 @@ def test_a_bad_row_costs_only_itself(row: str) -> None:
 def test_broken_characters_in_a_name_do_no_harm() -> None:
     """Bytes that are no UTF-8 sit in a name, which is not shown: the ages are."""
     body = b'\xef\xbb\xbf{"1": {"name": "A\xff\xfe", "age": 30}, "2": {"age": 31}}'
-    assert read_listing(body).users_by_age == {30: 1, 31: 1}
+    assert read_age_listing(body).users_by_age == {30: 1, 31: 1}
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_broken_characters_in_a_name_do_no_harm() -> None:
 def test_a_listing_that_is_no_map_is_refused(body: str) -> None:
     """Without a map of users there is nothing to count."""
     with pytest.raises(NotUnderstood):
-        read_listing(body.encode())
+        read_age_listing(body.encode())

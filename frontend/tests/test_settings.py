@@ -94,3 +94,30 @@ def test_a_long_value_is_cut() -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_URL": "x" * 100_000})
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("token", ["12345678", "a-token_with.+/=~!", "x" * 200])
+def test_a_token_is_kept_and_not_shown(token: str) -> None:
+    """A token is what it is, and no description of the settings has it."""
+    settings = read_settings({"API_TOKEN": token})
+    assert settings.api_token == token
+    assert token not in repr(settings)
+    assert read_settings({}).api_token is None
+
+
+@pytest.mark.parametrize(
+    "token", ["", "hunter2", "hunter2 hunter2", "hunter2\n", "hünter2x", "x" * 201]
+)
+def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    """The sentence names the variable and does not repeat what may be a secret."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_TOKEN": token})
+    assert str(caught.value).startswith("API_TOKEN must be 8 to 200 printable ASCII characters")
+    assert "hunter" not in str(caught.value)
+
+
+def test_an_id_stays_one_part_of_the_path() -> None:
+    """Whatever is looked for, only a user is asked for."""
+    settings = Settings(api_url="http://h/users/")
+    assert settings.user_url(7) == "http://h/users/7"
+    assert settings.user_url("../a?b#c") == "http://h/users/..%2Fa%3Fb%23c"

@@ -1,0 +1,128 @@
+"""When users leave, and what is done until it is known what became of each."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from client import Answer, Client, DryRun
+from generator import User, Users
+from ledger import Ledger
+from output import Output
+
+MOST_IDS_A_USER = 5
+LATEST_START_SECONDS = 1.0
+
+
+class Sender:
+    """Sends `count` users, or without end if that is None, and enters each into the ledger."""
+
+    def __init__(
+        self, api: Client | DryRun, source: Users, count: int | None, ledger: Ledger, output: Output
+    ) -> None:
+        self._api = api
+        self._source = source
+        self._users: Iterator[User] = itertools.islice(source, count)
+        self._ledger = ledger
+        self._output = output
+        self._clock = asyncio.get_running_loop().time
+        self._on_their_way = 0
+
+    async def at_pace(self, period_seconds: float, concurrency: int, stop: asyncio.Event) -> None:
+        """Send a user at each tick, whatever the API does, until told to stop.
+
+        The ticks lie on a grid, so the pace does not drift. A tick that finds so many users on
+        their way, or comes more than a second late, is missed and counted: nothing is caught up.
+        What a user takes is measured from its tick, not from when there was time for it.
+        """
+        start = self._clock()
+        ticks = (start + number * period_seconds for number in itertools.count())
+        async with asyncio.TaskGroup() as group:
+            for user in self._users:
+                for tick in ticks:
+                    await self._until(tick, stop)
+                    late_seconds = self._clock() - tick
+                    if stop.is_set():
+                        return
+                    if self._on_their_way < concurrency and late_seconds <= LATEST_START_SECONDS:
+                        self._on_their_way += 1
+                        group.create_task(self._send_from(user, tick))
+                        break
+                    self._ledger.missed += 1
+
+    async def in_bulk(self, batch_size: int, concurrency: int, stop: asyncio.Event) -> None:
+        """Send the users as fast as the API takes them, in batches if it knows what those are."""
+
+        async def work() -> None:
+            while not stop.is_set():
+                batches = batch_size > 1 and self._api.takes_batches
+                users = list(itertools.islice(self._users, batch_size if batches else 1))
+                if not users:
+                    return
+                await (self._send_batch(users) if batches else self._send_alone(users[0]))
+
+        if batch_size > 1:  # the first user finds out whether there are batches
+            await self._send_batch(list(itertools.islice(self._users, 1)))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work())
+
+    async def _until(self, tick: float, stop: asyncio.Event) -> None:
+        """Wait for the tick or the stop; one that is over lets the answers in, at least."""
+        await asyncio.sleep(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(tick):
+                await stop.wait()
+
+    async def _send_from(self, user: User, tick: float) -> None:
+        try:
+            self._ledger.attempt([user.user_id])
+            await self._send(user)
+            self._ledger.latencies.add(self._clock() - tick)
+        finally:
+            self._on_their_way -= 1
+
+    async def _send_alone(self, user: User) -> None:
+        started = self._clock()
+        self._ledger.attempt([user.user_id])
+        await self._send(user)
+        self._ledger.latencies.add(self._clock() - started)
+
+    async def _send_batch(self, users: Sequence[User]) -> None:
+        """Send users by one call; those of whom it does not tell are then sent one by one."""
+        started = self._clock()
+        self._ledger.attempt(user.user_id for user in users)
+        batch = await self._api.create_batch(users)
+        self._ledger.latencies.add(self._clock() - started)
+        full: Answer | None = None
+        for user in users:
+            if user.user_id not in batch.one_by_one:
+                self._settle(user, batch.answer)
+            elif full:
+                self._settle(user, full)
+            else:
+                answer = await self._send(user, perhaps_stored=batch.perhaps_stored)
+                # There is no room for the others either, unless they have a place already.
+                full = answer if answer.status == 507 and not batch.perhaps_stored else None
+
+    async def _send(self, user: User, *, perhaps_stored: bool = False) -> Answer:
+        """Send a user, under another id if its own is somebody else's, and settle its account."""
+        answer = await self._api.create(user, perhaps_stored=perhaps_stored)
+        ids_drawn = 1
+        while answer.outcome == "taken" and ids_drawn < MOST_IDS_A_USER:
+            user, taken = self._source.renumbered(user), user
+            self._ledger.renumber(taken.user_id, user.user_id)
+            answer = await self._api.create(user)
+            ids_drawn += 1
+        if answer.outcome == "taken":  # an API that says so of every id wants none of our users
+            reason = f"{ids_drawn} ids in a row were taken"
+            answer = replace(answer, outcome="rejected", reason=reason)
+        self._settle(user, answer)
+        return answer
+
+    def _settle(self, user: User, answer: Answer) -> None:
+        self._ledger.settle(user.user_id, answer.outcome)
+        if answer.outcome == "rejected":
+            self._ledger.errors[f"rejected a user with {answer.status}"] += 1
+        self._output.user(user.user_id, answer)

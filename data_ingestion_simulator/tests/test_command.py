@@ -1,0 +1,397 @@
+"""The command as a person or a script uses it: flags, output, exit codes."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import throwaway_api
+from simulator_process import SimulatorProcess
+from throwaway_api import Act, Request, ThrowawayApi, answer, until
+
+from settings import SETTINGS
+
+FOLDER = Path(__file__).parent.parent
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """Run an asynchronous test, which has twenty seconds."""
+    asyncio.run(asyncio.wait_for(story, 20))
+
+
+def command(*flags: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run `python main.py` to its end."""
+    return subprocess.run(
+        [sys.executable, "main.py", *flags],
+        cwd=FOLDER,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def simulator(api: ThrowawayApi, *flags: str, **variables: str) -> SimulatorProcess:
+    return SimulatorProcess(*flags, API_BASE_URL=api.url, **variables)
+
+
+def test_help_tells_every_setting() -> None:
+    """`--help` has each flag with its variable and default, and examples; it needs no library."""
+    ended = subprocess.run(
+        [sys.executable, "-S", "main.py", "--help"],
+        cwd=FOLDER,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for setting in SETTINGS:
+        assert setting.flag in ended.stdout
+        assert f"[{setting.variable}, default {setting.default}]" in ended.stdout
+    assert "python main.py --count 1000000" in ended.stdout
+
+
+def test_the_examples_of_the_help_are_understood() -> None:
+    """Each line that the help gives as an example can be run."""
+    told = command("--help").stdout
+    for line in re.findall(r"^  python main\.py(.*?)(?:  .*)?$", told, re.MULTILINE):
+        ended = command(*line.split(), "--dry-run", "--interval", "nonsense")
+
+        assert "--interval must be a number" in ended.stderr, line
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--count", "0"], "--count must be a whole number from 1 to 1000000000, not '0'"),
+        (
+            ["--rate", "fast"],
+            "--rate must be a number of users a second from 0.001 to 10000, not 'fast'",
+        ),
+        (["--speed", "9"], "unrecognized arguments: --speed 9; --help shows what can be set"),
+        (["--coun", "9"], "unrecognized arguments: --coun 9; --help shows what can be set"),
+        (["--count"], "argument --count: expected one argument; --help shows what can be set"),
+        (
+            ["--rate", "1", "--interval", "1"],
+            "--interval and --rate both set the pace: give one of them",
+        ),
+        (
+            ["--locale", "xx_XX"],
+            "SIMULATION_LOCALE (--locale) must be a locale of Faker such as de_DE, not 'xx_XX'",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else " ".join(value),
+)
+def test_a_flag_that_cannot_be_used(flags: list[str], sentence: str) -> None:
+    """One sentence that names the flag, and exit code 2, within a second."""
+    started = time.monotonic()
+    ended = command(*flags)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", sentence + "\n")
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_bulk_says_how_it_went() -> None:
+    """Two lines of summary after the first one, exit code 0, and everybody stored."""
+
+    async def story() -> None:
+        async with (
+            ThrowawayApi(batches=True) as api,
+            simulator(api, "--count", "2500", "--batch-size", "500") as process,
+        ):
+            assert await process.end() == 0
+
+            first, rate, _ = process.said
+            assert first == f"Simulator: 2500 users, 8 requests at once, to {api.url}"
+            latency = r"latency p50 \S+ ms, p95 \S+ ms, p99 \S+ ms"
+            assert re.fullmatch(rf"\S+ users a second; {latency}", rate)
+            assert process.accounts() == ([2500, 2500, 0, 0, 0], None)
+            assert len(api.users) == 2500
+            assert process.complaints == ""
+
+    run(story())
+
+
+def course(api: ThrowawayApi) -> None:
+    """Make the API the first one of the course: 200 to everything, the error inside."""
+
+    async def act(_: ThrowawayApi, request: Request, writer: asyncio.StreamWriter) -> None:
+        status, body = 200, {"message": "User created successfully"}
+        if request.kind == "batch":
+            status, body = 405, {"detail": "Method Not Allowed"}
+        elif request.kind == "create":
+            if throwaway_api.store(api, request):
+                body = {"error": "User already exists"}
+        elif request.kind == "read":
+            user_id = int(request.path.rpartition("/")[2])
+            body = api.users.get(user_id, {"error": "User not found"})
+        await throwaway_api.send(writer, status, body)
+
+    api.weather = lambda request: None if request.kind == "health" else act
+
+
+@pytest.mark.parametrize("flags", [["--rate", "200"], []], ids=["at a rate", "in bulk"])
+def test_the_first_api_of_the_course(flags: list[str]) -> None:
+    """An API with the brief's endpoints alone, that answers 200 to creates and to duplicates, is
+    filled all the same; the same seed again finds everybody there.
+    """
+
+    async def story() -> None:
+        async with ThrowawayApi() as api:
+            course(api)
+            for numbers in ([60, 60, 0, 0, 0], [60, 0, 60, 0, 0]):
+                async with simulator(api, "--count", "60", "--seed", "7", *flags) as process:
+                    assert await process.end() == 0
+                    assert process.accounts() == (numbers, None)
+            assert len(api.users) == 60
+
+    run(story())
+
+
+def test_the_same_seed_gives_the_same_users() -> None:
+    """Given a seed, ids, names and ages are the same in every run, at whatever pace they leave."""
+
+    async def story() -> None:
+        stored = []
+        for flags in (["--seed", "7"], ["--seed", "7", "--rate", "500"], ["--seed", "8"]):
+            async with (
+                ThrowawayApi(batches=True) as api,
+                simulator(api, "--count", "50", "--locale", "ja_JP", *flags) as process,
+            ):
+                await process.end()
+                stored.append(sorted(api.users.items()))
+
+        assert stored[0] == stored[1] != stored[2]
+
+    run(story())
+
+
+def test_several_simulators_at_once_do_not_collide() -> None:
+    """Four simulators at the same time create all of their users, each under the first id drawn."""
+
+    async def story() -> None:
+        async with ThrowawayApi(batches=True) as api:
+            flags = ["--count", "200", "--batch-size", "20"]
+            four = [simulator(api, *flags) for _ in range(4)]
+            for process in four:
+                await process.__aenter__()
+            assert [await process.end() for process in four] == [0] * 4
+            assert [process.accounts()[0] for process in four] == [[200, 200, 0, 0, 0]] * 4
+            assert len(api.users) == 800
+
+    run(story())
+
+
+@pytest.mark.parametrize("flags", [["--rate", "500"], []], ids=["at a rate", "in bulk"])
+def test_a_dry_run_sends_nothing(flags: list[str]) -> None:
+    """Users are made and told as not sent; not even the API's health is asked."""
+
+    async def story() -> None:
+        async with (
+            ThrowawayApi() as api,
+            simulator(api, "--dry-run", "--count", "20", *flags) as process,
+        ):
+            assert await process.end() == 0
+
+            assert process.said[0].endswith(" (a dry run: nothing is sent)")
+            assert process.said[-1].endswith("+ 0 given up + 20 not sent")
+            assert (api.requests, len(api.peers)) == ([], 0)
+
+    run(story())
+
+
+@pytest.mark.parametrize(("fail_over", "code"), [("9%", 3), ("10%", 0), ("100%", 0)])
+def test_more_failures_than_allowed_set_the_exit_code(fail_over: str, code: int) -> None:
+    """When one user of ten is rejected, 9 % is too little to allow; then a line says so."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as api:
+            api.plays["create"].append(answer(422, {"detail": "No"}))
+            flags = ["--count", "10", "--rate", "200", "--fail-over", fail_over]
+            async with simulator(api, *flags) as process:
+                assert await process.end() == code
+                said = "10 % of the users were not stored, more than 9 %"
+                assert (said in process.said) == (code == 3)
+                assert "1 x the API rejected a user with 422" in process.said
+
+    run(story())
+
+
+def test_json_is_an_object_a_line() -> None:
+    """Every line on stdout is an object with its time and kind; the last one is the summary."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as api:
+            acts: list[Act] = [answer(503, {}), answer(422, {"detail": "No"})]
+            api.plays["create"].extend(acts)
+            flags = ["--count", "5", "--rate", "100", "--concurrency", "1", "--output", "json"]
+            ended = await asyncio.to_thread(command, *flags, API_BASE_URL=api.url)
+            lines = [json.loads(line) for line in ended.stdout.splitlines()]
+            users = [line for line in lines if line["event"] == "user"]
+            summary = lines[-1]
+
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert {line["event"] for line in lines} == {"note", "user", "summary"}
+            outcomes = [line["outcome"] for line in users]
+            assert outcomes == ["rejected"] + ["created"] * 4
+            assert {line["user_id"] for line in users[1:]} == set(api.users)
+            assert (summary["attempted"], summary["created"], summary["rejected"]) == (5, 4, 1)
+            assert summary["errors"] == {"answered 503": 1, "rejected a user with 422": 1}
+            assert set(summary["latency_milliseconds"]) == {"p50", "p95", "p99"}
+
+    run(story())
+
+
+def test_quiet_is_the_summary_alone() -> None:
+    """A quiet run prints the summary and nothing before it."""
+
+    async def story() -> None:
+        async with (
+            ThrowawayApi() as api,
+            simulator(
+                api, "--count", "3", "--interval", "0.01", SIMULATION_OUTPUT="quiet"
+            ) as process,
+        ):
+            await process.end()
+
+            assert len(process.said) == 2
+            assert process.accounts() == ([3, 3, 0, 0, 0], None)
+
+    run(story())
+
+
+def test_the_token_is_sent_and_never_printed() -> None:
+    """With API_TOKEN every request has it; where the API refuses it, even by repeating it, the
+    users are rejected with the reason, and nobody gets to read the secret.
+    """
+
+    async def story() -> None:
+        secret = "s3cret-t0ken"  # noqa: S105 (of no use to anybody)
+        refusing = answer(401, {"detail": f"{secret} is not the token"})
+        async with ThrowawayApi() as api:
+            api.plays["create"].append(refusing)
+            flags = ["--count", "3", "--rate", "100", "--concurrency", "1"]
+            async with simulator(api, *flags, API_TOKEN=secret) as process:
+                assert await process.end() == 0
+
+                line = process.said[1]
+                assert line.startswith("rejected ")
+                assert line.endswith("*** is not the token (is API_TOKEN set, and right?)")
+                assert secret not in "".join(process.said) + process.complaints
+                assert process.accounts()[0] == [3, 2, 0, 1, 0]
+            headers = [request.headers.get("authorization", "") for request in api.requests]
+            assert all(header.endswith(secret) for header in headers)
+
+    run(story())
+
+
+def test_a_bulk_that_is_stopped_names_who_may_have_arrived() -> None:
+    """A signal in the middle of a bulk: batches on their way are given up and told as ranges."""
+
+    async def story() -> None:
+        async with ThrowawayApi(batches=True) as api:
+            api.plays["batch"].extend([throwaway_api.contract] + [throwaway_api.hang] * 2)
+            flags = ["--count", "9000", "--concurrency", "2", "--batch-size", "100"]
+            async with simulator(api, *flags) as process:
+                await until(lambda: len(api.seen("batch")) == 3)
+                seconds = await process.stop()
+
+                numbers, unknown = process.accounts()
+                assert (numbers, seconds < 1.5) == ([201, 1, 0, 0, 200], True)
+                first = min(api.users) + 1
+                assert unknown == f"{first}-{first + 199}"
+
+    run(story())
+
+
+def test_users_refused_in_bulk_do_not_flood() -> None:
+    """In bulk the first ten refused users have a line each; the others are counted."""
+
+    async def story() -> None:
+        async with ThrowawayApi(batches=True) as api:
+            api.weather = lambda request: (
+                None if request.kind == "health" else answer(401, {"detail": "No"})
+            )
+            async with simulator(api, "--count", "3000") as process:
+                assert await process.end() == 0
+
+                lines = [line for line in process.said if line.startswith("rejected")]
+                assert len(lines) == 10
+                assert "From here on such users are counted only" in process.said
+                assert process.accounts()[0] == [3000, 0, 0, 3000, 0]
+
+    run(story())
+
+
+def test_a_bulk_without_a_terminal_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no terminal is, a plain line now and then tells users, rate and time left."""
+    from client import Answer
+    from output import Output
+
+    output = Output("text", 1024, every_seconds=0)
+    for user_id in range(512):
+        output.user(user_id, Answer("created", 200, 0.01))
+    told = capsys.readouterr()
+
+    progress = r"\S+ 256 of 1024 users \(25%\), \d+ a second, \d+ s left"
+    assert re.fullmatch(progress, told.out.splitlines()[0])
+    assert (len(told.out.splitlines()), told.err) == (2, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_bulk_on_a_terminal_has_a_bar() -> None:
+    """On a terminal a bar shows share, count, rate and time left; lines stand above it."""
+    import pty
+    import termios
+
+    async def story() -> None:
+        async with ThrowawayApi(batches=True, delay_seconds=0.05) as api:
+            ours, theirs = pty.openpty()
+            termios.tcsetwinsize(ours, (24, 100))
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "main.py",
+                *("--count", "3000", "--batch-size", "100", "--concurrency", "2"),
+                env={**os.environ, "API_BASE_URL": api.url},
+                cwd=FOLDER,
+                stdout=subprocess.PIPE,
+                stderr=theirs,
+            )
+            os.close(theirs)
+            shown = await asyncio.to_thread(all_of, ours)
+            said, _ = await process.communicate()
+            os.close(ours)
+
+            assert process.returncode == 0
+            assert re.search(
+                r"\d+%\|.*\| \d[\d.]*k?/3\.00k \[\d\d:\d\d<\d\d:\d\d, .* users/s\]", shown
+            )
+            assert "100%" in shown
+            assert b"3000 created" in said
+            assert b"%|" not in said
+
+    run(story())
+
+
+def all_of(terminal: int) -> str:
+    """Everything shown until the other side hangs up."""
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 65_536)
+        except OSError:  # what Linux says for the end
+            chunk = b""
+        if not chunk:
+            return shown.decode()
+        shown += chunk

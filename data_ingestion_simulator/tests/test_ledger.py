@@ -1,0 +1,81 @@
+"""The accounts of a run."""
+
+import random
+
+import pytest
+
+from ledger import Latencies, Ledger, ranges
+
+
+def test_the_accounts_know_when_they_do_not_balance() -> None:
+    """An attempted user of whom nothing became shows as a difference, until it is given up."""
+    ledger = Ledger()
+    ledger.attempt([1, 2])
+    ledger.settle(1, "created")
+    assert not ledger.balances()
+    assert str(ledger).startswith("2 attempted != 1 created + 0 already there")
+
+    ledger.close()
+    assert ledger.balances()
+    assert str(ledger).endswith("+ 1 given up (outcome unknown: user 2)")
+
+
+def test_a_user_under_another_id_is_the_same_user() -> None:
+    """What is given up in the end is told under the id that it was sent with last."""
+    ledger = Ledger()
+    ledger.attempt([1])
+    ledger.renumber(1, 100)
+    ledger.close()
+
+    assert (ledger.attempted, ledger.given_up_ids) == (1, [100])
+
+
+def test_many_ids_are_told_in_few_words() -> None:
+    """Ids in a row become a range, and after ten ranges they are counted."""
+    assert ranges([]) == ""
+    assert ranges([7]) == "7"
+    assert ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+    assert ranges(range(0, 40, 2)) == "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, and 10 more"
+
+
+@pytest.mark.parametrize("percent", [1, 50, 95, 99, 100])
+def test_percentiles_are_right_to_within_one_per_cent(percent: int) -> None:
+    """Whatever the distribution, each percentile is within one per cent of the exact one."""
+    dice = random.Random(percent)
+    latencies = Latencies()
+    exact = sorted(dice.lognormvariate(-6, 2) for _ in range(10_000))
+    for seconds in exact:
+        latencies.add(seconds)
+
+    expected = exact[percent * 100 - 1]
+    assert latencies.percentile_seconds(percent) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_memory_of_percentiles_is_bounded() -> None:
+    """Nothing, negative, and endless durations have a bucket as well; there are 1,272 at most."""
+    latencies = Latencies()
+    assert latencies.percentile_seconds(99) == 0
+    for seconds in (-1.0, 0.0, 1e-9, 1e9, float("inf")):
+        latencies.add(seconds)
+    for power in range(-80_000, 160_000, 5):
+        latencies.add(1.0001**power)
+
+    assert len(latencies._buckets) <= 1_272
+    assert latencies.percentile_seconds(100) == pytest.approx(86_400, rel=0.01)
+
+
+def test_the_share_that_failed() -> None:
+    """Rejected, given up and missed users failed; those created or already there did not."""
+    ledger = Ledger()
+    assert ledger.failed_share() == 0
+    ledger.attempt(range(8))
+    for user_id, outcome in enumerate(["created"] * 5 + ["already there", "rejected"]):
+        ledger.settle(user_id, outcome)
+    ledger.close()
+    ledger.missed = 2
+
+    assert ledger.failed_share() == 0.4
+    summary = ledger.summary(seconds=2.0)
+    sides = ("created", "already_there", "rejected", "given_up")
+    assert summary["attempted"] == sum(int(str(summary[side])) for side in sides) == 8
+    assert (summary["missed"], summary["failed_share"]) == (2, 0.4)

@@ -1,0 +1,312 @@
+"""When users leave, and what becomes of a batch; on a virtual clock where time matters."""
+
+import asyncio
+import json
+import random
+import tracemalloc
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+import throwaway_api
+from throwaway_api import Act, Request, ThrowawayApi, answer, lost
+from virtual import MemoryConnector, run_virtually
+
+from client import Client, DryRun
+from connection import Connection
+from generator import User, Users
+from ledger import Ledger
+from output import Output
+from sending import Sender
+
+SOMEBODY = {"name": "Somebody Else", "age": 0}
+
+
+class Run:
+    """So many users, to a throwaway API on a network in memory."""
+
+    def __init__(self, count: int | None, **options: Any) -> None:
+        self.api = ThrowawayApi(**options)
+        self.ledger = Ledger()
+        self.stop = asyncio.Event()
+        self._count = count
+
+    async def _send(self, way: str, *arguments: Any, concurrency: int) -> None:
+        network = MemoryConnector(self.api)
+        async with Connection("http://memory", connector=network) as connection:
+            client = Client(connection, lambda _: None, self.ledger.errors, concurrency=concurrency)
+            users = Users(random.Random(1))
+            sender = Sender(client, users, self._count, self.ledger, Output("quiet"))
+            await getattr(sender, way)(*arguments, concurrency, self.stop)
+        await network.hang_up()
+
+    def at_pace(self, period_seconds: float, concurrency: int) -> Coroutine[Any, Any, None]:
+        return self._send("at_pace", period_seconds, concurrency=concurrency)
+
+    def in_bulk(self, batch_size: int, concurrency: int = 4) -> Coroutine[Any, Any, None]:
+        return self._send("in_bulk", batch_size, concurrency=concurrency)
+
+    def settled(self) -> list[int]:
+        """How many were created, already there, rejected and given up; asserts that they add up."""
+        assert self.ledger.balances()
+        return list(self.ledger.settled.values())
+
+
+def users(count: int) -> list[User]:
+    drawn = Users(random.Random(1))
+    return [next(drawn) for _ in range(count)]
+
+
+def as_stored(user: User) -> dict[str, Any]:
+    return {"name": user.name, "age": user.age}
+
+
+def test_ticks_lie_on_a_grid() -> None:
+    """Users leave exactly a period apart, however long the answers take."""
+
+    async def story() -> None:
+        run = Run(5, delay_seconds=0.3)
+        await run.at_pace(1.0, concurrency=1)
+
+        assert [request.at for request in run.api.requests] == pytest.approx([0, 1, 2, 3, 4])
+        assert (run.ledger.missed, run.settled()) == (0, [5, 0, 0, 0])
+
+    run_virtually(story())
+
+
+def test_ticks_that_pass_meanwhile_are_missed_and_counted() -> None:
+    """One at a time, with answers that take 2.5 periods, two of three ticks find nobody free: they
+    are counted, and not caught up.
+    """
+
+    async def story() -> None:
+        run = Run(4, delay_seconds=2.5)
+        await run.at_pace(1.0, concurrency=1)
+
+        assert [request.at for request in run.api.requests] == pytest.approx([0, 3, 6, 9])
+        assert (run.ledger.missed, run.settled()) == (6, [4, 0, 0, 0])
+        assert run.ledger.failed_share() == 0.6
+
+    run_virtually(story())
+
+
+def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
+    """With an API that serves ten a second, twenty a second arrive all the same, and the latency is
+    that of a queue that grows: no coordinated omission.
+    """
+
+    async def story() -> None:
+        turn = asyncio.Lock()
+
+        async def one_by_one(*arguments: Any) -> None:
+            async with turn:
+                await asyncio.sleep(0.1)
+                await throwaway_api.contract(*arguments)
+
+        run = Run(100)
+        run.api.weather = lambda _: one_by_one
+        await run.at_pace(0.05, concurrency=200)
+
+        times = [request.at for request in run.api.requests]
+        assert times == pytest.approx([number * 0.05 for number in range(100)])
+        assert run.ledger.latencies.percentile_seconds(50) == pytest.approx(2.6, rel=0.02)
+        assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(5.0, rel=0.02)
+
+    run_virtually(story())
+
+
+def test_a_pause_of_the_machine_is_not_caught_up() -> None:
+    """A tick that comes more than a second late is missed; one that is a little late is not, and
+    what it was late by belongs to its latency.
+    """
+
+    async def story() -> None:
+        run = Run(30)
+        loop = asyncio.get_running_loop()
+        loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))  # type: ignore[attr-defined]
+        await run.at_pace(0.1, concurrency=100)
+
+        assert run.ledger.missed == 80
+        assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(0.95, abs=0.1)
+
+    run_virtually(story())
+
+
+def test_a_bulk_goes_by_batches() -> None:
+    """The first user finds out that there are batches, and the others go by them."""
+
+    async def story() -> None:
+        run = Run(1_000, batches=True)
+        await run.in_bulk(100)
+
+        assert [request.kind for request in run.api.requests] == ["batch"] * 11
+        assert run.api.users == {user.user_id: as_stored(user) for user in users(1_000)}
+        assert run.settled() == [1_000, 0, 0, 0]
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 422])
+def test_without_batches_users_go_one_by_one(status: int) -> None:
+    """An API that has no batches is asked once, whatever it answers."""
+
+    async def story() -> None:
+        run = Run(50)
+        run.api.plays["batch"].append(answer(status, {"detail": "No"}))
+        await run.in_bulk(10)
+
+        assert len(run.api.seen("batch")) == 1
+        assert len(run.api.seen("create")) == len(run.api.users) == 50
+        assert (run.settled(), run.ledger.errors) == ([50, 0, 0, 0], {})
+
+    run_virtually(story())
+
+
+def test_a_batch_size_of_one_is_a_single_post() -> None:
+    """Whoever wants no batches gets none."""
+
+    async def story() -> None:
+        run = Run(5, batches=True)
+        await run.in_bulk(1)
+
+        assert [request.kind for request in run.api.requests] == ["create"] * 5
+
+    run_virtually(story())
+
+
+SPOILT: dict[str, Act] = {
+    "reset": throwaway_api.reset,
+    "half a body": throwaway_api.half,
+    "500": answer(500, {}),
+    "a wrong number": answer(200, {"created": 7, "existing": []}),
+    "a strange id": answer(200, {"created": 9, "existing": [1]}),
+    "no ids": answer(200, {"created": 10}),
+}
+
+
+@pytest.mark.parametrize("act", SPOILT.values(), ids=SPOILT.keys())
+@pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
+def test_a_lost_answer_to_a_batch_is_resolved(act: Act, stored: bool) -> None:
+    """The batch is sent again; those that exist then, and are equal, were ours: created, once."""
+
+    async def story() -> None:
+        run = Run(11, batches=True)
+        acts = [throwaway_api.contract, lost(act) if stored else act]
+        run.api.plays["batch"].extend(acts)
+        await run.in_bulk(10)
+
+        assert run.api.users == {user.user_id: as_stored(user) for user in users(11)}
+        assert run.settled() == [11, 0, 0, 0]
+        assert len(run.api.seen("read")) == 10 * stored
+
+    run_virtually(story())
+
+
+def test_who_was_there_before_a_batch() -> None:
+    """An equal user was already there; an id that is somebody else's is drawn anew."""
+
+    async def story() -> None:
+        run = Run(11, batches=True)
+        equal, other = users(11)[4:6]
+        run.api.users = {equal.user_id: as_stored(equal), other.user_id: SOMEBODY}
+        await run.in_bulk(10)
+
+        assert run.settled() == [10, 1, 0, 0]
+        assert run.api.users[other.user_id] == SOMEBODY
+        assert len(run.api.users) == 12
+        assert as_stored(other) in run.api.users.values()
+
+    run_virtually(story())
+
+
+def test_what_is_refused_as_a_batch_is_sent_one_by_one() -> None:
+    """Of a batch that is too large, or that has one user in it too many, each gets an answer."""
+
+    async def story() -> None:
+        run = Run(21, batches=True)
+        acts = [throwaway_api.contract, answer(413, {"detail": "Too large"})]
+        run.api.plays["batch"].extend(acts)
+        run.api.plays["create"].append(answer(422, {"detail": "Not that one"}))
+        await run.in_bulk(10, concurrency=1)
+
+        assert run.settled() == [20, 0, 1, 0]
+        assert run.ledger.errors == {"rejected a user with 422": 1}
+        assert [request.kind for request in run.api.requests[:3]] == ["batch", "batch", "create"]
+        assert run.api.requests[-1].kind == "batch"
+
+    run_virtually(story())
+
+
+def test_a_store_that_is_full_is_filled_and_no_further() -> None:
+    """Of a batch that does not fit the first users have the room there is; once a single one is
+    refused with 507 the rest is not tried.
+    """
+
+    async def story() -> None:
+        run = Run(31, batches=True)
+
+        def room(request: Request) -> Act | None:
+            new = len(json.loads(request.body)) if request.kind == "batch" else 1
+            full = len(run.api.users) + new > 15 and request.kind != "read"
+            return answer(507, {"detail": "Full"}) if full else None
+
+        run.api.weather = room
+        await run.in_bulk(10, concurrency=1)
+
+        assert run.settled() == [15, 0, 16, 0]
+        assert len(run.api.users) == 15
+        # one and ten fit; of the next ten four do; of the last nobody does
+        assert len(run.api.seen("create")) == 4 + 1 + 1
+
+    run_virtually(story())
+
+
+def test_the_last_place_taken_by_an_answer_that_was_lost() -> None:
+    """A user who was stored, whose answer was lost, and who is then refused, was created."""
+
+    async def story() -> None:
+        run = Run(1)
+        full = answer(507, {"detail": "Full"})
+        run.api.plays["create"].extend([lost(throwaway_api.reset), full])
+        await run.in_bulk(1)
+
+        assert run.settled() == [1, 0, 0, 0]
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_refused_rejects_the_batch(status: int) -> None:
+    """Nobody is sent one by one to an API that wants a token."""
+
+    async def story() -> None:
+        run = Run(21, batches=True)
+        run.api.weather = lambda _: answer(status, {"detail": "Who are you?"})
+        await run.in_bulk(10)
+
+        assert run.settled() == [0, 0, 21, 0]
+        assert len(run.api.requests) == 3
+
+    run_virtually(story())
+
+
+def test_memory_stays_flat() -> None:
+    """A hundred thousand users take no more memory than ten thousand."""
+
+    async def peak_bytes(count: int) -> int:
+        tracemalloc.start()
+        source = Users(random.Random(1))
+        ledger = Ledger()
+        sender = Sender(DryRun(), source, count, ledger, Output("quiet", count))
+        await sender.in_bulk(1_000, 8, asyncio.Event())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert ledger.settled["not sent"] == count
+        return peak
+
+    async def story() -> None:
+        await peak_bytes(1_000)  # whatever is loaded or filled once
+        small, large = await peak_bytes(10_000), await peak_bytes(100_000)
+        assert large < small + 1_000_000  # 90,000 users would take ten times that
+
+    asyncio.run(story())

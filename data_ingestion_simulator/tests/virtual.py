@@ -1,0 +1,132 @@
+"""A virtual clock and a network in memory: hours of outages in seconds, the same every time.
+
+Everything between is real: the sender, the client, its deadlines, aiohttp, and the throwaway API.
+"""
+
+import asyncio
+import contextlib
+import selectors
+from collections.abc import Coroutine
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from throwaway_api import ThrowawayApi
+
+
+class JumpingSelector(selectors.SelectSelector):
+    """Instead of waiting until something happens, puts the clock forward."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return at once, and as late as it would have been."""
+        assert timeout is not None, "everything waits for something else"
+        self.now += timeout
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only where everybody waits for it."""
+
+    def __init__(self) -> None:
+        self.selector = JumpingSelector()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        return self.selector.now
+
+
+def run_virtually(story: Coroutine[Any, Any, None]) -> None:
+    """Run an asynchronous test on the virtual clock."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(story)
+
+
+class Pipe(asyncio.Transport):
+    """One end of a connection in memory."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.other: Pipe
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+
+    def write(self, data: Any) -> None:
+        """Hand the bytes to the other end."""
+        if not self._closing:
+            self._loop.call_soon(self.other._receive, bytes(data))
+
+    def _receive(self, data: bytes) -> None:
+        if not self._closing:
+            self.protocol.data_received(data)
+
+    def is_closing(self) -> bool:
+        """Return whether this end is closed."""
+        return self._closing
+
+    def close(self) -> None:
+        """End the connection in good order."""
+        self._end(None)
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        self._end(ConnectionResetError())
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._closing:
+            self._closing = True
+            self._loop.call_soon(self.protocol.connection_lost, None)
+            self._loop.call_soon(self.other._lost, error)
+
+    def _lost(self, error: Exception | None) -> None:
+        if not self._closing:
+            self._closing = True
+            if error is None:
+                self.protocol.eof_received()
+            self.protocol.connection_lost(error)
+
+    def pause_reading(self) -> None:
+        """There is always room in memory."""
+
+    def resume_reading(self) -> None:
+        """There is always room in memory."""
+
+
+class MemoryConnector(aiohttp.BaseConnector):
+    """Connects aiohttp with a throwaway API; `tries` has the time of each attempt to connect."""
+
+    def __init__(self, api: ThrowawayApi) -> None:
+        super().__init__(keepalive_timeout=2.0, limit=64)
+        self._api = api
+        self.refuses = False
+        self.refused_at: list[float] = []
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, _traces: Any, _timeout: Any
+    ) -> ResponseHandler:
+        if self.refuses:
+            self.refused_at.append(self._loop.time())
+            raise aiohttp.ClientConnectorError(req.connection_key, ConnectionRefusedError())
+        reader = asyncio.StreamReader()
+        here, there = Pipe(self._factory()), Pipe(asyncio.StreamReaderProtocol(reader))
+        here.other, there.other = there, here
+        writer = asyncio.StreamWriter(there, there.protocol, reader, self._loop)
+        for end in (here, there):
+            end.protocol.connection_made(end)
+        task = asyncio.create_task(self._api.serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        assert isinstance(here.protocol, ResponseHandler)
+        return here.protocol
+
+    async def hang_up(self) -> None:
+        """End what the API still serves."""
+        for task in self._serving:
+            task.cancel()
+        for task in list(self._serving):
+            with contextlib.suppress(asyncio.CancelledError):
+                await task

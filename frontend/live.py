@@ -1,0 +1,235 @@
+"""The live page: how old the users are, as it is now."""
+
+import math
+import time
+
+from ages import Summary, ages_under, between, histogram, summarise
+from charts import BRUSH, histogram_chart, rate_chart
+from feed import HISTORY_SECONDS, TICK_SECONDS, Latest
+from history import change, intervals, sampled
+from parts import shared_feed, show_fault, show_table, show_title, st, totals
+from schema import MAX_AGE_YEARS, AgeCounts
+from settings import Settings
+from words import asked_again, how_many, state, time_ago
+
+REFRESH_SECONDS = {"Off": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
+BIN_WIDTHS_YEARS = (1, 2, 5, 10)
+DEFAULT_BIN_WIDTH_YEARS = 5
+ALL_AGES = (0, MAX_AGE_YEARS)
+CARD_HEIGHT_PX = 130
+CHART_HEIGHT_PX = 360
+MINUTE_SECONDS = 60
+WAIT_SECONDS = 0.5  # how long a redraw waits for a new answer before it shows what is known
+
+
+@st.fragment(run_every=TICK_SECONDS)
+def live_page(settings: Settings) -> None:
+    """Show the ages of the users. It redraws itself every TICK_SECONDS, without a click."""
+    top = st.container()
+    every_seconds = show_refresh_controls()
+    latest = newest(settings, every_seconds)
+    counts = latest.answer
+    with top:
+        show_title("Ages of the users", state(latest, every_seconds))
+    if latest.fault:
+        show_fault(latest.fault, asked_again(every_seconds))
+    elif counts is None:
+        show_skeleton()
+    if counts is None:
+        return
+    if counts.summary:
+        show_cards(latest, counts.summary)
+        show_histogram(counts.users_by_age, counts.summary)
+        show_rate(latest)
+    elif not latest.fault:
+        show_first_steps(settings)
+    if counts.unreadable_rows:
+        st.text(f"{how_many(counts.unreadable_rows, 'row')} could not be read.")
+    if counts.from_listing:
+        st.text(f"Counted here, user by user, from the list at {settings.api_url}")
+    else:
+        st.text(f"Counted by the API at {settings.statistics_url}")
+
+
+def show_refresh_controls() -> float:
+    """Return how often the visitor wants news, in seconds; infinite for never."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        label = st.segmented_control(
+            "Refresh",
+            list(REFRESH_SECONDS),
+            default="2 s",
+            required=True,
+            key="refresh",
+            bind="query-params",  # so that a link to the page carries it
+        )
+        paused = st.toggle("Pause", key="paused", bind="query-params")
+        every_seconds = math.inf if paused else REFRESH_SECONDS[label or "2 s"]
+        if math.isinf(every_seconds) and st.button("Refresh now", icon=":material/refresh:"):
+            st.session_state.pop("latest", None)
+    return every_seconds
+
+
+def newest(settings: Settings, every_seconds: float) -> Latest[AgeCounts]:
+    """Return what this visitor sees: what they saw last, until it is time for something newer."""
+    seen: Latest[AgeCounts] | None = st.session_state.get("latest")
+    due_at = seen.seen_at + every_seconds - TICK_SECONDS / 2 if seen else 0
+    if seen is None or seen.pending or time.monotonic() >= due_at:
+        seen = st.session_state.latest = shared_feed(settings).latest(WAIT_SECONDS)
+    return seen
+
+
+def show_skeleton() -> None:
+    """Draw the outline of what is to come."""
+    cards = st.grid(6, min_column_width=130)
+    cards.cell(column_span=2).skeleton(height=CARD_HEIGHT_PX)
+    for _ in range(4):
+        cards.skeleton(height=CARD_HEIGHT_PX)
+    st.skeleton(height=CHART_HEIGHT_PX)
+
+
+def show_first_steps(settings: Settings) -> None:
+    """Say what fills an empty page."""
+    st.info("The API answers, and it has no users. Add some:", title="No users yet")
+    st.code("cd data_ingestion_simulator\npython main.py", language="shell")
+    st.code(f'curl -X POST "{settings.api_url}?user_id=123&name=Alice&age=30"', language="shell")
+
+
+def show_cards(latest: Latest[AgeCounts], summary: Summary) -> None:
+    """Draw a card for each number; the first takes two columns, so rows are full on a phone too."""
+    past = [counts.summary for counts in sampled(latest.history) if counts.summary]
+    changed = change(totals(latest), MINUTE_SECONDS)
+    cards = st.grid(6, min_column_width=130)
+    cards.cell(column_span=2).metric(
+        "Users",
+        f"{summary.total:,}",
+        delta=f"{changed[0]:+,} in {changed[1]:.0f} s" if changed else None,
+        delta_color="normal" if changed and changed[0] else "off",
+        delta_arrow="auto" if changed and changed[0] else "off",
+        chart_data=[each.total for each in past],
+        chart_type="area",
+        border=True,
+        height="stretch",
+    )
+    for label, value, trend in (
+        ("Mean age", f"{summary.mean:.1f}", [each.mean for each in past]),
+        ("Median age", f"{summary.median:g}", [each.median for each in past]),
+        ("Youngest", f"{summary.youngest}", None),
+        ("Oldest", f"{summary.oldest}", None),
+    ):
+        cards.metric(label, value, chart_data=trend, border=True, height="stretch")
+
+
+def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
+    """Draw the bars and their controls, what the chosen ages come to, and the same as a table."""
+    with st.container(border=True):
+        with st.container(horizontal=True, gap="medium"):
+            width_years = (
+                st.segmented_control(
+                    "Bin width in years",
+                    BIN_WIDTHS_YEARS,
+                    default=DEFAULT_BIN_WIDTH_YEARS,
+                    required=True,
+                    key="bin",
+                    bind="query-params",
+                )
+                or DEFAULT_BIN_WIDTH_YEARS
+            )
+            unit = st.segmented_control(
+                "Bars show",
+                ("Users", "Percent"),
+                default="Users",
+                required=True,
+                key="bars",
+                bind="query-params",
+            )
+            with_median = st.toggle("Median line", value=True, key="median", bind="query-params")
+        bins = histogram(users_by_age, width_years)
+        fullest = max(bins, key=lambda each: each.count)
+        chosen = st.session_state.get("ages", ALL_AGES)
+        st.vega_lite_chart(
+            histogram_chart(
+                bins, summary.median if with_median else None, unit == "Percent", chosen
+            ),
+            key=histogram_key(),
+            height=CHART_HEIGHT_PX,
+            on_select=follow_brush,
+            alt=(
+                f"Histogram of the users by age; bin width in years: {width_years}. They are from"
+                f" {summary.youngest} to {summary.oldest} years old; the fullest bin is"
+                f" {fullest.label}. The median is {summary.median:g}."
+            ),
+        )
+        show_chosen_ages(users_by_age, summary.total)
+    show_table(
+        "The same numbers as a table",
+        lambda: {
+            "Age": [each.label for each in bins],
+            "Users": [f"{each.count:,}" for each in bins],
+            "Share": [f"{each.share:.1%}" for each in bins],
+        },
+    )
+
+
+def histogram_key() -> str:
+    """Return the chart's key; a new one draws it anew, without the brush that was on it."""
+    return f"histogram {st.session_state.get('brushes', 0)}"
+
+
+def follow_brush() -> None:
+    """Move the slider to where the chart was brushed; without a brush, to all ages."""
+    span = st.session_state[histogram_key()].selection.get(BRUSH, {}).get("from")
+    first, last = (ages_under(*span) if span else None) or ALL_AGES
+    st.session_state.ages = (max(first, 0), min(last, MAX_AGE_YEARS))
+
+
+def forget_brush() -> None:
+    """Take the brush off the chart: the slider now says something else."""
+    st.session_state.brushes = st.session_state.get("brushes", 0) + 1
+
+
+def show_chosen_ages(users_by_age: dict[int, int], total: int) -> None:
+    """Let ages be chosen, by the brush or by the keyboard, and say what they come to."""
+    first, last = st.slider(
+        "Ages (or drag over the bars)",
+        *ALL_AGES,
+        value=ALL_AGES,
+        key="ages",
+        bind="query-params",
+        on_change=forget_brush,
+    )
+    if (first, last) == ALL_AGES:
+        return
+    part = summarise(between(users_by_age, first, last))
+    users = part.total if part else 0
+    mean = f", {part.mean:.1f} years old on average" if part else ""
+    st.text(f"From {first} to {last}: {how_many(users, 'user')}, {users / total:.1%} of all{mean}.")
+
+
+def show_rate(latest: Latest[AgeCounts]) -> None:
+    """Draw how fast users came in the last minutes, and the same as a table."""
+    steps = intervals(totals(latest))
+    with st.container(border=True):
+        st.header("Users per minute", anchor=False)
+        if not steps:
+            st.text("There is a bar here after two answers some seconds apart.")
+            return
+        net = sum(each.change for each in steps)
+        st.vega_lite_chart(
+            rate_chart(steps, time.time() - time.monotonic()),
+            key="rate",
+            height=CHART_HEIGHT_PX // 2,
+            alt=f"Users per minute over the last {HISTORY_SECONDS // 60} minutes: {net:+,} in all.",
+        )
+        st.text(
+            "Users created less users deleted. A pale bar spans a time without answers, because"
+            " nobody looked or the API was away: only its mean is known."
+        )
+    show_table(
+        "The same rates as a table",
+        lambda: {
+            "Until": [time_ago(time.monotonic() - each.end) for each in reversed(steps)],
+            "Seconds": [f"{each.end - each.start:.0f}" for each in reversed(steps)],
+            "Change": [f"{each.change:+,}" for each in reversed(steps)],
+            "Per minute": [f"{each.per_minute:+,.1f}" for each in reversed(steps)],
+        },
+    )

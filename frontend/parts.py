@@ -1,0 +1,76 @@
+"""Streamlit, and the parts that all pages are made of. It enters here, and pages take it from here.
+
+What many visitors look at is shared by them: the feed, the probe, and whether writes are refused.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import streamlit as st
+
+import calls
+from client import ApiFault
+from feed import Feed, Latest
+from schema import AgeCounts
+from settings import Settings
+from words import State, fault_lines
+
+__all__ = ["st"]
+
+REFUSAL_SECONDS = 60  # for which it is believed that the API takes, or refuses, our writes
+
+
+@st.cache_resource(show_spinner=False)
+def shared_feed(settings: Settings) -> Feed[AgeCounts]:
+    """Return the one feed of this process: all visitors share its requests and its memory."""
+    return Feed(settings, calls.fetch_age_counts)
+
+
+@st.cache_resource(show_spinner=False)
+def shared_probe(settings: Settings) -> Feed[calls.ApiState]:
+    """Return what asks the API how it is, for all visitors together."""
+    return Feed(settings, calls.ApiProbe())
+
+
+@st.cache_resource(ttl=REFUSAL_SECONDS, show_spinner=False)
+def shared_refusal(settings: Settings) -> list[str]:
+    """Return in lines why the API would refuse a write, none when it seems that it would not."""
+    refusal = calls.write_refusal(settings)
+    return fault_lines(refusal) if refusal else []
+
+
+def totals(latest: Latest[AgeCounts]) -> list[tuple[float, int]]:
+    """Return how many users there were at each answer of the last minutes."""
+    return [(at, counts.total) for at, counts in latest.history]
+
+
+def show_title(title: str, *states: State) -> None:
+    """Name the page, and say how far what it shows can be trusted."""
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+    ):
+        st.title(title, anchor=False, width="content")
+        for each in states:
+            show_state(each)
+
+
+def show_state(state: State) -> None:
+    """Show a state by its words, an icon and a colour."""
+    st.badge(state.words, icon=f":material/{state.icon}:", color=state.colour)
+
+
+def show_fault(fault: ApiFault, what_now: str) -> None:
+    """Say what is wrong and what to do. Its words may come from outside: text, not Markdown."""
+    st.error(what_now, title=fault.title)
+    with st.container(border=True, gap="xsmall"):
+        for line in fault_lines(fault):
+            st.text(line)
+
+
+def show_table(label: str, columns: Callable[[], Mapping[str, Sequence[str]]]) -> None:
+    """Offer columns of our own words and numbers, which are made and sent when it is opened.
+
+    Not for names: a table renders Markdown.
+    """
+    with st.expander(label, key=label, on_change="rerun") as expander:
+        if expander.open:
+            st.table(columns(), border="horizontal", hide_index=True)

@@ -1,0 +1,103 @@
+"""The system page: the three services as a picture, with their state as it is now."""
+
+from calls import ApiState
+from client import ApiFault
+from feed import TICK_SECONDS, Latest
+from history import change, sampled
+from parts import shared_feed, shared_probe, show_fault, show_state, show_title, st, totals
+from schema import AgeCounts, Readiness
+from settings import Settings
+from words import State, api_state, asked_again, simulator_state, state
+
+ARRIVAL_SECONDS = 60
+WAIT_SECONDS = 0.25  # for each of two feeds, before a redraw shows what is known
+RUNNING = State(words="Running", icon="check_circle", colour="green")
+
+
+@st.fragment(run_every=TICK_SECONDS)
+def system_page(settings: Settings) -> None:
+    """Show what sends, what keeps and what shows. It redraws itself every TICK_SECONDS."""
+    latest = shared_feed(settings).latest(WAIT_SECONDS)
+    probed = shared_probe(settings).latest(WAIT_SECONDS)
+    arrived = change(totals(latest), ARRIVAL_SECONDS)
+    show_title("The system", state(latest, TICK_SECONDS))
+    simulator, posts, api, asks, dashboard = st.columns([5, 2, 5, 2, 5], gap="small")
+    with simulator.container(border=True, height="stretch", gap="xsmall"):
+        show_simulator(latest, arrived)
+    with posts:
+        show_arrow("arrow_forward", "POST /users/")
+    with api.container(border=True, height="stretch", gap="xsmall"):
+        show_api(probed)
+    with asks:
+        show_arrow("arrow_back", "GET /stats/ages")
+    with dashboard.container(border=True, height="stretch", gap="xsmall"):
+        show_dashboard(settings)
+    for fault in faults(latest, probed):
+        show_fault(fault, asked_again(TICK_SECONDS))
+
+
+def show_arrow(icon: str, call: str) -> None:
+    """Draw who calls whom, and with what."""
+    with st.container(
+        height="stretch", horizontal_alignment="center", vertical_alignment="center", gap="xxsmall"
+    ):
+        st.markdown(f"### :material/{icon}:", width="content")
+        st.text(call, width="content")
+
+
+def show_simulator(latest: Latest[AgeCounts], arrived: tuple[int, float] | None) -> None:
+    """Say what the simulator sends, as far as it can be seen from the API."""
+    st.header("Simulator", anchor=False)
+    show_state(simulator_state(latest, arrived))
+    if arrived is None or latest.fault:
+        st.metric("Users per minute", "\N{EN DASH}")
+    else:
+        st.metric("Users per minute", f"{arrived[0] / arrived[1] * 60:,.1f}")
+        st.text(f"Net change at the API in the last {arrived[1]:.0f} s, whoever caused it")
+
+
+def show_api(probed: Latest[ApiState]) -> None:
+    """Say how the API is, and what it tells of itself."""
+    st.header("User Management API", anchor=False)
+    show_state(api_state(probed.answer, probed.fault))
+    api = probed.answer or ApiState()
+    trend = [
+        each.latency_seconds * 1000 for each in sampled(probed.history) if each.latency_seconds
+    ]
+    latency = f"{api.latency_seconds * 1000:.1f} ms" if api.latency_seconds else "\N{EN DASH}"
+    st.metric("Latency of /health", latency, chart_data=trend)
+    for line in api_lines(api):
+        st.text(line)
+
+
+def api_lines(api: ApiState) -> list[str]:
+    """Return what the API tells of itself, as lines of plain text."""
+    kept = {
+        True: "Users outlive a restart",
+        False: "Users are lost when the API stops",
+        None: "Durable: unknown",
+    }
+    readiness = api.readiness or Readiness(store=None, durable=None)
+    return [
+        f"Store: {readiness.store or 'unknown'}",
+        kept[readiness.durable],
+        f"Version: {api.version or 'unknown'}",
+        f"Answered by: {api.served_by or 'it does not say which replica'}",
+    ]
+
+
+def show_dashboard(settings: Settings) -> None:
+    """Say what this dashboard is, and whom it asks."""
+    st.header("Dashboard", anchor=False)
+    show_state(RUNNING)
+    st.metric("Asks every", f"{TICK_SECONDS} s")
+    st.text("One small request for all who look, none when nobody does")
+    st.text(f"Streamlit {st.__version__}")
+    st.text(f"Asks {settings.api_url}")
+
+
+def faults(latest: Latest[AgeCounts], probed: Latest[ApiState]) -> list[ApiFault]:
+    """Return what is wrong, one sentence of it once."""
+    api = probed.answer or ApiState()
+    found = [latest.fault, probed.fault, api.not_alive, api.not_ready]
+    return list({each.reason: each for each in reversed(found) if each}.values())[::-1]

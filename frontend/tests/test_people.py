@@ -1,0 +1,307 @@
+"""The users page, run as Streamlit runs it, against an API that answers as a test tells it to."""
+
+import pytest
+from conftest import Api, badge, data, headed, silence, texts, turn_to
+from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
+
+ALICE = {"name": "Alice", "age": 30}
+BOB = {"name": "bob", "age": 41}
+TRAP = "**a** :red[b] <b>c</b> ![x](https://example.org/x.png)"
+
+
+@pytest.fixture
+def users(api: Api, page: AppTest) -> AppTest:
+    """The users page of an open API with two users."""
+    api.answers["POST /users/"] = data({"detail": []}, status=422)
+    api.pages({1: ALICE, 2: BOB})
+    api.counts({30: 1, 41: 1})
+    return turn_to(page.run(), "users")
+
+
+def button(page: AppTest, label: str) -> Button:
+    (found,) = [each for each in page.button if each.label == label]
+    return found
+
+
+def names(page: AppTest) -> list[str]:
+    return list(page.dataframe[0].value["Name"])
+
+
+def choose(page: AppTest, row: int) -> AppTest:
+    """Choose a row of the table, as a click on it does."""
+    page.session_state[page.dataframe[0].key or ""] = {"selection": {"rows": [row]}}
+    return page.run()
+
+
+def test_the_users_are_listed(users: AppTest) -> None:
+    """Users are shown by id with name and age, and the page says how old that is."""
+    assert not users.exception
+    assert users.title[0].value == "Users"
+    assert "Loaded just now" in badge(users)
+    assert users.dataframe[0].value.values.tolist() == [["1", "Alice", 30], ["2", "bob", 41]]
+    assert "Page 1, 2 users" in texts(users)
+
+
+def test_only_one_page_is_asked_for(api: Api, users: AppTest) -> None:
+    """However many users there are, 100 are asked for, and a click in the page asks for none."""
+    users.selectbox(key="order").set_value("Oldest first").run()
+    choose(users, 0)
+    assert [path for path in api.paths if path.startswith("/users")] == ["/users/?limit=100"]
+
+
+def test_paging(api: Api, users: AppTest) -> None:
+    """Next and previous follow the API's own links, and stop where they do."""
+    api.pages({1: ALICE}, {2: BOB}, {9: ALICE})
+    button(users, "Reload").click().run()
+    assert button(users, "Previous").disabled
+    button(users, "Next").click().run()
+    assert names(users) == ["bob"]
+    assert "Page 2, 1 user" in texts(users)
+    button(users, "Next").click().run()
+    assert button(users, "Next").disabled
+    assert api.paths[-1] == "/users/?limit=100&after=2"
+    button(users, "Previous").click().run()
+    assert names(users) == ["bob"]
+
+
+def test_find_by_id(api: Api, users: AppTest) -> None:
+    """An id is looked up among all users, and the one found is chosen at once."""
+    api.answers["/users/777"] = data({"user_id": 777, "name": "Zoë", "age": 9})
+    users.text_input(key="id").set_value("777").run()
+    assert names(users) == ["Zoë"]
+    assert "Found among all users." in texts(users)
+    assert not button(users, "Edit").disabled
+    users.text_input(key="id").set_value("").run()
+    assert names(users) == ["Alice", "bob"]
+
+
+def test_nobody_has_the_id(api: Api, users: AppTest) -> None:
+    """An id that nobody has is no fault, and the API's words say so."""
+    api.answers["/users/5"] = data({"detail": "User 5 not found"}, status=404)
+    users.text_input(key="id").set_value("5").run()
+    assert users.info[0].proto.title == "Nobody has this id"
+    assert "User 5 not found" in texts(users)
+    assert not users.error
+
+
+@pytest.mark.parametrize("typed", ["../stats/ages", "1?x=1", "%2e%2e", "a b", "**1**"])
+def test_what_is_typed_as_an_id_stays_one(api: Api, users: AppTest, typed: str) -> None:
+    """Nothing that is typed leads to another address."""
+    users.text_input(key="id").set_value(typed).run()
+    assert not users.exception
+    assert api.paths[-1].startswith("/users/")
+    assert "/" not in api.paths[-1].removeprefix("/users/")
+
+
+def test_filter_and_order(users: AppTest) -> None:
+    """Names and ages are filtered within the page, and the labels say that it is only that."""
+    assert users.text_input(key="filter").label == "Filter this page by name or age"
+    users.text_input(key="filter").set_value("BO").run()
+    assert names(users) == ["bob"]
+    users.text_input(key="filter").set_value("30").run()
+    assert names(users) == ["Alice"]
+    users.text_input(key="filter").set_value("").run()
+    users.selectbox(key="order").set_value("Oldest first").run()
+    assert names(users) == ["bob", "Alice"]
+    users.text_input(key="filter").set_value("nobody").run()
+    assert users.info[0].proto.title == "Nobody to show"
+
+
+def test_names_are_text(api: Api, users: AppTest) -> None:
+    """A name with Markdown or HTML in it is shown as it is, in the table and in a dialog."""
+    api.pages({1: {"name": TRAP, "age": 3}})
+    button(users, "Reload").click().run()
+    assert names(users) == [TRAP]
+    button(users, "Delete").click().run()
+    assert f"User 1: {TRAP}, 3 years old." in texts(users)
+    for each in (*users.markdown, *users.caption, *users.info, *users.success):
+        assert "example.org" not in str(each.value)
+
+
+def test_a_bad_row_never_blanks_the_page(api: Api, users: AppTest) -> None:
+    """Rows that cannot be read are left out and counted."""
+    api.pages({1: ALICE, 2: {"name": 5, "age": 5}, 3: None, 4: {"name": "x", "age": 999}})
+    button(users, "Reload").click().run()
+    assert names(users) == ["Alice"]
+    assert "3 rows could not be read." in texts(users)
+
+
+def test_half_characters_do_no_harm(api: Api, users: AppTest) -> None:
+    """JSON can spell half a character; the page and its files survive it."""
+    api.pages({1: {"name": "a\ud800b", "age": 3}})
+    button(users, "Reload").click().run()
+    assert not users.exception
+    assert names(users) == ["a?b"]
+
+
+def test_create(api: Api, users: AppTest) -> None:
+    """The dialog creates a user, and the page shows it."""
+    button(users, "Add a user").click().run()
+    users.text_input[-2].set_value("77")
+    users.text_input[-1].set_value("Zoë & Co")
+    users.number_input[0].set_value(9)
+    api.answers["POST /users/"] = data({}, status=201)
+    api.pages({1: ALICE, 77: {"name": "Zoë & Co", "age": 9}})
+    button(users, "Create").click().run()
+    assert api.writes[-1][:2] == ("POST", "/users/?user_id=77&name=Zo%C3%AB+%26+Co&age=9") or (
+        api.writes[-1][:2] == ("POST", "/users/?user_id=77&name=Zo%C3%AB%20%26%20Co&age=9")
+    )
+    assert users.success[0].value == "The user was created."
+    assert names(users) == ["Alice", "Zoë & Co"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (data({"detail": "User 1 already exists"}, status=409), "User 1 already exists"),
+        (data({"detail": "The store is full"}, status=507), "The store is full"),
+        (
+            data({"detail": [{"loc": ["query", "age"], "msg": "too **old**"}]}, status=422),
+            "age: too **old**",
+        ),
+    ],
+)
+def test_a_refusal_is_shown_in_the_apis_words(
+    api: Api, users: AppTest, answer: object, words: str
+) -> None:
+    """A write that is refused says why, in the dialog, and that nothing was changed."""
+    button(users, "Add a user").click().run()
+    users.text_input[-2].set_value("1")
+    users.text_input[-1].set_value("Al")
+    api.answers["POST /users/"] = answer  # type: ignore[assignment]
+    button(users, "Create").click().run()
+    assert f"In its words: {words}" in texts(users)
+    assert users.error[0].value == "Nothing was changed."
+
+
+def test_a_write_without_an_answer_is_uncertain(api: Api, users: AppTest) -> None:
+    """When no answer comes, nobody knows, and the page says that."""
+    choose(users, 0)
+    button(users, "Edit").click().run()
+    api.answers["PUT /users/1"] = silence
+    button(users, "Save").click().run()
+    assert users.error[0].value.startswith("It is not known whether anything was changed.")
+
+
+def test_edit(api: Api, users: AppTest) -> None:
+    """The dialog starts with what the user is, and replaces name and age."""
+    choose(users, 1)
+    assert "User 2 is chosen." in texts(users)
+    button(users, "Edit").click().run()
+    assert (users.text_input[-1].value, users.number_input[0].value) == ("bob", 41)
+    users.text_input[-1].set_value("Bob")
+    api.answers["PUT /users/2"] = data({})
+    button(users, "Save").click().run()
+    assert api.writes[-1][:2] == ("PUT", "/users/2?name=Bob&age=41")
+    assert users.success[0].value == "User 2 was changed."
+
+
+def test_delete_needs_a_second_click(api: Api, users: AppTest) -> None:
+    """Delete asks first, with name and age; only the second click deletes."""
+    api.answers["DELETE /users/1"] = data(None, status=204)
+    choose(users, 0)
+    button(users, "Delete").click().run()
+    assert "User 1: Alice, 30 years old." in texts(users)
+    assert not [write for write in api.writes if write[0] == "DELETE"]
+    button(users, "Delete for good").click().run()
+    assert api.writes[-1][:2] == ("DELETE", "/users/1")
+    assert users.success[0].value == "User 1 was deleted."
+
+
+def test_keep(api: Api, users: AppTest) -> None:
+    """Whoever thinks again loses nothing."""
+    choose(users, 0)
+    button(users, "Delete").click().run()
+    button(users, "Keep").click().run()
+    assert not [write for write in api.writes if write[0] == "DELETE"]
+
+
+def test_nobody_is_chosen_for_somebody_else(users: AppTest) -> None:
+    """When the table changes, a row that was chosen in it is not chosen any more."""
+    choose(users, 0)
+    assert not button(users, "Delete").disabled
+    users.selectbox(key="order").set_value("Oldest first").run()
+    assert button(users, "Delete").disabled
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_protected_api_makes_the_page_read_only(api: Api, page: AppTest, status: int) -> None:
+    """Without a token, users can be seen and not changed, and the page says so beforehand."""
+    api.answers["POST /users/"] = data({"detail": "A write needs the token"}, status=status)
+    api.pages({1: ALICE})
+    turn_to(page.run(), "users")
+    assert page.info[0].proto.title == "Read-only"
+    assert "In its words: A write needs the token" in texts(page)
+    assert any("API_TOKEN" in text for text in texts(page))
+    assert [button(page, each).disabled for each in ("Add a user", "Edit", "Delete")] == [True] * 3
+    assert names(page) == ["Alice"]
+
+
+def test_a_refused_write_makes_the_page_read_only(api: Api, users: AppTest) -> None:
+    """What could not be known beforehand is learnt from the first write that is refused."""
+    choose(users, 0)
+    button(users, "Delete").click().run()
+    api.answers["DELETE /users/1"] = data({"detail": "No"}, status=401)
+    button(users, "Delete for good").click().run()
+    assert users.info[0].proto.title == "Read-only"
+    assert button(users, "Add a user").disabled
+
+
+def test_the_token_is_sent_with_writes_alone(
+    api: Api, page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With API_TOKEN set, writes carry it; it is shown nowhere."""
+    monkeypatch.setenv("API_TOKEN", "canary-token")
+    api.answers["POST /users/"] = data({}, status=422)
+    api.answers["DELETE /users/1"] = data(None, status=204)
+    api.pages({1: ALICE})
+    turn_to(page.run(), "users")
+    button(page, "Delete").click().run()
+    button(page, "Delete for good").click().run()
+    assert [token for _, _, token in api.writes] == ["Bearer canary-token"] * 2
+    assert "canary" not in repr(page)
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (data({"detail": "x"}, status=403), "API refuses"),
+        (data([]), "Not understood"),
+        (data({}, status=500), "API error"),
+        (silence, "API down"),
+    ],
+)
+def test_faults(api: Api, users: AppTest, answer: object, state: str) -> None:
+    """Each fault has its name, its reason and its hint; search and buttons stay."""
+    api.answers["/users/?limit=100"] = answer  # type: ignore[assignment]
+    button(users, "Reload").click().run()
+    assert not users.exception
+    assert state in badge(users)
+    assert users.error[0].value.startswith("Nothing is asked again by itself here")
+    assert any(text.startswith("What to do: ") for text in texts(users))
+
+
+def test_everybody_is_collected_page_by_page(api: Api, users: AppTest) -> None:
+    """All users up to a bound become files, and the page says whether that is all."""
+    api.answers["/users/?limit=1000"] = api.answers["/users/?limit=100"]
+    button(users, "Collect everybody, up to 50,000 users").click().run()
+    assert "2 users: all there are; 0 rows could not be read:" in texts(users)
+    assert [each.label for each in users.download_button] == ["CSV", "JSON"] * 2
+
+
+def test_a_listing_in_a_circle_ends(api: Api, users: AppTest) -> None:
+    """An API whose pages lead back does not hold the page for ever."""
+    headers = {"Link": '</users/?limit=1000&after=1>; rel="next"'}
+    circle = headed(b'{"1": {"name": "A", "age": 1}}', 200, headers)
+    api.answers["/users/?limit=1000"] = api.answers["/users/?limit=1000&after=1"] = circle
+    button(users, "Collect everybody, up to 50,000 users").click().run()
+    assert "Its next page leads back." in " ".join(texts(users))
+
+
+def test_leaving_and_coming_back_loads_anew(api: Api, users: AppTest) -> None:
+    """Whoever comes back sees the users as they are then."""
+    turn_to(users, "")
+    api.pages({5: BOB})
+    turn_to(users, "users")
+    assert names(users) == ["bob"]

@@ -1,0 +1,108 @@
+"""The system page: what is said of the three services, and by how many requests."""
+
+from conftest import Api, data, headed, redraw_until, silence, texts, turn_to, until
+from streamlit.testing.v1 import AppTest
+
+
+def healthy(api: Api) -> None:
+    """Answer as an API does that is alive and ready."""
+    api.counts({30: 1})
+    api.answers["/health"] = headed(b'{"status": "healthy"}', 200, {"X-Served-By": "api-1"})
+    api.answers["/ready"] = data({"status": "ready", "store": "sqlite", "durable": True})
+    api.answers["/openapi.json"] = data({"info": {"version": "9.8.7"}})
+
+
+def system(page: AppTest) -> AppTest:
+    return turn_to(page.run(), "system")
+
+
+def badges(page: AppTest) -> str:
+    return " ".join(str(each.value) for each in page.markdown)
+
+
+def test_all_is_well(api: Api, page: AppTest) -> None:
+    """Alive, ready, store, durable, version, replica and latency are those the API tells."""
+    healthy(api)
+    system(page)
+    assert not page.exception
+    assert [each.value for each in page.header] == [
+        "Simulator",
+        "User Management API",
+        "Dashboard",
+    ]
+    until(lambda: "Alive and ready" in badges(page.run()))
+    assert {
+        "Store: sqlite",
+        "Users outlive a restart",
+        "Version: 9.8.7",
+        "Answered by: api-1",
+    } <= set(texts(page))
+    (latency,) = [each for each in page.metric if each.label == "Latency of /health"]
+    assert latency.value.endswith(" ms")
+    assert not page.error
+
+
+def test_the_version_is_asked_for_seldom(api: Api, page: AppTest) -> None:
+    """Two small requests a look, and one large one a minute."""
+    healthy(api)
+    system(page)
+    until(lambda: not page.run().exception and api.paths.count("/health") >= 3)
+    assert api.paths.count("/openapi.json") == 1
+
+
+def test_alive_and_not_ready(api: Api, page: AppTest) -> None:
+    """An API that is alive and may not be used is told from one that is down."""
+    healthy(api)
+    api.answers["/ready"] = data({"detail": "The process is stopping"}, status=503)
+    system(page)
+    until(lambda: "Alive, not ready" in badges(page.run()))
+    assert "In its words: The process is stopping" in texts(page)
+
+
+def test_down(api: Api, page: AppTest) -> None:
+    """When the API is down the picture stays, says so once, and nothing of old is shown as new."""
+    healthy(api)
+    system(page)
+    api.stop()
+    until(lambda: badges(page.run()).count("API down") >= 2)
+    assert "Version: unknown" in texts(page)
+    assert len(page.error) == 1
+    assert ":gray-badge[:material/help: Unknown]" in badges(page)
+    assert [each.value for each in page.metric][:2] == ["\N{EN DASH}", "\N{EN DASH}"]
+
+
+def test_an_api_that_hangs(api: Api, page: AppTest) -> None:
+    """Calls that hang are left within the deadline, and the page draws meanwhile."""
+    api.answers["/health"] = api.answers["/ready"] = api.answers["/stats/ages"] = silence
+    system(page)
+    assert not page.exception
+    assert "Loading" in badges(page)
+    redraw_until(page, "API down")
+
+
+def test_an_api_with_less(api: Api, page: AppTest) -> None:
+    """What an API does not tell is unknown, not a mistake."""
+    healthy(api)
+    api.answers["/health"] = data({})
+    api.answers["/ready"] = data({})
+    del api.answers["/openapi.json"]
+    system(page)
+    until(lambda: "Alive and ready" in badges(page.run()))
+    assert {
+        "Store: unknown",
+        "Durable: unknown",
+        "Version: unknown",
+        "Answered by: it does not say which replica",
+    } <= set(texts(page))
+
+
+def test_what_arrives_is_seen(api: Api, page: AppTest) -> None:
+    """The simulator is seen by what arrives at the API, and only by that."""
+    healthy(api)
+    system(page)
+    assert ":material/help: Unknown" in badges(page)
+    until(lambda: "Nothing arrives" in badges(page.run()))
+    api.counts({30: 5})
+    until(lambda: "Users arrive" in badges(page.run()))
+    (rate,) = [each for each in page.metric if each.label == "Users per minute"]
+    assert float(rate.value.replace(",", "")) > 0

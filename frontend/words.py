@@ -1,0 +1,96 @@
+"""What the pages say: the state of what is shown, and numbers as people say them."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from calls import ApiState
+from client import ApiFault, ApiUnreachable
+from feed import TICK_SECONDS, Latest
+from schema import AgeCounts, Listing
+
+Colour = Literal["red", "orange", "green", "gray", "blue"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """How far what is shown can be trusted, in a few words, an icon and a colour."""
+
+    words: str
+    icon: str
+    colour: Colour
+
+
+def state(latest: Latest[AgeCounts], every_seconds: float) -> State:
+    """Return the state of a page that asks for news `every_seconds`; infinite means never."""
+    ago = time_ago(latest.seconds_old)
+    if latest.fault:
+        return _of_fault(latest.fault, f", last answer {ago}" if latest.answer else "")
+    if latest.answer is None:
+        return State(words="Loading", icon="hourglass_top", colour="gray")
+    if math.isinf(every_seconds):
+        return State(words=f"Paused, updated {ago}", icon="pause", colour="blue")
+    if latest.seconds_old > every_seconds + 2 * TICK_SECONDS:
+        return State(words=f"Stale, last answer {ago}", icon="hourglass_top", colour="orange")
+    return State(words=f"Live, updated {ago}", icon="sensors", colour="green")
+
+
+def listing_state(loaded: Listing | ApiFault, loaded_at: float) -> State:
+    """Return the state of users that were loaded at a time of the monotonic clock."""
+    if isinstance(loaded, ApiFault):
+        return _of_fault(loaded)
+    ago = time_ago(time.monotonic() - loaded_at)
+    return State(words=f"Loaded {ago}", icon="schedule", colour="gray")
+
+
+def api_state(api: ApiState | None, fault: ApiFault | None) -> State:
+    """Return the state of the API as its probes tell it."""
+    if fault := fault or (api.not_alive if api else None):
+        return _of_fault(fault)
+    if api is None:
+        return State(words="Loading", icon="hourglass_top", colour="gray")
+    if api.not_ready:
+        return State(words="Alive, not ready", icon="pending", colour="orange")
+    return State(words="Alive and ready", icon="check_circle", colour="green")
+
+
+def simulator_state(latest: Latest[AgeCounts], arrived: tuple[int, float] | None) -> State:
+    """Return what can be told of the simulator, which is seen by what arrives at the API alone."""
+    if latest.fault or arrived is None:
+        return State(words="Unknown", icon="help", colour="gray")
+    if arrived[0] > 0:
+        return State(words="Users arrive", icon="check_circle", colour="green")
+    return State(words="Nothing arrives", icon="pause_circle", colour="orange")
+
+
+def _of_fault(fault: ApiFault, since: str = "") -> State:
+    icon = "cloud_off" if isinstance(fault, ApiUnreachable) else "error"
+    return State(words=fault.badge + since, icon=icon, colour="red")
+
+
+def fault_lines(fault: ApiFault) -> list[str]:
+    """Return what is known of a fault and what to do, as lines of plain text."""
+    said = [f"In its words: {fault.detail}"] if fault.detail else []
+    return [fault.reason, *said, f"Address tried: {fault.url}", f"What to do: {fault.hint}"]
+
+
+def asked_again(every_seconds: float) -> str:
+    """Say when a page asks for news again."""
+    if math.isinf(every_seconds):
+        return "The page is paused: it is asked again when you resume or refresh."
+    return f"It is asked again every {every_seconds:g} seconds, and the page goes on by itself."
+
+
+def time_ago(seconds: float) -> str:
+    """Return how long ago something was, as people say it: `4 s ago`, `3 min ago`, `2 h ago`."""
+    if seconds < 1:
+        return "just now"
+    if seconds < 60:
+        return f"{seconds:.0f} s ago"
+    return f"{seconds / 60:.0f} min ago" if seconds < 3600 else f"{seconds / 3600:.0f} h ago"
+
+
+def how_many(number: int, thing: str) -> str:
+    """Return `1 user`, `1,200 users`."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
