@@ -16,6 +16,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one shall b
     sys.exit(2)
 
 import argparse
+import io
 import os
 from collections.abc import Sequence
 from xml.etree import ElementTree
@@ -57,6 +58,8 @@ def main() -> int:
     if rest and options.command != "test":
         parser.error(f"unknown option {rest[0]}")
     watch_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a narrow code page must not stop a service
     try:
         if options.command == "up":
             return up(options.api_port, options.dashboard_port, options.store)

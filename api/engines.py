@@ -17,6 +17,7 @@ log = logging.getLogger("api")
 
 MAX_WAITING: Final = 10_000  # requests for the database; more are refused
 MAX_BATCH: Final = 500  # requests in one transaction
+MAX_BATCH_WEIGHT: Final = 10_000  # users in one transaction, but for a single larger request
 DEADLINE_SECONDS: Final = 1.8  # so that a lost database is told within two seconds
 
 Request = TypeVar("Request")
@@ -109,10 +110,12 @@ class Worker(Generic[Request]):
         engine: Engine,
         prepare: Callable[[Any], None],
         run: Callable[[Any, Sequence[Request]], Sequence[Any]],
+        weigh: Callable[[Request], int] = lambda _: 1,
     ) -> None:
         self._engine = engine
         self._prepare = prepare
         self._run = run
+        self._weigh = weigh
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._connection: Any = None
         self._waiting: list[tuple[Request, asyncio.Future[Any]]] = []
@@ -136,8 +139,9 @@ class Worker(Generic[Request]):
         """Run batch after batch until nothing waits."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            batch = [waiting for waiting in self._waiting[:MAX_BATCH] if not waiting[1].done()]
-            del self._waiting[:MAX_BATCH]
+            taken = self._how_many_to_take()
+            batch = [waiting for waiting in self._waiting[:taken] if not waiting[1].done()]
+            del self._waiting[:taken]
             requests = [request for request, _ in batch]
             if not requests:
                 continue  # all of them have been told that this takes too long
@@ -149,6 +153,15 @@ class Worker(Generic[Request]):
                     future.set_exception(result)
                 else:
                     future.set_result(result)
+
+    def _how_many_to_take(self) -> int:
+        """Return how many of those that wait go into the next transaction: at least one."""
+        weight = 0
+        for taken, (request, _) in enumerate(self._waiting[:MAX_BATCH]):
+            weight += self._weigh(request)
+            if taken and weight > MAX_BATCH_WEIGHT:
+                return taken
+        return min(MAX_BATCH, len(self._waiting))
 
     def _run_connected(self, requests: list[Request]) -> Sequence[Any]:
         try:

@@ -52,7 +52,9 @@ class SqlStore:
         self.kind = engine.kind
         self._engine = engine
         self._stripe = random.randrange(STRIPES)  # noqa: S311 - any will do
-        self._writes: Worker[Write] = Worker(engine, self._create_schema, self._run_writes)
+        self._writes: Worker[Write] = Worker(
+            engine, self._create_schema, self._run_writes, weigh=lambda write: len(write[1])
+        )
         self._reads: Worker[Read] = Worker(engine, self._create_schema, self._run_reads)
         self._listing_places = asyncio.Semaphore(MAX_LISTINGS)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -65,7 +66,7 @@ class Compose:
 @pytest.fixture(scope="module", params=GENERATIONS)
 def compose(request: pytest.FixtureRequest, docker: Docker) -> Iterator[Compose]:
     """Yield the system, brought up from nothing, and take it down again."""
-    compose = Compose(GENERATIONS[request.param], docker)
+    compose = Compose(available(request.param), docker)
     try:
         compose("up", "--build", "--detach")
         yield compose
@@ -73,6 +74,15 @@ def compose(request: pytest.FixtureRequest, docker: Docker) -> Iterator[Compose]
         compose("down")
     assert compose.leftovers() == ""
     assert not is_open("127.0.0.1", compose.api_port)
+
+
+def available(generation: str) -> list[str]:
+    """Return the command of a generation, or skip where it is not installed."""
+    command = GENERATIONS[generation]
+    found = shutil.which(command[0])
+    if not found or subprocess.run([*command, "version"], capture_output=True).returncode:
+        pytest.skip(f"there is no `{' '.join(command)}` on this machine")
+    return command
 
 
 def is_open(host: str, port: int) -> bool:
@@ -204,7 +214,7 @@ def postgres_image(docker: Docker) -> str:
 def test_users_survive_in_postgresql(generation: str, docker: Docker, http: httpx2.Client) -> None:
     """With the profile, users outlive the API, the database and the whole project's containers."""
     profile = ["--env-file", "postgres.env", "--profile", "postgres"]
-    compose = Compose([*GENERATIONS[generation], *profile], docker)
+    compose = Compose([*available(generation), *profile], docker)
     try:
         compose("up", "--build", "--detach")
         wait_until("users", lambda: total(http, compose.api_url) > 3, 60)

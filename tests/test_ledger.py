@@ -14,6 +14,9 @@ import httpx2
 import pytest
 from conftest import Terminal, free_port, service_python, wait_until
 
+from tools.processes import WINDOWS
+
+pytestmark = pytest.mark.skipif(WINDOWS, reason="these tests send POSIX signals")
 KILLS = 100 if "LAB_LONG" in os.environ else 10
 WAYS = {"at a rate": ["--rate", "300"], "in bulk": ["--count", "1000000000", "--batch-size", "50"]}
 

@@ -14,6 +14,9 @@ import httpx2
 import pytest
 from conftest import Terminal, free_port, service_python, wait_until
 
+from tools.processes import WINDOWS
+
+pytestmark = pytest.mark.skipif(WINDOWS, reason="these tests send POSIX signals")
 CREATED = re.compile(r"^\S+ created +user (\d+)", re.M)
 OUTAGES = 200 if "LAB_LONG" in os.environ else 20
 

@@ -92,10 +92,13 @@ class System:
 
 def run(command: list[str], folder: Path = ROOT) -> int:
     """Run a command to its end in the foreground and return its exit code."""
-    process = subprocess.Popen(command, cwd=folder)
+    process = subprocess.Popen(command, cwd=folder, start_new_session=not WINDOWS)
     try:
         while process.poll() is None:
             if asked_to_stop.wait(0.1):
+                process.send_signal(STOP_SIGNAL if WINDOWS else signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(30)  # pytest takes down what its tests have started
                 raise Stopped
         return process.returncode
     finally:

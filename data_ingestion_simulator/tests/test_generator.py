@@ -87,7 +87,7 @@ def test_ages_have_the_shape_of_a_population() -> None:
 
 @pytest.mark.parametrize("locale", sorted(AVAILABLE_LOCALES))
 def test_every_locale_has_names(locale: str) -> None:
-    """Names of every locale keep within the contract, differ, and are the same for the same seed."""
+    """Names of every locale keep within the contract, and are the same for the same seed."""
     users = first(200, Users(random.Random(9), locale))
 
     assert users == first(200, Users(random.Random(9), locale))
