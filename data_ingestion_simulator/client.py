@@ -195,7 +195,7 @@ class Client:
         method: str,
         path: str,
         query: Mapping[str, str | int] | None = None,
-        body: bytes | None = None,
+        body: bytes = b"",
     ) -> tuple[int, bytes]:
         """Status and body of a 2xx answer or a refusal; raises Fault when there is none."""
         self._budget.spend()

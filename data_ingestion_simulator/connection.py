@@ -1,128 +1,234 @@
 """One exchange with the API: a request, its deadlines, its answer. Nothing is repeated here.
 
-The only file that knows aiohttp.
+The only file that knows httptools, which takes answers apart. Of an HTTP client for all purposes a
+create would use little, and pay for it more than for everything else that is done for a user.
 """
 
-import math
+import asyncio
+import errno
+import socket
+import ssl
 from collections.abc import Mapping
-from typing import Self
+from urllib.parse import urlencode, urlsplit
 
-import aiohttp
-from yarl import URL
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from answers import Fault, Unreachable, check_status
 
 CONNECT_TIMEOUT_SECONDS = 3.0
 EXCHANGE_TIMEOUT_SECONDS = 10.0
+# A name with several addresses: the next one is tried when the last has not answered for so long.
+NEXT_ADDRESS_SECONDS = 0.25
 # Less than the five seconds after which uvicorn closes an idle connection, perhaps under a request.
 IDLE_CONNECTION_SECONDS = 2.0
-LARGEST_BODY_BYTES = 256 * 1024  # ten thousand ids, which a batch may be answered with, and more
-JSON = {"Content-Type": "application/json"}
+LARGEST_ANSWER_BYTES = 256 * 1024  # a batch may be answered with ten thousand ids
 
 
 class Connection:
-    """The way to the API at `base_url`, for so many requests at once; `connector` is for tests."""
+    """The way to the API at `base_url`, on as many sockets as there are exchanges at once."""
 
     def __init__(
         self,
         base_url: str,
         *,
         token: str | None = None,
-        concurrency: int = 1,
         timeout_seconds: float = EXCHANGE_TIMEOUT_SECONDS,
-        connector: aiohttp.BaseConnector | None = None,
     ) -> None:
-        self._base_url = base_url
+        url = urlsplit(base_url)
+        secure = url.scheme.lower() == "https"
+        self._host, self._port = url.hostname or "", url.port or (443 if secure else 80)
+        self._tls = ssl.create_default_context() if secure else None
+        self._path = url.path
         self._token = token
-        self._concurrency = concurrency
+        authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+        self._headers = f"Host: {url.netloc}\r\nAccept: application/json\r\n{authorization}"
         self._timeout_seconds = timeout_seconds
         self._connect_timeout_seconds = min(CONNECT_TIMEOUT_SECONDS, timeout_seconds)
-        self._connector = connector
+        self._idle: list[_Socket] = []
 
-    async def __aenter__(self) -> Self:
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        self._session = aiohttp.ClientSession(
-            connector=self._connector
-            or aiohttp.TCPConnector(
-                keepalive_timeout=IDLE_CONNECTION_SECONDS, limit=self._concurrency
-            ),
-            timeout=aiohttp.ClientTimeout(
-                total=self._timeout_seconds,
-                connect=self._connect_timeout_seconds,
-                ceil_threshold=math.inf,  # not rounded up to whole seconds
-            ),
-            headers=headers,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+    def close(self) -> None:
+        """Close the sockets that nobody uses."""
+        while self._idle:
+            self._idle.pop().abort()
 
     async def exchange(
         self,
         method: str,
         path: str,
         query: Mapping[str, str | int] | None = None,
-        body: bytes | None = None,
+        body: bytes = b"",
     ) -> tuple[int, bytes]:
         """Status and body of a 2xx answer or a refusal; raises Fault when there is none.
 
         A `body` is JSON.
         """
-        address = URL(self._base_url + path)  # the library remembers those it has taken apart
+        target = f"{self._path}{path}?{urlencode(query)}" if query else self._path + path
+        kind = "Content-Type: application/json\r\n" if body else ""
+        length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
+        head = f"{method} {target} HTTP/1.1\r\n{self._headers}{kind}{length}\r\n"
         try:
-            async with self._session.request(
-                method,
-                address.with_query(query) if query else address,
-                data=body,
-                headers=JSON if body else None,
-                allow_redirects=False,
-                middlewares=[self._send_once] if method == "GET" else None,
-            ) as response:
-                check_status(response.status, response.headers)
-                answer = bytearray()
-                async for chunk in response.content.iter_any():
-                    answer += chunk
-                    if len(answer) > LARGEST_BODY_BYTES:
-                        raise Fault(f"answered with more than {LARGEST_BODY_BYTES // 1024} KiB")
-                if self._token and response.status >= 400:
-                    # What a refusal says may be printed, and it might repeat the secret.
-                    answer = answer.replace(self._token.encode(), b"***")
-                return response.status, bytes(answer)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._fault(error) from error
+            async with asyncio.timeout(self._timeout_seconds):
+                connected = self._idle_socket() or await self._connect()
+                try:
+                    answer = await connected.ask(head.encode() + body)
+                finally:
+                    self._put_back(connected)
+        except TimeoutError:
+            raise Fault(f"gave no answer within {self._timeout_seconds:g} s") from None
+        check_status(answer.status, answer.headers)
+        if self._token and answer.status >= 400:
+            # What a refusal says may be printed, and it might repeat the secret.
+            return answer.status, bytes(answer.body).replace(self._token.encode(), b"***")
+        return answer.status, bytes(answer.body)
 
-    async def _send_once(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Middleware: aiohttp would send a failed GET a second time; a Fault keeps it from that."""
+    def _idle_socket(self) -> "_Socket | None":
+        """The socket used last, unless even that one has been idle for too long."""
+        now = asyncio.get_running_loop().time()
+        if self._idle and now - self._idle[-1].idle_since > IDLE_CONNECTION_SECONDS:
+            self.close()
+        while self._idle:
+            connected = self._idle.pop()
+            if connected.reusable():
+                return connected
+        return None
+
+    def _put_back(self, connected: "_Socket") -> None:
+        if connected.reusable():
+            connected.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connected)
+        else:
+            connected.abort()
+
+    async def _connect(self) -> "_Socket":
+        """A new socket; raises Unreachable."""
+        loop = asyncio.get_running_loop()
         try:
-            return await handler(request)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise self._fault(error) from error
+            async with asyncio.timeout(self._connect_timeout_seconds):
+                _, connected = await loop.create_connection(
+                    _Socket,
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
+                )
+                return connected
+        except TimeoutError:
+            seconds = self._connect_timeout_seconds
+            raise Unreachable(f"gave no connection within {seconds:g} s") from None
+        except (socket.gaierror, UnicodeError):
+            raise Unreachable("has a host name that cannot be looked up") from None
+        except ssl.SSLError:
+            raise Unreachable("could not be trusted over TLS") from None
+        except OSError as error:
+            # Of several addresses that refused, the errors have been put together as text.
+            refused = isinstance(error, ConnectionRefusedError)
+            if refused or f"[Errno {errno.ECONNREFUSED}]" in str(error):
+                raise Unreachable("refused the connection") from None
+            raise Unreachable("cannot be reached") from None
 
-    def _fault(self, error: Exception) -> Fault:
-        """The fault in our own words: those of aiohttp may hold the address, and so the name."""
-        match error:
-            case aiohttp.ConnectionTimeoutError():
-                return Unreachable(f"gave no connection within {self._connect_timeout_seconds:g} s")
-            case aiohttp.ClientConnectorDNSError():
-                return Unreachable("has a host name that cannot be looked up")
-            case aiohttp.ClientSSLError():
-                return Unreachable("could not be trusted over TLS")
-            case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
-                return Unreachable("refused the connection")
-            case aiohttp.ClientConnectorError():
-                return Unreachable("cannot be reached")
-            case TimeoutError():
-                return Fault(f"gave no answer within {self._timeout_seconds:g} s")
-            case aiohttp.ServerDisconnectedError() | OSError():
-                return Fault("closed the connection without an answer")
-            case aiohttp.ClientPayloadError():
-                return Fault("broke off in the middle of its answer")
-            case _:
-                return Fault("answered with something that is not HTTP")
+
+class _Answer:
+    """An answer, as far as it has come."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+        self.received_bytes = 0
+        self.headers_complete = False
+
+    def ends_with_the_connection(self) -> bool:
+        """Is this how its length is told? (RFC 9112, 6.3)"""
+        lengths = {"Content-Length", "Transfer-Encoding"}
+        return self.headers_complete and not lengths & self.headers.keys()
+
+
+class _Socket(asyncio.Protocol):
+    """One connection, for one exchange at a time; httptools calls the methods `on_...`."""
+
+    def __init__(self) -> None:
+        self.idle_since = 0.0
+        self._transport: asyncio.Transport
+        self._future: asyncio.Future[_Answer] | None = None
+        self._usable = True
+
+    async def ask(self, request: bytes) -> _Answer:
+        """Send a request and await its answer; raises Fault."""
+        self._answer = _Answer()
+        self._parser = HttpResponseParser(self)
+        self._future = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._future
+
+    def reusable(self) -> bool:
+        """Has the last exchange come to a good end, with the connection still open?"""
+        return self._usable and self._future is None and not self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Close the socket, whatever is still on its way."""
+        self._future = None
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """From asyncio: the connection is there."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (told to mypy)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """From asyncio: a part of an answer."""
+        if self._future is None:  # to nothing that was asked
+            self._usable = False
+            return
+        self._answer.received_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self.on_message_complete()
+        except HttpParserError:
+            self._fail("answered with something that is not HTTP")
+        if self._answer.received_bytes > LARGEST_ANSWER_BYTES:
+            self._fail(f"answered with more than {LARGEST_ANSWER_BYTES // 1024} KiB")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """From asyncio: the connection is no more."""
+        if error is None and self._future and self._answer.ends_with_the_connection():
+            self.on_message_complete()
+        elif self._future and self._answer.received_bytes:
+            self._fail("broke off in the middle of its answer")
+        else:
+            self._fail("closed the connection without an answer")
+
+    def on_message_begin(self) -> None:
+        """An answer begins; one after that which was asked for is not mixed up with it."""
+        if self._future is None:
+            self._usable = False
+            self._answer = _Answer()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; those read are spelt as here, whatever the server's spelling."""
+        self._answer.headers[name.decode("latin-1").title()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The headers are all there."""
+        self._answer.headers_complete = True
+        self._answer.status = self._parser.get_status_code()
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body."""
+        self._answer.body += data
+
+    def on_message_complete(self) -> None:
+        """The answer is all there, unless it only says that another will follow (a 1xx)."""
+        if 100 <= self._answer.status < 200 and self._answer.status != 101:
+            self._answer.headers_complete = False
+            return
+        if self._future and not self._future.done():
+            self._usable = self._parser.should_keep_alive()
+            self._future.set_result(self._answer)
+        self._future = None
+
+    def _fail(self, reason: str) -> None:
+        self._usable = False
+        if self._future and not self._future.done():
+            self._future.set_exception(Fault(reason))
+        self._transport.abort()

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from settings import Settings, SettingsError, read_settings
@@ -99,28 +99,24 @@ async def simulate(
     from sending import Sender
 
     period_seconds = settings.period_seconds
-    async with AsyncExitStack() as stack:
-        api: Client | DryRun = DryRun()
-        if not settings.dry_run:
-            connection = Connection(
-                settings.api_base_url, token=settings.api_token, concurrency=settings.concurrency
-            )
-            api = Client(
-                await stack.enter_async_context(connection),
-                output.say,
-                ledger.errors,
-                normal_per_second=1 / period_seconds if period_seconds else None,
-                concurrency=settings.concurrency,
-            )
-            await api.wait_until_healthy()
-        sender = Sender(api, users, settings.count, ledger, output)
-        try:
-            if period_seconds:
-                await sender.at_pace(period_seconds, settings.concurrency, stop)
-            else:
-                await sender.in_bulk(settings.batch_size, settings.concurrency, stop)
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+    api: Client | DryRun = DryRun()
+    if not settings.dry_run:
+        api = Client(
+            Connection(settings.api_base_url, token=settings.api_token),
+            output.say,
+            ledger.errors,
+            normal_per_second=1 / period_seconds if period_seconds else None,
+            concurrency=settings.concurrency,
+        )
+    await api.wait_until_healthy()
+    sender = Sender(api, users, settings.count, ledger, output)
+    try:
+        if period_seconds:
+            await sender.at_pace(period_seconds, settings.concurrency, stop)
+        else:
+            await sender.in_bulk(settings.batch_size, settings.concurrency, stop)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

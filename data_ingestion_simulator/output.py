@@ -42,7 +42,7 @@ class Output:
     def user(self, user_id: int, answer: Answer) -> None:
         """Tell what became of a user, or count it."""
         if self._bulk_count:
-            self._advance()
+            self._advance(self._bulk_count)
             if answer.outcome in ("created", "not sent"):
                 return
             self._told += 1
@@ -74,26 +74,26 @@ class Output:
             _print(sentence)
         _print(f"{'Stopped' if stopped else 'Done'} after {seconds:.1f} s: {ledger}")
 
-    def _advance(self) -> None:
+    def _advance(self, count: int) -> None:
         self._done += 1
         if self._bar is not None and not self._bar.disable:
             self._bar.update()
-        elif self._done % 256 == 0 and self._bulk_count:
-            now = time.monotonic()
-            if now - self._progress_told >= self._every_seconds:
-                self._progress_told = now
-                rate = self._done / (now - self._started)
-                left_seconds = (self._bulk_count - self._done) / rate
-                self._event(
-                    "progress",
-                    f"{self._done} of {self._bulk_count} users "
-                    f"({self._done / self._bulk_count:.0%}), {rate:.0f} a second, "
-                    f"{left_seconds:.0f} s left",
-                    done=self._done,
-                    count=self._bulk_count,
-                    users_per_second=round(rate, 3),
-                    left_seconds=round(left_seconds, 3),
-                )
+        elif time.monotonic() - self._progress_told >= self._every_seconds:
+            self._progress_told = time.monotonic()
+            self._tell_progress(count, self._progress_told - self._started)
+
+    def _tell_progress(self, count: int, seconds: float) -> None:
+        rate = self._done / seconds
+        left_seconds = (count - self._done) / rate
+        share = f"{self._done} of {count} users ({self._done / count:.0%})"
+        self._event(
+            "progress",
+            f"{share}, {rate:.0f} a second, {left_seconds:.0f} s left",
+            done=self._done,
+            count=count,
+            users_per_second=round(rate, 3),
+            left_seconds=round(left_seconds, 3),
+        )
 
     def _event(self, event: str, sentence: str, **facts: object) -> None:
         if self._form == "json":

@@ -46,8 +46,7 @@ class Sender:
                     if stop.is_set():
                         return
                     if self._on_their_way < concurrency and late_seconds <= LATEST_START_SECONDS:
-                        self._on_their_way += 1
-                        group.create_task(self._send_from(user, tick))
+                        group.create_task(self._send_alone(user, tick))
                         break
                     self._ledger.missed += 1
 
@@ -60,7 +59,10 @@ class Sender:
                 users = list(itertools.islice(self._users, batch_size if batches else 1))
                 if not users:
                     return
-                await (self._send_batch(users) if batches else self._send_alone(users[0]))
+                if batches:
+                    await self._send_batch(users)
+                else:
+                    await self._send_alone(users[0], self._clock())
 
         if batch_size > 1:  # the first user finds out whether there are batches
             await self._send_batch(list(itertools.islice(self._users, 1)))
@@ -69,25 +71,18 @@ class Sender:
                 group.create_task(work())
 
     async def _until(self, tick: float, stop: asyncio.Event) -> None:
-        """Wait for the tick or the stop; one that is over lets the answers in, at least."""
+        """Wait for the tick or the stop; one that is over lets others go on, at least."""
         await asyncio.sleep(0)
         with suppress(TimeoutError):
             async with asyncio.timeout_at(tick):
                 await stop.wait()
 
-    async def _send_from(self, user: User, tick: float) -> None:
-        try:
-            self._ledger.attempt([user.user_id])
-            await self._send(user)
-            self._ledger.latencies.add(self._clock() - tick)
-        finally:
-            self._on_their_way -= 1
-
-    async def _send_alone(self, user: User) -> None:
-        started = self._clock()
+    async def _send_alone(self, user: User, due: float) -> None:
+        self._on_their_way += 1
         self._ledger.attempt([user.user_id])
         await self._send(user)
-        self._ledger.latencies.add(self._clock() - started)
+        self._ledger.latencies.add(self._clock() - due)
+        self._on_their_way -= 1
 
     async def _send_batch(self, users: Sequence[User]) -> None:
         """Send users by one call; those of whom it does not tell are then sent one by one."""

@@ -106,7 +106,7 @@ def creates(quick: bool) -> Iterator[Row]:
         contenders = [simulator, session, locust, *([wrk] if shutil.which("wrk") else [])]
         ours, *theirs = alternate(3 if quick else 5, *contenders)
     rows = [
-        Row("creates per second and core: one requests.Session", 6),
+        Row("creates per second and core: one requests.Session", 9),
         Row("creates per second and core: Locust FastHttpUser", 1.5),
         Row("creates per second and core: wrk", 0.4, skipped="there is no wrk on this machine"),
     ]

@@ -32,8 +32,9 @@ async def conversation(
     """A client that does not wait between its tries, unless it is patient."""
     url = api if isinstance(api, str) else api.url
     backoff = backoff_seconds if patient else lambda *_: 0.0
-    async with Connection(url, **options) as connection:
-        yield Client(connection, said.append, Counter(), normal_per_second=1_000, backoff=backoff)
+    connection = Connection(url, **options)
+    yield Client(connection, said.append, Counter(), normal_per_second=1_000, backoff=backoff)
+    connection.close()
 
 
 async def create(api: ThrowawayApi, user: User = ANA, **options: Any) -> tuple[Answer, list[str]]:

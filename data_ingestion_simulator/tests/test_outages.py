@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import throwaway_api
 from throwaway_api import Act, Request, ThrowawayApi, answer, lost
-from virtual import MemoryConnector, run_virtually
+from virtual import run_virtually, virtual_loop
 
 from client import Client
 from connection import Connection
@@ -42,8 +42,7 @@ KINDS: dict[str, Act | None] = {
 class Storms:
     """Outages of every kind, one after another; half of what each spoils is stored all the same."""
 
-    def __init__(self, api: ThrowawayApi, network: MemoryConnector, dice: random.Random) -> None:
-        self._network = network
+    def __init__(self, api: ThrowawayApi, dice: random.Random) -> None:
         self._dice = dice
         self._act: Act | None = None
         self.ended_at: list[float] = []
@@ -58,9 +57,9 @@ class Storms:
         self._dice.shuffle(kinds)
         for kind in kinds[:OUTAGES]:
             await asyncio.sleep(self._dice.uniform(*CALM_SECONDS))
-            self._act, self._network.refuses = KINDS[kind], kind == "refused"
+            self._act, virtual_loop().refuses = KINDS[kind], kind == "refused"
             await asyncio.sleep(self._dice.uniform(*STORM_SECONDS))
-            self._act, self._network.refuses = None, False
+            self._act, virtual_loop().refuses = None, False
             self.ended_at.append(asyncio.get_running_loop().time())
 
 
@@ -79,7 +78,7 @@ class Run:
 
     def __init__(self, per_second: float | None, concurrency: int, seed: int) -> None:
         self.api = ThrowawayApi(batches=True, delay_seconds=0.5)
-        self.network = MemoryConnector(self.api)
+        virtual_loop().api = self.api
         self.ledger = Ledger()
         self.users = Users(random.Random(seed))
         self._per_second, self._concurrency = per_second, concurrency
@@ -87,28 +86,28 @@ class Run:
     async def during(self, weather: Coroutine[Any, Any, None]) -> None:
         """Send users for as long as the weather lasts, then wait for what is on its way."""
         stop = asyncio.Event()
-        async with Connection("http://memory", connector=self.network) as connection:
-            client = Client(
-                connection,
-                lambda _: None,
-                self.ledger.errors,
-                normal_per_second=self._per_second,
-                concurrency=self._concurrency,
-            )
-            sender = Sender(client, self.users, None, self.ledger, Output("quiet"))
-            sending = asyncio.create_task(
-                sender.at_pace(1 / self._per_second, self._concurrency, stop)
-                if self._per_second
-                else sender.in_bulk(5, self._concurrency, stop)
-            )
-            await weather
-            stop.set()
-            await sending
-        await self.network.hang_up()
+        connection = Connection("http://memory")
+        client = Client(
+            connection,
+            lambda _: None,
+            self.ledger.errors,
+            normal_per_second=self._per_second,
+            concurrency=self._concurrency,
+        )
+        sender = Sender(client, self.users, None, self.ledger, Output("quiet"))
+        sending = asyncio.create_task(
+            sender.at_pace(1 / self._per_second, self._concurrency, stop)
+            if self._per_second
+            else sender.in_bulk(5, self._concurrency, stop)
+        )
+        await weather
+        stop.set()
+        await sending
+        connection.close()
 
     def times(self) -> list[float]:
         """When the API was called, whether it could be reached or not."""
-        return sorted([request.at for request in self.api.requests] + self.network.refused_at)
+        return sorted([request.at for request in self.api.requests] + virtual_loop().refused_at)
 
     def check_accounts(self, seed: int) -> None:
         """Every user attempted was created, and is stored once, as it was drawn."""
@@ -142,7 +141,7 @@ def test_through_a_thousand_outages(per_second: float | None, concurrency: int) 
 
     async def story() -> None:
         run = Run(per_second, concurrency, seed)
-        storms = Storms(run.api, run.network, random.Random(seed))
+        storms = Storms(run.api, random.Random(seed))
         await run.during(storms.rage())
 
         run.check_accounts(seed)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import throwaway_api
 from throwaway_api import Act, Request, ThrowawayApi, answer, lost
-from virtual import MemoryConnector, run_virtually
+from virtual import run_virtually, virtual_loop
 
 from client import Client, DryRun
 from connection import Connection
@@ -32,13 +32,13 @@ class Run:
         self._count = count
 
     async def _send(self, way: str, *arguments: Any, concurrency: int) -> None:
-        network = MemoryConnector(self.api)
-        async with Connection("http://memory", connector=network) as connection:
-            client = Client(connection, lambda _: None, self.ledger.errors, concurrency=concurrency)
-            users = Users(random.Random(1))
-            sender = Sender(client, users, self._count, self.ledger, Output("quiet"))
-            await getattr(sender, way)(*arguments, concurrency, self.stop)
-        await network.hang_up()
+        virtual_loop().api = self.api
+        connection = Connection("http://memory")
+        client = Client(connection, lambda _: None, self.ledger.errors, concurrency=concurrency)
+        users = Users(random.Random(1))
+        sender = Sender(client, users, self._count, self.ledger, Output("quiet"))
+        await getattr(sender, way)(*arguments, concurrency, self.stop)
+        connection.close()
 
     def at_pace(self, period_seconds: float, concurrency: int) -> Coroutine[Any, Any, None]:
         return self._send("at_pace", period_seconds, concurrency=concurrency)
@@ -122,8 +122,8 @@ def test_a_pause_of_the_machine_is_not_caught_up() -> None:
 
     async def story() -> None:
         run = Run(30)
-        loop = asyncio.get_running_loop()
-        loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))  # type: ignore[attr-defined]
+        loop = virtual_loop()
+        loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))
         await run.at_pace(0.1, concurrency=100)
 
         assert run.ledger.missed == 80

@@ -199,7 +199,7 @@ def test_a_mistake_ends_the_start(variable: str, value: str, tmp_path: Path) -> 
     """The process says one line on stderr and nothing on stdout, and exits 2 within a second: it
     does not load its libraries first.
     """
-    (tmp_path / "aiohttp.py").write_text("raise SystemExit('loaded for nothing')")
+    (tmp_path / "httptools.py").write_text("raise SystemExit('loaded for nothing')")
     (tmp_path / "faker.py").write_text("raise SystemExit('loaded for nothing')")
     started = time.monotonic()
     ended = subprocess.run(

@@ -1,16 +1,14 @@
 """A virtual clock and a network in memory: hours of outages in seconds, the same every time.
 
-Everything between is real: the sender, the client, its deadlines, aiohttp, and the throwaway API.
+Everything between is real: the sender, the client, its deadlines, what reads the answers, and the
+throwaway API.
 """
 
 import asyncio
-import contextlib
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from throwaway_api import ThrowawayApi
 
 
@@ -27,15 +25,47 @@ class JumpingSelector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only where everybody waits for it."""
+    """An event loop whose time passes only where everybody waits for it.
+
+    All connections lead to `api`, in memory. While it `refuses` them, `refused_at` has their times.
+    """
 
     def __init__(self) -> None:
         self.selector = JumpingSelector()
         super().__init__(self.selector)
+        self.api: ThrowawayApi
+        self.refuses = False
+        self.refused_at: list[float] = []
+        self._serving: set[asyncio.Task[None]] = set()
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self.selector.now
+
+    async def create_connection(  # type: ignore[override]
+        self, protocol_factory: Callable[[], asyncio.Protocol], *_: object, **__: object
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        """Connect with the API, which serves the other end."""
+        if self.refuses:
+            self.refused_at.append(self.time())
+            raise ConnectionRefusedError
+        reader = asyncio.StreamReader()
+        here, there = Pipe(protocol_factory()), Pipe(asyncio.StreamReaderProtocol(reader))
+        here.other, there.other = there, here
+        writer = asyncio.StreamWriter(there, there.protocol, reader, self)
+        for end in (here, there):
+            end.protocol.connection_made(end)
+        task = self.create_task(self.api.serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        return here, here.protocol
+
+
+def virtual_loop() -> VirtualLoop:
+    """Return the loop that the test runs on."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
 
 
 def run_virtually(story: Coroutine[Any, Any, None]) -> None:
@@ -93,40 +123,3 @@ class Pipe(asyncio.Transport):
 
     def resume_reading(self) -> None:
         """There is always room in memory."""
-
-
-class MemoryConnector(aiohttp.BaseConnector):
-    """Connects aiohttp with a throwaway API; `tries` has the time of each attempt to connect."""
-
-    def __init__(self, api: ThrowawayApi) -> None:
-        super().__init__(keepalive_timeout=2.0, limit=64)
-        self._api = api
-        self.refuses = False
-        self.refused_at: list[float] = []
-        self._serving: set[asyncio.Task[None]] = set()
-
-    async def _create_connection(
-        self, req: aiohttp.ClientRequest, _traces: Any, _timeout: Any
-    ) -> ResponseHandler:
-        if self.refuses:
-            self.refused_at.append(self._loop.time())
-            raise aiohttp.ClientConnectorError(req.connection_key, ConnectionRefusedError())
-        reader = asyncio.StreamReader()
-        here, there = Pipe(self._factory()), Pipe(asyncio.StreamReaderProtocol(reader))
-        here.other, there.other = there, here
-        writer = asyncio.StreamWriter(there, there.protocol, reader, self._loop)
-        for end in (here, there):
-            end.protocol.connection_made(end)
-        task = asyncio.create_task(self._api.serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        assert isinstance(here.protocol, ResponseHandler)
-        return here.protocol
-
-    async def hang_up(self) -> None:
-        """End what the API still serves."""
-        for task in self._serving:
-            task.cancel()
-        for task in list(self._serving):
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
