@@ -46,7 +46,8 @@ def main() -> int:
     add.add_argument("--api-port", type=port_number, default=8000, metavar="N")
     add.add_argument("--dashboard-port", type=port_number, default=8501, metavar="N")
     kept = "where users are kept: memory, until the API ends, or sqlite, in users.db"
-    add.add_argument("--store", choices=("memory", "sqlite"), default="memory", help=kept)
+    kept += "\n(default: what DATABASE_URL says, else memory)"
+    add.add_argument("--store", choices=("memory", "sqlite"), help=kept)
     add = commands.add_parser("test", help="run every test; what it does not know goes to pytest")
     add.add_argument("--suite", choices=SUITES, action="append", help="only this one (repeatable)")
     add.add_argument("--long", action="store_true", help="the heavy suites at their full figures")
@@ -76,10 +77,12 @@ def main() -> int:
 # ---------------------------------------------------------------------------------- the commands
 
 
-def up(api_port: int, dashboard_port: int, store: str) -> int:
+def up(api_port: int, dashboard_port: int, store: str | None) -> int:
     """Run the three services until Ctrl-C (0) or until one of them ends (its exit code)."""
     if api_port == dashboard_port:
         raise LabError("--api-port and --dashboard-port must differ")
+    if store:
+        os.environ.pop("DATABASE_URL", None)
     database = {"DATABASE_URL": f"sqlite:///{ROOT / 'users.db'}"} if store == "sqlite" else {}
     for flag, port in (("--api-port", api_port), ("--dashboard-port", dashboard_port)):
         refuse_taken_port(port, flag)

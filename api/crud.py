@@ -17,6 +17,8 @@ MAX_PAGE_USERS: Final = 1_000
 MAX_BATCH_USERS: Final = 10_000
 SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two other requests
 
+MAX_SNAPSHOTS: Final = 16  # at once; each has a copy of all ids
+
 User = tuple[int, str, int]  # id, name, age
 
 
@@ -126,7 +128,10 @@ class MemoryStore:
 
         Copying a million users would hold up everybody else, so only their ids are copied. A
         writer that is about to change a user first puts the old one where this finds it.
+        Raises StoreUnavailable while too many snapshots are being read.
         """
+        if len(self._open_snapshots) >= MAX_SNAPSHOTS:
+            raise StoreUnavailable("too many listings are being read")
         kept: dict[int, tuple[str, int]] = {}
         self._open_snapshots.append(kept)
         try:

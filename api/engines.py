@@ -16,6 +16,7 @@ from crud import StoreUnavailable
 log = logging.getLogger("api")
 
 MAX_WAITING: Final = 10_000  # requests for the database; more are refused
+MAX_WAITING_WEIGHT: Final = 50_000  # users in all of them together
 MAX_BATCH: Final = 500  # requests in one transaction
 MAX_BATCH_WEIGHT: Final = 10_000  # users in one transaction, but for a single larger request
 DEADLINE_SECONDS: Final = 1.8  # so that a lost database is told within two seconds
@@ -119,12 +120,15 @@ class Worker(Generic[Request]):
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._connection: Any = None
         self._waiting: list[tuple[Request, asyncio.Future[Any]]] = []
+        self._waiting_weight = 0
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, request: Request) -> Any:
         """Return the result of a request. Raises its error, or StoreUnavailable."""
-        if len(self._waiting) >= MAX_WAITING:
+        weight = self._weigh(request)
+        if len(self._waiting) >= MAX_WAITING or self._waiting_weight + weight > MAX_WAITING_WEIGHT:
             raise StoreUnavailable("too many requests wait for it")
+        self._waiting_weight += weight
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, result))
         if self._task is None or self._task.done():
@@ -141,6 +145,9 @@ class Worker(Generic[Request]):
         while self._waiting:
             taken = self._how_many_to_take()
             batch = [waiting for waiting in self._waiting[:taken] if not waiting[1].done()]
+            self._waiting_weight -= sum(
+                self._weigh(request) for request, _ in self._waiting[:taken]
+            )
             del self._waiting[:taken]
             requests = [request for request, _ in batch]
             if not requests:

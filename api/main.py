@@ -15,6 +15,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.types import Message, Send
 
 import schema
 from crud import MAX_PAGE_USERS, MemoryStore, StoreUnavailable, User
@@ -40,6 +41,7 @@ from telemetry import METRICS_MEDIA_TYPE, Metrics, Telemetry, configure_logging,
 
 VERSION = "0.1.0"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+SEND_TIMEOUT_SECONDS = 30.0  # for a piece of a listing, about 100 kB
 STATIC_FOLDER = Path(__file__).parent / "static"
 
 Store = MemoryStore | SqlStore
@@ -110,7 +112,7 @@ def add_writes(app: FastAPI, store: Store, api_token: str | None) -> None:
     @app.post(
         "/users/",
         status_code=201,
-        responses=writing | refusals(409, 503, 507) | {201: {"links": LINKS}},
+        responses=writing | refusals(409, 503, 507) | {201: CREATED},
         dependencies=guards,
         tags=["users"],
     )
@@ -169,7 +171,7 @@ def add_reads(app: FastAPI, store: Store) -> None:
             snapshot = store.snapshot()
             # Before the answer begins, while it can still be 503.
             first: list[User] = await anext(snapshot, [])
-            return StreamingResponse(listing(first, snapshot), media_type="application/json")
+            return Listing(listing(first, snapshot), media_type="application/json")
         limit = MAX_PAGE_USERS if limit is None else limit
         after = -1 if after is None else after
         return page_answer(await store.page(after, limit + 1), limit)
@@ -196,6 +198,11 @@ LINKS = {
     for verb, method in (("get", "get"), ("update", "put"), ("delete", "delete"))
 }
 
+CREATED: dict[str, Any] = {
+    "links": LINKS,
+    "headers": {"Location": {"schema": {"type": "string"}, "description": "The user's address"}},
+}
+
 LISTING: dict[str, Any] = {
     "description": "Users by id. A page that is not the last has a Link header to the next one.",
     "headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}},
@@ -219,6 +226,22 @@ async def listing(first: list[User], rest: AsyncIterator[list[User]]) -> AsyncIt
         await asyncio.sleep(0)  # other requests get their turn between two pieces
         yield "," + schema.encode_users(users)
     yield "}"
+
+
+class Listing(StreamingResponse):
+    """A listing as long as somebody reads it: while it waits, it holds a snapshot."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the pieces; a client that takes none for too long gets no more of them."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await send(message)
+
+        try:
+            await super().stream_response(send_in_time)
+        except TimeoutError:
+            log.info("a listing was given up: nobody had read of it for %g s", SEND_TIMEOUT_SECONDS)
 
 
 def page_answer(users: list[User], limit: int) -> Response:

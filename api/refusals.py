@@ -25,6 +25,7 @@ STATUS_OF_ERROR = {
     StoreFull: 507,
 }
 RETRY_AFTER = {503: {"Retry-After": "1"}}
+AUTHENTICATE = {"WWW-Authenticate": "Bearer"}
 
 
 def bearer_of(token: str) -> Callable[..., None]:
@@ -34,8 +35,7 @@ def bearer_of(token: str) -> Callable[..., None]:
     def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
         given = credentials.credentials if credentials else ""
         if not secrets.compare_digest(given.encode(), token.encode()):
-            headers = {"WWW-Authenticate": "Bearer"}
-            raise HTTPException(401, "A write needs the API's token", headers)
+            raise HTTPException(401, "A write needs the API's token", AUTHENTICATE)
 
     return check
 
@@ -83,10 +83,15 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         507: "The store is full",
     }
     models = {422: schema.Invalid}
+    headers = {401: AUTHENTICATE, **RETRY_AFTER}
     return {
         status: {
             "model": models.get(status, schema.Refusal),
             "description": descriptions[status],
+            "headers": {
+                name: {"schema": {"type": "string"}, "example": value}
+                for name, value in headers.get(status, {}).items()
+            },
         }
         for status in statuses
     }

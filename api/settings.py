@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -45,7 +46,16 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _database_url(value: str | None) -> str | None:
-    if value is None or re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*|postgres(ql)?://\S+", value):
+    if value is None:
+        return value
+    if re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*", value):
+        if not Path(value.removeprefix("sqlite:///")).parent.is_dir():
+            raise SettingsError("DATABASE_URL must name a file in a folder that is there")
+        return value
+    # Of each host, a port that exists; whether anybody listens there is found out later.
+    hosts = re.fullmatch(r"postgres(?:ql)?://(?:[^@/?\s]*@)?([^@/?\s]*)(?:[/?]\S*)?", value)
+    ports = re.findall(r":([^:,\]]+)(?:,|$)", hosts[1]) if hosts else []
+    if hosts and all(re.fullmatch("[0-9]{1,5}", port) and int(port) < 65_536 for port in ports):
         return value
     # It may hold a password, so it is not repeated.
     raise SettingsError(

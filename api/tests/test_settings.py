@@ -29,6 +29,14 @@ def test_nothing_has_to_be_set() -> None:
         ("LOG_FORMAT", "json", "log_format", "json"),
         ("DATABASE_URL", "sqlite:///users.db", "database_url", "sqlite:///users.db"),
         ("DATABASE_URL", "postgresql://a:b@c/d", "database_url", "postgresql://a:b@c/d"),
+        *(
+            ("DATABASE_URL", url, "database_url", url)
+            for url in (
+                "postgres://[::1]:5432",
+                "postgresql://b,c:1/d?x=y",
+                "postgresql:///d?host=/e",
+            )
+        ),
         ("API_TOKEN", "correct-horse", "api_token", "correct-horse"),
         ("OPEN_TO_NETWORK", "yes", "open_to_network", True),
         ("DRAIN_SECONDS", "2.5", "drain_seconds", 2.5),
@@ -49,6 +57,9 @@ WRONG = {
         "sqlite:///",
         "sqlite:///:memory:",
         "mysql://a/b",
+        "postgresql://a:b@c:65536/d",
+        "postgresql://a:b@c,d:port/e",
+        "postgresql://a b",
     ],
     "API_TOKEN": ["", "short", "with a space", "é" * 10, "x" * 201],
     "OPEN_TO_NETWORK": ["", "true", "YES"],
@@ -66,6 +77,14 @@ def test_values_that_cannot_be_used(variable: str, value: str) -> None:
         read_settings({variable: value})
 
     assert "\n" not in str(refusal.value)
+
+
+def test_a_database_file_needs_a_folder(tmp_path: Path) -> None:
+    """A file may be missing, as it is made; its folder, which somebody misspelt, may not."""
+    url = f"sqlite:///{tmp_path}/users.db"
+    assert read_settings({"DATABASE_URL": url}).database_url == url
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL must name a file in a folder"):
+        read_settings({"DATABASE_URL": f"sqlite:///{tmp_path}/missing/users.db"})
 
 
 @pytest.mark.parametrize(
@@ -146,3 +165,4 @@ def test_refused_workers_end_with_their_supervisor() -> None:
     )
 
     assert "DATABASE_URL must be set for more than one worker" in ended.stderr
+    assert ended.returncode == 0  # the supervisor's, which was asked to end (ADR 10)

@@ -5,7 +5,16 @@ import random
 
 import pytest
 
-from crud import SNAPSHOT_CHUNK_USERS, MemoryStore, StoreFull, User, UserExists, UserNotFound
+from crud import (
+    MAX_SNAPSHOTS,
+    SNAPSHOT_CHUNK_USERS,
+    MemoryStore,
+    StoreFull,
+    StoreUnavailable,
+    User,
+    UserExists,
+    UserNotFound,
+)
 
 
 async def filled(size: int) -> MemoryStore:
@@ -90,6 +99,22 @@ def test_a_finished_snapshot_costs_writers_nothing() -> None:
         await given_up.aclose()
 
         assert store._open_snapshots == []
+
+    asyncio.run(story())
+
+
+def test_snapshots_are_few() -> None:
+    """Each has a copy of all ids, so one too many is refused; there is room again when one ends."""
+
+    async def story() -> None:
+        store = await filled(2 * SNAPSHOT_CHUNK_USERS)
+        open_snapshots = [store.snapshot() for _ in range(MAX_SNAPSHOTS)]
+        for snapshot in open_snapshots:
+            await anext(snapshot)
+        with pytest.raises(StoreUnavailable, match="too many listings"):
+            await anext(store.snapshot())
+        await open_snapshots[0].aclose()
+        await anext(store.snapshot())
 
     asyncio.run(story())
 
