@@ -106,12 +106,18 @@ def test_a_wrong_setting_is_told_once_and_stops_everything(
     assert not lab.count("Traceback")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("flag", ["--api-port", "--dashboard-port"])
 def test_a_taken_port_is_named_with_its_holder(
-    terminal: Callable[..., Terminal], flag: str
+    terminal: Callable[..., Terminal], flag: str, host: str
 ) -> None:
     """Before anything starts, the holder of a taken port is named, and the option that helps."""
-    with socket.create_server(("127.0.0.1", 0)) as holder:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        server = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    with server as holder:
         port = holder.getsockname()[1]
         ports = {"--api-port": free_port(), "--dashboard-port": free_port(), flag: port}
         words = [str(word) for pair in ports.items() for word in pair]

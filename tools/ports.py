@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import re
 import socket
 from pathlib import Path
@@ -17,20 +18,26 @@ def port_number(text: str) -> int:
 
 
 def refuse_taken_port(port: int, flag: str) -> None:
-    """Raise LabError, naming the program, if something listens on a local port already."""
-    with socket.socket() as probe:
-        if not WINDOWS:  # where this option would let two servers share a port
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Raise LabError, naming the program, if something listens on a local port already.
+
+    Also on ::1, the other "localhost", which browsers may try first.
+    """
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
-            probe.bind(("127.0.0.1", port))
-            return
+            with socket.socket(family) as probe:
+                if not WINDOWS:  # where this option would let two servers share a port
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
         except PermissionError:
             raise LabError(
                 f"port {port} may not be used by you: choose another with {flag}"
             ) from None
-        except OSError:
-            holder = holder_of(port)
-    raise LabError(f"port {port} is taken by {holder}: stop it, or choose another with {flag}")
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                holder = holder_of(port)
+                raise LabError(
+                    f"port {port} is taken by {holder}: stop it, or choose another with {flag}"
+                ) from None
 
 
 def holder_of(port: int) -> str:
