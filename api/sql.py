@@ -174,10 +174,9 @@ class SqlStore:
     def _look_up(self, db: Any, user_ids: list[int]) -> State:
         state: State = {}
         for start in range(0, len(user_ids), MAX_ROWS):
-            some = user_ids[start : start + MAX_ROWS]
-            marks = ", ".join("?" * len(some))
-            statement = f"SELECT user_id, name, age FROM users WHERE user_id IN ({marks})"
-            rows = self._execute(db, statement, some).fetchall()
+            condition, values = self._engine.among(user_ids[start : start + MAX_ROWS])
+            statement = f"SELECT user_id, name, age FROM users WHERE {condition}"
+            rows = db.execute(statement, values).fetchall()
             state.update({user_id: (name, age) for user_id, name, age in rows})
         return state
 
@@ -216,13 +215,13 @@ class SqlStore:
         created = sorted((i, *after[i]) for i in after.keys() - before.keys())
         for start in range(0, len(created), MAX_ROWS):
             some = created[start : start + MAX_ROWS]
-            marks = ", ".join(["(?, ?, ?)"] * len(some))
+            table, values = self._engine.table(some, "bigint", "text", "integer")
+            # Without the WHERE, SQLite would take ON CONFLICT for the condition of a join.
             statement = (
-                f"INSERT INTO users (user_id, name, age) VALUES {marks}"
+                f"INSERT INTO users (user_id, name, age) SELECT * FROM {table} WHERE true"
                 " ON CONFLICT (user_id) DO NOTHING"
             )
-            values = [value for user in some for value in user]
-            if self._execute(db, statement, values).rowcount != len(some):
+            if db.execute(statement, values).rowcount != len(some):
                 raise Conflict
         changed = [i for i in sorted(before.keys() & after.keys()) if before[i] != after[i]]
         self._change(
@@ -239,12 +238,11 @@ class SqlStore:
         counts.subtract(Counter(age for _, age in before.values()))
         moved = [(self._stripe, age, users) for age, users in sorted(counts.items()) if users]
         if moved:
-            marks = ", ".join(["(?, ?, ?)"] * len(moved))
-            self._execute(
-                db,
-                f"INSERT INTO age_counts (stripe, age, users) VALUES {marks} "
+            table, values = self._engine.table(moved, "integer", "integer", "bigint")
+            db.execute(
+                f"INSERT INTO age_counts (stripe, age, users) SELECT * FROM {table} WHERE true "
                 "ON CONFLICT (stripe, age) DO UPDATE SET users = age_counts.users + excluded.users",
-                [value for row in moved for value in row],
+                values,
             )
 
 
