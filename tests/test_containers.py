@@ -200,15 +200,6 @@ def test_a_service_that_dies_comes_back(
 # ------------------------------------------------------------------------------- over PostgreSQL
 
 
-@pytest.fixture(scope="module")
-def postgres_image(docker: Docker) -> str:
-    """Return the database's image: the official one, or a stand-in where it cannot be pulled."""
-    image = "postgres:17"
-    if not docker("image", "ls", "--quiet", image) and not docker("pull", "-q", image, check=False):
-        docker("build", "--quiet", "--tag", image, str(ROOT / "tests" / "postgres"))
-    return image
-
-
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.usefixtures("postgres_image")
 def test_users_survive_in_postgresql(generation: str, docker: Docker, http: httpx2.Client) -> None:

@@ -1,15 +1,20 @@
 #!/bin/sh
-# Makes the database that POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB ask for, then serves it.
+# Makes the database that POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB ask for, then serves it: as the
+# user postgres, which root becomes.
 set -eu
 PATH=/usr/lib/postgresql/17/bin:$PATH
-data=/var/lib/postgresql/data
-as_postgres="setpriv --reuid=postgres --regid=postgres --init-groups"
+data=${PGDATA:-/var/lib/postgresql/data}
+as_postgres=
 
-chown postgres:postgres "$data"
-chmod 700 "$data"
+mkdir -p "$data"
+if [ "$(id -u)" = 0 ]; then
+  chown postgres:postgres "$data"
+  as_postgres="setpriv --reuid=postgres --regid=postgres --init-groups"
+fi
+$as_postgres chmod 700 "$data"
 if [ ! -s "$data/PG_VERSION" ]; then
   printf '%s\n' "$POSTGRES_PASSWORD" > /tmp/password
-  chown postgres /tmp/password
+  chmod 644 /tmp/password
   $as_postgres initdb -D "$data" --encoding=UTF8 --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256
   rm /tmp/password
   echo "host all all all scram-sha-256" | $as_postgres tee -a "$data/pg_hba.conf" > /dev/null

@@ -1,0 +1,141 @@
+"""The pods of the trial, each as a container that is held to what its manifest says.
+
+No cluster: an engine that gives a container the user, the read-only root, the memory and the
+variables of its pod, and a test that asks what the kubelet would ask, by the pod's address.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import Docker, wait_until
+from manifests import WORKLOADS, Manifest, decoded, of_kind, pod_of, port_number, render
+from playwright.sync_api import Browser, expect
+
+from tools.processes import ROOT
+
+ORDER = ("frontend", "simulator", "database", "api")  # the database comes late, the API last
+
+
+class Pods:
+    """The containers of one rendering, on a network of their own, named like their Services."""
+
+    def __init__(self, docker: Docker, manifests: list[Manifest]) -> None:
+        self._docker = docker
+        self._manifests = manifests
+        self._workloads = of_kind(manifests, *WORKLOADS)
+        subnet = f"10.{random.randrange(64, 128)}.{random.randrange(256)}"
+        self._network = f"lab-pods-{subnet}"
+        self.addresses = {name: f"{subnet}.{10 + i}" for i, name in enumerate(ORDER)}
+        docker("network", "create", "--subnet", f"{subnet}.0/24", self._network)
+
+    def container(self, name: str) -> dict[str, Any]:
+        """Return the description of a pod's one container."""
+        found: dict[str, Any] = pod_of(self._workloads[name])["containers"][0]
+        return found
+
+    def id(self, name: str) -> str:
+        """Return the name of a pod's container in the engine."""
+        return f"{self._network}-{name}"
+
+    def start(self, name: str) -> None:
+        """Start a pod's container with exactly what its manifest gives it."""
+        pod, container = pod_of(self._workloads[name]), self.container(name)
+        context, own = pod["securityContext"], container["securityContext"]
+        user = f"{context['runAsUser']}:{context['runAsGroup']}"
+        options = ["--network", self._network, "--network-alias", name]
+        options += ["--ip", self.addresses[name], "--user", user]
+        options += ["--memory", container["resources"]["limits"]["memory"].removesuffix("i") + "b"]
+        options += [f"--cap-drop={each}" for each in own["capabilities"]["drop"]]
+        options += ["--read-only"] if own["readOnlyRootFilesystem"] else []
+        options += [] if own["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
+        for mount in container.get("volumeMounts", ()):
+            # What is mounted belongs to the pod's group, as `fsGroup` makes it.
+            owner = f"uid={context['runAsUser']},gid={context['fsGroup']},mode=0770"
+            options += ["--tmpfs", f"{mount['mountPath']}:rw,{owner}"]
+        variables: dict[str, str] = {}
+        for each in container.get("env", ()):
+            given = {**variables, "POD_IP": self.addresses[name]}
+            variables[each["name"]] = self._value(each, given)
+        options += [f"--env={key}={value}" for key, value in variables.items()]
+        self._docker("run", "--detach", "--name", self.id(name), *options, container["image"])
+
+    def _value(self, variable: dict[str, Any], given: dict[str, str]) -> str:
+        if "value" in variable:
+            return re.sub(r"\$\((\w+)\)", lambda match: given[match[1]], variable["value"])
+        source = variable["valueFrom"]
+        if "fieldRef" in source:
+            return given["POD_IP"]
+        reference = source["secretKeyRef"]
+        return decoded(of_kind(self._manifests, "Secret")[reference["name"]])[reference["key"]]
+
+    def answers(self, name: str, probe: str) -> bool:
+        """Return what the kubelet would conclude from one try of a probe."""
+        container = self.container(name)
+        asked = container[probe]
+        if "exec" in asked:
+            return "accepting" in self._docker(
+                "exec", self.id(name), *asked["exec"]["command"], check=False
+            )
+        port = port_number(container, asked["httpGet"]["port"])
+        url = f"http://{self.addresses[name]}:{port}{asked['httpGet']['path']}"
+        try:
+            timeout = asked.get("timeoutSeconds", 1)
+            return 200 <= httpx2.get(url, timeout=timeout, trust_env=False).status_code < 400
+        except httpx2.TransportError:
+            return False
+
+    def clean_up(self) -> None:
+        """Leave nothing behind."""
+        self._docker("rm", "--force", "--volumes", *map(self.id, ORDER), check=False)
+        self._docker("network", "rm", self._network)
+
+
+@pytest.fixture
+def pods(docker: Docker, postgres_image: str) -> Iterator[Pods]:
+    """Yield the pods of the trial, with images built from this checkout."""
+    manifests = render(ROOT / "kubernetes/overlays/local")
+    folders = ("api", "data_ingestion_simulator", "frontend")
+    for name, folder in zip(("user-api", "data-simulator", "frontend-app"), folders, strict=True):
+        docker("build", "--quiet", "--tag", name, str(ROOT / folder))
+    pods = Pods(docker, manifests)
+    assert pods.container("database")["image"] == postgres_image
+    try:
+        yield pods
+    finally:
+        pods.clean_up()
+
+
+def test_the_pods_work_as_their_manifests_describe_them(
+    pods: Pods, docker: Docker, browser: Browser
+) -> None:
+    """In any order of starting every probe answers, and a browser sees the users of the simulator.
+
+    Then the database goes away: the API is still alive, and not ready, until it is back.
+    """
+    for name in ORDER:
+        pods.start(name)
+    for name in ORDER:
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            if probe in pods.container(name):
+                wait_until(f"{name}'s {probe}", partial(pods.answers, name, probe), 90)
+    page = browser.new_page()
+    page.goto(f"http://{pods.addresses['frontend']}:8501")
+    expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=30_000)
+    page.close()
+
+    docker("pause", pods.id("database"))
+    wait_until("unreadiness", lambda: not pods.answers("api", "readinessProbe"), 10)
+    assert pods.answers("api", "livenessProbe")
+    docker("unpause", pods.id("database"))
+    wait_until("readiness", lambda: pods.answers("api", "readinessProbe"), 10)
+    for name in ("api", "simulator", "frontend"):
+        code, restarts = docker(
+            "inspect", "--format", "{{.State.ExitCode}} {{.RestartCount}}", pods.id(name)
+        ).split()
+        assert (code, restarts) == ("0", "0"), docker("logs", pods.id(name))
