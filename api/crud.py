@@ -145,6 +145,10 @@ class MemoryStore:
     async def check(self) -> None:
         """Return, as this store is always there."""
 
+    def waiting(self) -> dict[str, int]:
+        """Return how many requests wait in which queue: there is none."""
+        return {}
+
     def close(self) -> None:
         """Do nothing: what was here goes with the process."""
 

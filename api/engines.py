@@ -155,6 +155,10 @@ class Worker(Generic[Request]):
         self._waiting_weight = 0
         self._task: asyncio.Task[None] | None = None
 
+    def __len__(self) -> int:
+        """Return how many requests wait for the next batch."""
+        return len(self._waiting)
+
     async def submit(self, request: Request) -> Any:
         """Return the result of a request. Raises its error, or StoreUnavailable."""
         weight = self._weigh(request)

@@ -50,8 +50,8 @@ Store = MemoryStore | SqlStore
 def create_app(settings: Settings) -> FastAPI:
     """Return the API with a store of its own, ready to be served."""
     configure_logging(settings.log_format)
-    store = open_store(settings)
     metrics = Metrics(VERSION)
+    store = open_store(settings, metrics)
     lifecycle = Lifecycle(settings.drain_seconds)
 
     @asynccontextmanager
@@ -82,11 +82,11 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, metrics: Metrics) -> Store:
     """Return the store that the settings choose."""
     if settings.database_url is None:
         return MemoryStore(settings.max_users)
-    return SqlStore(engine_for(settings.database_url))
+    return SqlStore(engine_for(settings.database_url), metrics.commit_seconds.observe)
 
 
 def describe(settings: Settings, store: Store) -> str:
@@ -278,6 +278,8 @@ def add_probes(app: FastAPI, store: Store, lifecycle: Lifecycle, metrics: Metric
         """Give the metrics in Prometheus' text format."""
         with suppress(StoreUnavailable):
             metrics.users.set(sum((await store.age_counts()).values()))
+        for queue, requests in store.waiting().items():
+            metrics.waiting.labels(queue).set(requests)
         return Response(metrics.render(), media_type=METRICS_MEDIA_TYPE)
 
 

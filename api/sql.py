@@ -10,6 +10,7 @@ where `users` is distributed by `user_id` over many machines (Citus).
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
@@ -48,8 +49,12 @@ class SqlStore:
 
     durable = True
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, observe_commit: Callable[[float], object] = lambda _: None
+    ) -> None:
+        """`observe_commit` is told of each transaction of writes how many seconds it took."""
         self.kind = engine.kind
+        self._observe_commit = observe_commit
         self._engine = engine
         self._stripe = random.randrange(STRIPES)  # noqa: S311 - any will do
         self._writes: Worker[Write] = Worker(
@@ -116,6 +121,10 @@ class SqlStore:
                 await self._listing_places.acquire()
         except TimeoutError:
             raise StoreUnavailable("too many listings are being read") from None
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many requests wait in which queue."""
+        return {"writes": len(self._writes), "reads": len(self._reads)}
 
     def close(self) -> None:
         """Give the connections back."""
@@ -198,6 +207,7 @@ class SqlStore:
         """
         user_ids = sorted({user_id for _, users in writes for user_id, _, _ in users})
         for _ in range(MAX_TRIES):
+            started = time.perf_counter()
             db.execute(self._engine.begin_write)
             try:
                 before = self._look_up(db, user_ids)
@@ -205,6 +215,7 @@ class SqlStore:
                 results = [_play(verb, users, after) for verb, users in writes]
                 self._write_difference(db, before, after)
                 db.execute("COMMIT")
+                self._observe_commit(time.perf_counter() - started)
                 return results
             except self._engine.conflicts:
                 db.execute("ROLLBACK")

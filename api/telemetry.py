@@ -72,6 +72,18 @@ class Metrics:
             registry=self._registry,
         )
         self.users = Gauge("api_users", "Users in the store.", registry=self._registry)
+        self.waiting = Gauge(
+            "api_store_waiting",
+            "Requests that wait for the store.",
+            ["queue"],
+            registry=self._registry,
+        )
+        self.commit_seconds = Histogram(
+            "api_store_commit_seconds",
+            "Time of a transaction that writes, from its beginning to the end of its commit.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            registry=self._registry,
+        )
         build = Gauge("api_build_info", "The API's version.", ["version"], registry=self._registry)
         build.labels(version).set(1)
 

@@ -207,9 +207,11 @@ def _manifest_claims(rendering: str, manifests: list[Manifest]) -> Iterator[Clai
             yield from _address_claims(
                 f"{rendering} {name}", variable["name"], variable.get("value", "")
             )
-    for name, service in of_kind(manifests, "Service").items():
+    for service in of_kind(manifests, "Service").values():
+        name = service["spec"]["selector"]["app.kubernetes.io/name"]
         for port in service["spec"]["ports"]:
-            yield f"{name} port", f"{rendering} Service", port["port"]
+            place = f"{rendering} Service {service['metadata']['name']}"
+            yield f"{name} port", place, port["port"]
             behind = pod_of(workloads[name])["containers"][0]
             yield f"{name} port", f"{rendering} target", port_number(behind, port["targetPort"])
     for caller, name, port in arrows(manifests):

@@ -244,3 +244,23 @@ def test_users_outlive_the_store(tmp_path: Path) -> None:
             assert await store.age_counts() == {30: 1}
 
     asyncio.run(story())
+
+
+def test_what_waits_and_what_commits_is_told(tmp_path: Path) -> None:
+    """While many writes wait they are counted; afterwards each commit has been timed."""
+    commits: list[float] = []
+
+    async def story() -> None:
+        store = SqlStore(engine_for(f"sqlite:///{tmp_path}/users.db"), commits.append)
+        writes = [asyncio.create_task(store.create(i, "Al", 30)) for i in range(2_000)]
+        most = 0
+        while not all(write.done() for write in writes):
+            most = max(most, store.waiting()["writes"])
+            await asyncio.sleep(0)
+        assert most > 1_000
+        assert store.waiting() == {"writes": 0, "reads": 0}
+        store.close()
+
+    asyncio.run(story())
+    assert 4 <= len(commits) < 200  # at most 500 in one
+    assert all(seconds > 0 for seconds in commits)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Served
@@ -116,6 +117,19 @@ def test_metrics_count_by_route_template(api: TestClient) -> None:
     assert 'api_request_duration_seconds_count{method="GET",route="/users/{user_id}"} 2.0' in text
     assert "api_users 1.0" in text
     assert 'api_build_info{version="' in text
+
+
+def test_metrics_of_a_store_on_disk(serve: Callable[..., Served], tmp_path: Path) -> None:
+    """Over a database Prometheus also finds how many requests wait, and how long commits take."""
+    served = serve(DATABASE_URL=f"sqlite:///{tmp_path / 'users.db'}")
+    with served.client() as client:
+        client.post("/users/?user_id=1&name=Bo&age=1")
+        client.get("/users/1")
+        text = client.get("/metrics").text
+
+    assert 'api_store_waiting{queue="writes"} 0.0' in text
+    assert 'api_store_waiting{queue="reads"} 0.0' in text
+    assert "api_store_commit_seconds_count 1.0" in text
 
 
 def test_a_fault_is_answered_and_logged_under_its_id(
