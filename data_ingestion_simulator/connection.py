@@ -57,15 +57,22 @@ class Connection:
         path: str,
         query: Mapping[str, str | int] | None = None,
         body: bytes = b"",
+        request_id: str = "",
     ) -> tuple[int, bytes]:
         """Status and body of a 2xx answer or a refusal; raises Fault when there is none.
 
-        A `body` is JSON.
+        A `body` is JSON. A `request_id` is 16 hexadecimal digits, not all of them zero; it also
+        begins a trace, in the header of the W3C (https://www.w3.org/TR/trace-context/).
         """
         target = f"{self._path}{path}?{urlencode(query)}" if query else self._path + path
         kind = "Content-Type: application/json\r\n" if body else ""
         length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
-        head = f"{method} {target} HTTP/1.1\r\n{self._headers}{kind}{length}\r\n"
+        sender = (
+            f"X-Request-ID: {request_id}\r\ntraceparent: 00-{request_id:0>32}-{request_id}-01\r\n"
+            if request_id
+            else ""
+        )
+        head = f"{method} {target} HTTP/1.1\r\n{self._headers}{sender}{kind}{length}\r\n"
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 connected = self._idle_socket() or await self._connect()

@@ -52,14 +52,16 @@ class Output:
                 return
         milliseconds = answer.seconds * 1000
         line = f"{answer.outcome:<13}  user {user_id}  {answer.status}  {milliseconds:.0f} ms"
+        rest = [part for part in (answer.request_id, answer.reason) if part]
         self._event(
             "user",
-            f"{line}  {answer.reason}".rstrip(),
+            "  ".join([line, *rest]),
             user_id=user_id,
             outcome=answer.outcome,
             status=answer.status,
             milliseconds=round(milliseconds, 3),
             reason=answer.reason,
+            request_id=answer.request_id,
         )
 
     def summary(self, ledger: Ledger, seconds: float, *, stopped: bool, fail_over: float) -> None:

@@ -138,13 +138,13 @@ def test_what_is_no_answer(answer: bytes, reason: str) -> None:
 
 
 def test_a_request_is_what_it_should_be() -> None:
-    """Method, path under the base, quoted query, host, token and length; a body is JSON."""
+    """Method, path under the base, quoted query, host, token, length, and who asks."""
 
     async def story() -> None:
         server = Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 2)
         async with connected(server, token="a-long-secret") as connection:
             await connection.exchange("POST", "/users/", {"name": "Zoë & Co", "age": 7})
-            await connection.exchange("GET", "/health")
+            await connection.exchange("GET", "/health", request_id="5f1c2e9a7b3d4e60")
         post, get = (request.decode().split("\r\n") for request in server.requests)
         port = post[1].rpartition(":")[2]
 
@@ -152,7 +152,9 @@ def test_a_request_is_what_it_should_be() -> None:
         same += ["Authorization: Bearer a-long-secret"]
         target = "/lab/users/?name=Zo%C3%AB+%26+Co&age=7"
         assert post == [f"POST {target} HTTP/1.1", *same, "Content-Length: 0", "", ""]
-        assert get == ["GET /lab/health HTTP/1.1", *same, "", ""]
+        sender = "X-Request-ID: 5f1c2e9a7b3d4e60"
+        trace = "traceparent: 00-00000000000000005f1c2e9a7b3d4e60-5f1c2e9a7b3d4e60-01"
+        assert get == ["GET /lab/health HTTP/1.1", *same, sender, trace, "", ""]
 
     run(story())
 
