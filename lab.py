@@ -3,6 +3,7 @@
 
     python3 lab.py up      start the API, the simulator and the dashboard
     python3 lab.py test    run every test
+    python3 lab.py bench   how fast it is, beside others
     python3 lab.py lint    ruff and mypy
     python3 lab.py lock    write requirements.txt from requirements.in, and contract/openapi.json
 
@@ -19,14 +20,17 @@ import argparse
 import io
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from xml.etree import ElementTree
 
+from benchmarks.command import PARTS, bench
 from tools.environments import environment
 from tools.ports import port_number, refuse_taken_port
 from tools.processes import ROOT, LabError, ServiceEnded, Stopped, System, run, say, watch_signals
 
 SERVICES = ("api", "data_ingestion_simulator", "frontend")
 SUITES = (*SERVICES, "tests")
+LOCKED = (*SUITES, "benchmarks/api", "benchmarks/dashboard", "benchmarks/simulator")
 # A client that never reads its answer must not keep a stopped server alive.
 GRACEFULLY = ("--timeout-graceful-shutdown", "3")
 WRITE_CONTRACT = """
@@ -52,6 +56,10 @@ def main() -> int:
     add.add_argument("--suite", choices=SUITES, action="append", help="only this one (repeatable)")
     add.add_argument("--long", action="store_true", help="the heavy suites at their full figures")
     add.add_argument("--strict", action="store_true", help="a skipped test is a failure")
+    add = commands.add_parser("bench", help="measure it beside others")
+    add.add_argument("part", nargs="*", metavar="PART", help=f"all, or some of {', '.join(PARTS)}")
+    add.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    add.add_argument("--output", type=Path, default=ROOT / ".lab" / "bench", metavar="FOLDER")
     commands.add_parser("lint", help="run ruff and mypy")
     add = commands.add_parser("lock", help="lock the requirements, write the contract")
     add.add_argument("--upgrade", action="store_true", help="take the newest versions")
@@ -66,6 +74,8 @@ def main() -> int:
             return up(options.api_port, options.dashboard_port, options.store)
         if options.command == "test":
             return test(options.suite or SUITES, options.strict, options.long, rest)
+        if options.command == "bench":
+            return bench(options.part, options.quick, options.output)
         return lint() if options.command == "lint" else lock(options.upgrade)
     except LabError as error:
         say(str(error))
@@ -160,7 +170,7 @@ def lock(upgrade: bool) -> int:
     """Pin every requirement with its hashes, for all platforms; write what the API promises."""
     tools = environment(ROOT, "tests/requirements.txt")
     for name in ("requirements", "requirements-test"):
-        for folder in SUITES:
+        for folder in LOCKED:
             source = ROOT / folder / f"{name}.in"
             command = [
                 tools, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes",

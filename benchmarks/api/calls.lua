@@ -1,0 +1,75 @@
+-- One call of the API, over and over: wrk -s calls.lua ADDRESS -- CALL FIRST
+-- CALL: health, stats, page, get, create, update, delete, batch. FIRST: the first id that create,
+-- delete and batch may use; get and update go round the ids from 0 to KNOWN - 1.
+
+local KNOWN = 2000
+local LAG = 256 -- deletes follow their creates at this distance, well beyond what is in flight
+local BATCH = 1000
+
+local PARAMETERS = "name=Alice%20Johnson&age=30"
+local calls, requests, number, step = {}, {}, 0, 0
+
+local function go_round()
+  number = number % #requests + 1
+  return requests[number]
+end
+
+local function prepared(method, path, query)
+  for user_id = 0, KNOWN - 1 do
+    requests[#requests + 1] = wrk.format(method, path .. user_id .. query)
+  end
+  return go_round
+end
+
+local function plain(path)
+  requests[1] = wrk.format("GET", path)
+  return go_round
+end
+
+local function create()
+  number = number + 1
+  return wrk.format("POST", "/users/?user_id=" .. number .. "&" .. PARAMETERS)
+end
+
+function calls.health() return plain("/health") end
+function calls.stats() return plain("/stats/ages") end
+function calls.page() return plain("/users/?limit=100") end
+function calls.get() return prepared("GET", "/users/", "") end
+function calls.update() return prepared("PUT", "/users/", "?" .. PARAMETERS) end
+function calls.create() return create end
+
+function calls.delete()
+  local oldest = number
+  return function()
+    step = step + 1
+    if step <= LAG or step % 2 == 0 then return create() end
+    oldest = oldest + 1
+    return wrk.format("DELETE", "/users/" .. oldest)
+  end
+end
+
+function calls.batch()
+  wrk.headers["Content-Type"] = "application/json"
+  return function()
+    local users = {}
+    for i = 1, BATCH do
+      users[i] = '"' .. number + i .. '":{"name":"Alice Johnson","age":30}'
+    end
+    number = number + BATCH
+    return wrk.format("POST", "/users/batch", nil, "{" .. table.concat(users, ",") .. "}")
+  end
+end
+
+function init(arguments)
+  number = tonumber(arguments[2])
+  request = calls[arguments[1]]()
+end
+
+function done(summary, latency, _)
+  local errors = summary.errors
+  io.write(string.format(
+    '\n{"answered": %d, "seconds": %.6f, "refused": %d, "broken": %d, "p99_ms": %.3f}\n',
+    summary.requests, summary.duration / 1e6, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout, latency:percentile(99) / 1000
+  ))
+end

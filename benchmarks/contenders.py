@@ -1,0 +1,116 @@
+"""Who is compared, and that all of them give the same answers."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+from benchmarks.load import HERE, Contender, Server
+from tools.environments import environment
+from tools.processes import ROOT, LabError
+
+API = ROOT / "api"
+OTHERS = HERE / "api"
+OURS, FIRST, STOCK, BARE = "ours", "first version", "stock FastAPI", "bare ASGI"
+LISTEN = ("--host", "127.0.0.1", "--port", "{port}")
+QUIET = (*LISTEN, "--no-access-log", "--log-level", "warning")
+
+
+def ours(name: str = OURS, *options: str, **variables: str) -> Contender:
+    """Return the API as it is used: with request id, metrics and its access line."""
+    python = environment(API, "requirements.txt")
+    variables = {"MAX_USERS": "999999999", **variables}
+    command = (python, "-m", "uvicorn", "main:app", *LISTEN, *options)
+    return Contender(name, command, API, variables)
+
+
+def first_version(**variables: str) -> Contender:
+    """Return the course's first version, under the server that its page names."""
+    command = (others_python(), "-m", "fastapi", "run", "first.py", *LISTEN)
+    return Contender(FIRST, command, OTHERS, variables)
+
+
+def on_uvicorn(name: str, module: str) -> Contender:
+    """Return an ASGI application under the API's own server, without any log."""
+    return Contender(name, (others_python(), "-m", "uvicorn", f"{module}:app", *QUIET), OTHERS)
+
+
+def others_python() -> str:
+    """Return the Python of those that are compared with."""
+    return environment(OTHERS, "requirements.txt")
+
+
+def everybody() -> list[Contender]:
+    """Return all that answer the API's calls on this machine."""
+    return [ours(), first_version(), on_uvicorn(STOCK, "stock"), on_uvicorn(BARE, "bare")]
+
+
+# --------------------------------------------------------------------------------- same answers
+
+ADA = {"user_id": 7, "name": "Ada", "age": 36}
+TALL = {"user_id": 2**53 - 1, "name": "Zoë 李", "age": 150}
+LONG = "n" * 100
+Probe = tuple[str, str, int, Any]  # method, path, status, body (None: in each one's own words)
+
+
+def create(user_id: object, name: str, age: object) -> str:
+    """Return the address that creates a user."""
+    return f"/users/?user_id={user_id}&name={quote(name)}&age={age}"
+
+
+PROBES: Sequence[Probe] = (
+    ("GET", "/health", 200, {"status": "healthy"}),
+    ("GET", "/users/", 200, {}),
+    ("POST", create(7, "Ada", 36), 201, ADA),
+    ("POST", create(7, "Eve", 20), 409, {"detail": "User 7 already exists"}),
+    ("POST", create(2**53 - 1, "Zoë 李", 150), 201, TALL),
+    ("POST", create(0, LONG, 0), 201, {"user_id": 0, "name": LONG, "age": 0}),
+    ("GET", "/users/7", 200, ADA),
+    ("GET", f"/users/{2**53 - 1}", 200, TALL),
+    ("GET", "/users/8", 404, {"detail": "User 8 not found"}),
+    ("PUT", "/users/7?name=Ada%20L&age=37", 200, {"user_id": 7, "name": "Ada L", "age": 37}),
+    ("PUT", "/users/8?name=Ada&age=37", 404, {"detail": "User 8 not found"}),
+    *(("GET", f"/users/{bad}", 422, None) for bad in ("-1", "x", 2**53)),
+    *(("POST", create(bad, "Ada", 36), 422, None) for bad in ("-1", "x", "", 2**53)),
+    *(("POST", create(9, "Ada", bad), 422, None) for bad in ("-1", "x", "", 151)),
+    *(("POST", create(9, bad, 36), 422, None) for bad in ("", "n" * 101)),
+    ("POST", "/users/?user_id=9&name=Ada", 422, None),
+    ("POST", "/users/?user_id=9&age=36", 422, None),
+    ("POST", "/users/?name=Ada&age=36", 422, None),
+    ("PUT", "/users/7?name=Ada&age=151", 422, None),
+    ("PUT", "/users/7?age=36", 422, None),
+    ("GET", "/users/9", 404, {"detail": "User 9 not found"}),
+    (
+        "GET",
+        "/users/",
+        200,
+        {
+            "7": {"name": "Ada L", "age": 37},
+            str(2**53 - 1): {"name": "Zoë 李", "age": 150},
+            "0": {"name": LONG, "age": 0},
+        },
+    ),
+    *(("DELETE", f"/users/{user_id}", 204, "") for user_id in (7, 0, 2**53 - 1)),
+    ("DELETE", "/users/7", 404, {"detail": "User 7 not found"}),
+    ("GET", "/users/", 200, {}),
+)
+
+
+def check(server: Server) -> None:
+    """Raise LabError, naming the first difference, unless it answers as all must; it is empty."""
+    for method, path, status, body in PROBES:
+        got_status, got = server.ask(method, path)
+        if got_status == status and (body is None or decoded(got) == body):
+            continue
+        raise LabError(
+            f"bench: {server.name} gives another answer: {method} {path[:60]} must be {status}"
+            f" {'' if body is None else body}, and was {got_status} {got[:200]!r}"
+        )
+
+
+def decoded(body: bytes) -> Any:
+    """Return what a body says, however it is spaced; a body without JSON is its text."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")
