@@ -1,13 +1,14 @@
 """Who is compared, and that all of them give the same answers."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from benchmarks.load import HERE, Contender, Server
-from tools.environments import environment
-from tools.processes import ROOT, LabError
+from tools.environments import environment, progress
+from tools.processes import ROOT, LabError, say
 
 API = ROOT / "api"
 OTHERS = HERE / "api"
@@ -40,9 +41,39 @@ def others_python() -> str:
     return environment(OTHERS, "requirements.txt")
 
 
+def fastify() -> list[Contender]:
+    """Return Fastify where Node is there, its packages as its lock has them; else nobody."""
+    folder = OTHERS / "fastify"
+    if not (shutil.which("node") and shutil.which("npm")):
+        say("Fastify is left out: there is no Node on this machine")
+        return []
+    installed, lock = folder / "node_modules" / "lab-lock.json", folder / "package-lock.json"
+    if not (installed.exists() and installed.read_bytes() == lock.read_bytes()):
+        npm = ["npm", "ci", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
+        progress("fastify: installing", npm)
+        shutil.copy(lock, installed)
+    return [Contender("Fastify", ("node", "app.js", "{port}"), folder)]
+
+
 def everybody() -> list[Contender]:
     """Return all that answer the API's calls on this machine."""
-    return [ours(), first_version(), on_uvicorn(STOCK, "stock"), on_uvicorn(BARE, "bare")]
+    python = others_python()
+    gunicorn = "gunicorn --worker-class gthread --threads 8 --log-level warning --bind"
+    return [
+        ours(),
+        first_version(),
+        on_uvicorn(STOCK, "stock"),
+        on_uvicorn(BARE, "bare"),
+        on_uvicorn("Litestar", "litestar_app"),
+        on_uvicorn("BlackSheep", "blacksheep_app"),
+        Contender("Sanic", (python, "sanic_app.py", "{port}"), OTHERS),
+        Contender(
+            "Flask",
+            (python, "-m", *gunicorn.split(), "127.0.0.1:{port}", "flask_app:app"),
+            OTHERS,
+        ),
+        *fastify(),
+    ]
 
 
 # --------------------------------------------------------------------------------- same answers
