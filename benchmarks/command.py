@@ -3,13 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import calls, report
+from benchmarks import batch, calls, growth, listing, report, start, stores
 from benchmarks.load import need_tools
 from benchmarks.ratios import Result, exit_code
 from tools.processes import LabError, say
 
 PARTS: Mapping[str, Callable[[bool], Result]] = {
     "calls": calls.measure,
+    "listing": listing.measure,
+    "stores": stores.measure,
+    "batch": batch.measure,
+    "start": start.measure,
+    "growth": growth.measure,
+    "workers": stores.workers,
 }
 
 

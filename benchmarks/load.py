@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import itertools
 import json
 import os
 import shutil
@@ -13,19 +12,23 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.api import people
 from tools.processes import LabError, Stopped, asked_to_stop, end
 
 HERE = Path(__file__).parent
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+DATABASE_CORES = CORES[1:]
 PINNED = len(CORES) > 1 and shutil.which("taskset") is not None
 CONNECTIONS = 64
 START_SECONDS = 60
+BATCH_USERS = 10_000  # the most that the API takes at once
 given_ports: set[int] = set()
-first_ids = itertools.count(10**8, 10**8)  # each run creates users of its own
+first_ids = count(10**8, 10**8)  # each run creates users of its own
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Server:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [*on_core(SERVER_CORE if pinned else None), *command],
+            [*on_core(*[SERVER_CORE] if pinned else []), *command],
             cwd=contender.folder,
             env={**inherited, "LANG": "C.UTF-8", **contender.variables, **variables},
             stdin=subprocess.DEVNULL,
@@ -97,16 +100,25 @@ class Server:
             answer = client.getresponse()
             return answer.status, answer.read()
 
-    def fill(self, count: int) -> None:
+    def fill(self, users: int) -> None:
         """Create the users with the ids from 0, one by one."""
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(client):
-            for user_id in range(count):
+            for user_id in range(users):
                 client.request("POST", f"/users/?user_id={user_id}&name=Alice%20Johnson&age=30")
                 answer = client.getresponse()
                 answer.read()
                 if answer.status != 201:
                     raise LabError(f"bench: {self.name} answers a create with {answer.status}")
+
+    def fill_in_batches(self, users: int) -> None:
+        """Create so many different users with the ids from 0."""
+        everybody = people.users(users)
+        while some := list(islice(everybody, BATCH_USERS)):
+            batch = {user_id: {"name": name, "age": age} for user_id, name, age in some}
+            status, answer = self.ask("POST", "/users/batch", json.dumps(batch).encode())
+            if status != 200 or json.loads(answer)["created"] != len(some):
+                raise LabError(f"bench: {self.name} answers a batch with {status} {answer[:200]!r}")
 
     def processes(self) -> list[int]:
         """Return the server's process and all below it."""
@@ -190,9 +202,9 @@ def judged(name: str, call: str, told: Mapping[str, Any], cpu_seconds: float) ->
     )
 
 
-def on_core(core: int | None) -> list[str]:
-    """Return what binds a command to a core, where there is more than one and a way to do it."""
-    return ["taskset", "--cpu-list", str(core)] if PINNED and core is not None else []
+def on_core(*cores: int) -> list[str]:
+    """Return what binds a command to cores, where there are several and a way to do it."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cores))] if PINNED and cores else []
 
 
 def free_port() -> int:

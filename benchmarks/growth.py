@@ -1,0 +1,62 @@
+"""How the cost of each call grows with the number of users."""
+
+from functools import partial
+
+from benchmarks.calls import table
+from benchmarks.contenders import ours
+from benchmarks.listing import once
+from benchmarks.load import serving, wrk
+from benchmarks.ratios import Chart, Result, Row, in_turn, medians
+from benchmarks.stores import STATS_BY_HEALTH, STATS_BYTES
+from tools.processes import say
+
+SIZES = {"1 k": 1_000, "10 k": 10_000, "100 k": 100_000, "1 M": 1_000_000}
+# A create has its delete in "delete", which therefore leaves the number of users as it is.
+CALLS = ("health", "get", "update", "delete", "stats", "page")
+
+
+def measure(quick: bool) -> Result:
+    """Measure every call on APIs that hold more and more users."""
+    sizes = {"1 k": 1_000, "100 k": 100_000} if quick else SIZES
+    rounds = 2 if quick else 3
+    with serving([ours(name) for name in sizes]) as servers:
+        for name, server in servers.items():
+            server.fill_in_batches(sizes[name])
+        largest = max(len(each.ask("GET", "/stats/ages")[1]) for each in servers.values())
+        us = {}
+        for call in CALLS:
+            say(f"{call}: {', '.join(sizes)}, {rounds} rounds")
+            runs = in_turn(rounds, {n: partial(wrk, s, call) for n, s in servers.items()})
+            us[call] = medians({n: [run.cpu_us for run in each] for n, each in runs.items()})
+        listings = in_turn(rounds, {n: partial(once, s) for n, s in servers.items()})
+    ms = medians({n: [each.ms for each in some] for n, some in listings.items()})
+    us["listing, a user"] = {name: ms[name] * 1e3 / sizes[name] for name in sizes}
+    rows = [
+        Row(f"statistics against health: {n}", us["stats"][n] / us["health"][n], STATS_BY_HEALTH,
+            "at most")
+        for n in sizes
+    ]  # fmt: skip
+    smallest, *_, most = sizes
+    rows += [
+        Row(f"{call}: {most} users against {smallest}", by_size[most] / by_size[smallest])
+        for call, by_size in us.items()
+    ]
+    rows.append(Row("size of the statistics", largest, STATS_BYTES, "at most", "bytes"))
+    return Result(
+        how=f"{rounds} rounds of 1 s, 64 connections, the store in memory",
+        rows=rows,
+        tables=[table("Server CPU, microseconds per request (of a listing: time)", us, ".2f")],
+        charts=[
+            Chart(
+                "Cost by the number of users",
+                "microseconds of CPU",
+                "lines",
+                list(sizes),
+                {call: list(by_size.values()) for call, by_size in us.items()},
+            )
+        ],
+        figures={"cpu_us": us},
+        notes=[
+            "A request of `delete` is by turns a create and its delete; a `page` has 100 users."
+        ],
+    )

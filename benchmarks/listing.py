@@ -1,0 +1,125 @@
+"""All users at once: how long it takes, whom it keeps waiting, and the memory that users take."""
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.contenders import FIRST, OURS, first_version, ours
+from benchmarks.load import HERE, LOAD_CORE, Server, on_core, serving
+from benchmarks.ratios import Chart, Result, Row, Table, in_turn
+from tools.processes import LabError, say
+
+SIZES = (100_000, 1_000_000)
+TIMES_FASTER = 20
+LONGEST_WAIT_MS = 25
+EXTRA_MEMORY_MB = 10
+BYTES_A_USER = 205  # at the largest size
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a listing showed."""
+
+    ms: float
+    sent_mb: float
+    longest_wait_ms: float  # of somebody who asked for /health meanwhile
+    extra_mb: float  # of memory, at most
+
+
+def measure(quick: bool) -> Result:
+    """Compare listings of the API and of the first version."""
+    rounds, sizes = (2, SIZES[:1]) if quick else (3, SIZES)
+    rows, lines = [], []
+    ms: dict[str, list[float]] = {OURS: [], FIRST: []}
+    for size in sizes:
+        say(f"{size:,} users, {rounds} rounds")
+        bytes_a_user, figures = compare(size, rounds)
+        rows += judge(f"{size:,} users", figures)
+        bar = BYTES_A_USER if size == max(SIZES) else None
+        rows.append(Row(f"{size:,} users: memory of one", bytes_a_user, bar, "at most", "bytes"))
+        for name, each in figures.items():
+            ms[name].append(each.ms)
+            cells = (each.ms, each.sent_mb, each.longest_wait_ms, each.extra_mb)
+            lines.append([f"{name}, {size:,} users", *(f"{cell:,.1f}" for cell in cells)])
+    head = ["", "ms", "MB sent", "ms /health waits", "MB extra memory"]
+    groups = [f"{size:,} users" for size in sizes]
+    return Result(
+        how=f"{rounds} listings each, read to the end while somebody else asks for /health",
+        rows=rows,
+        tables=[Table("Listings", head, lines)],
+        charts=[Chart("A listing of all users", "milliseconds", "bars", groups, ms)],
+    )
+
+
+def judge(users: str, figures: Mapping[str, Listing]) -> list[Row]:
+    """Return the rows that have a bar at any size."""
+    mine, first = figures[OURS], figures[FIRST]
+    wait, extra = mine.longest_wait_ms, mine.extra_mb
+    return [
+        Row(f"{users}: {FIRST}", first.ms / mine.ms, TIMES_FASTER),
+        Row(f"{users}: longest wait for /health", wait, LONGEST_WAIT_MS, "at most", "ms"),
+        Row(f"{users}: extra memory", extra, EXTRA_MEMORY_MB, "at most", "MB"),
+    ]
+
+
+def compare(size: int, rounds: int) -> tuple[float, dict[str, Listing]]:
+    """Return the API's bytes for a user, and the medians of both contenders' listings."""
+    with serving([ours(), first_version(USERS=str(size))]) as servers:
+        before = servers[OURS].memory_bytes()
+        servers[OURS].fill_in_batches(size)
+        grown = servers[OURS].memory_bytes() - before
+        same_users(servers)
+        runs = in_turn(rounds, {name: partial(once, each) for name, each in servers.items()})
+    return grown / size, {name: median(listings) for name, listings in runs.items()}
+
+
+def same_users(servers: Mapping[str, Server]) -> None:
+    """Raise LabError unless all list the same users."""
+    listings = [json.loads(server.ask("GET", "/users/")[1]) for server in servers.values()]
+    if any(listing != listings[0] for listing in listings):
+        raise LabError(f"bench: {', '.join(servers)} do not list the same users")
+
+
+def once(server: Server) -> Listing:
+    """Read one listing while somebody else asks for /health."""
+    with reader("ping", server) as ping:
+        if ping.stdout is None or ping.stdout.readline() != "ready\n":
+            raise LabError(f"bench: {server.name} does not answer /health")
+        server.forget_peak()
+        before = server.memory_bytes()
+        with reader("list", server) as listing:
+            told = listing.communicate()[0].split()
+        peak = server.memory_bytes("VmHWM")
+        longest_wait_seconds = ping.communicate()[0]
+    if listing.returncode or ping.returncode:
+        raise LabError(f"bench: {server.name} did not give a listing to its end")
+    return Listing(
+        ms=float(told[0]) * 1000,
+        sent_mb=int(told[1]) / 1e6,
+        longest_wait_ms=float(longest_wait_seconds) * 1000,
+        extra_mb=(peak - before) / 1e6,
+    )
+
+
+@contextlib.contextmanager
+def reader(what: str, server: Server) -> Iterator["subprocess.Popen[str]"]:
+    """Yield a client in a process of its own, on the load's core."""
+    command = [*on_core(LOAD_CORE), sys.executable, str(HERE / "reader.py"), what, str(server.port)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def median(listings: Sequence[Listing]) -> Listing:
+    """Return the median of each figure."""
+    names = Listing.__annotations__
+    return Listing(*(statistics.median(getattr(each, name) for each in listings) for name in names))

@@ -1,0 +1,182 @@
+"""Users on disk: what a durable store costs, beside the store in memory and beside pgbench."""
+
+import contextlib
+import json
+import math
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from benchmarks.calls import KNOWN_USERS, table
+from benchmarks.contenders import OTHERS, others_python, ours
+from benchmarks.load import DATABASE_CORES, SERVER_CORE, Run, first_ids, on_core, serving, wrk
+from benchmarks.ratios import Chart, Result, Row, in_turn, medians
+from tools.processes import LabError, say
+
+MEMORY, SQLITE, POSTGRESQL, PGBENCH = "memory", "SQLite", "PostgreSQL", "pgbench"
+BARS = {SQLITE: 0.75, POSTGRESQL: 0.6}
+BESIDE_PGBENCH = 0.5
+STATS_BY_HEALTH = 1.5
+STATS_BYTES = 2_000
+PGBENCH_CLIENTS = 10
+WORKERS = (1, 2, 4)
+STATEMENTS = {
+    "create": "\\set n :n + 1\n\\set id :first + :client_id * 1000000 + :n\n"
+    "INSERT INTO users (user_id, name, age) VALUES (:id, 'Alice Johnson', 30)"
+    " ON CONFLICT (user_id) DO NOTHING;\n",
+    "get": "\\set id random(0, 1999)\n"
+    "SELECT user_id, name, age FROM users WHERE user_id IN (:id);\n",
+}
+
+
+class Database:
+    """A PostgreSQL server, as long as the block runs."""
+
+    def __init__(self, url: str, programs: str) -> None:
+        self.url = url
+        self._pgbench = str(Path(programs) / "pgbench")
+
+    def pgbench(self, call: str, seconds: int) -> Run:
+        """Measure a call's statement, prepared, in the API's place."""
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+            script.write(STATEMENTS[call])
+            script.flush()
+            options = f"--no-vacuum --protocol=prepared --client={PGBENCH_CLIENTS} --time={seconds}"
+            command = [*on_core(SERVER_CORE), self._pgbench, *options.split()]
+            command += ["-D", "n=0", "-D", f"first={next(first_ids)}", "-f", script.name, self.url]
+            done = subprocess.run(command, capture_output=True, text=True)
+        found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)
+        if done.returncode or not found or "failed transactions: 0 " not in done.stdout:
+            raise LabError(f"bench: pgbench failed: {done.stdout}{done.stderr}")
+        return Run(answered=0, cpu_us=math.nan, per_second=float(found[1]), p99_ms=math.nan)
+
+
+@contextlib.contextmanager
+def database(pinned: bool = True) -> Iterator[Database]:
+    """Yield a PostgreSQL server, pinned to the cores that are not the API's."""
+    command = [*on_core(*DATABASE_CORES if pinned else ()), others_python(), "database.py"]
+    with subprocess.Popen(
+        command, cwd=OTHERS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        told = process.stdout.readline() if process.stdout else b""
+        if not told:
+            raise LabError("bench: PostgreSQL does not start")
+        yield Database(**json.loads(told))
+
+
+def measure(quick: bool) -> Result:
+    """Compare the stores, call by call, and with pgbench."""
+    rounds, seconds, users = (2, 1, 2_000) if quick else (3, 2, 1_000_000)
+    runs: dict[str, dict[str, list[Run]]] = {}
+    with database() as postgresql, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        contenders = [
+            ours(MEMORY),
+            ours(SQLITE, DATABASE_URL=f"sqlite:///{folder}/users.db"),
+            ours(POSTGRESQL, DATABASE_URL=postgresql.url),
+        ]
+        with serving(contenders) as servers:
+            say(f"{users:,} users to each store")
+            for server in servers.values():
+                server.fill_in_batches(users)
+            sizes = [len(server.ask("GET", "/stats/ages")[1]) for server in servers.values()]
+            for call in ("health", "stats", "get", "create"):
+                say(f"{call}: {rounds} rounds")
+                turns = {n: partial(wrk, s, call, seconds) for n, s in servers.items()}
+                if call in STATEMENTS:
+                    turns[PGBENCH] = partial(postgresql.pgbench, call, seconds)
+                runs[call] = in_turn(rounds, turns)
+    return compared(runs, sizes, f"{rounds} rounds of {seconds} s, {users:,} users to begin with")
+
+
+def compared(runs: Mapping[str, Mapping[str, list[Run]]], sizes: list[int], how: str) -> Result:
+    """Return the ratios and tables of runs by call and store."""
+    rate = {c: medians({n: [r.per_second for r in rs] for n, rs in runs[c].items()}) for c in runs}
+    cost = {c: medians({n: [r.cpu_us for r in rs] for n, rs in runs[c].items()}) for c in runs}
+    rows = [
+        Row(f"{call}: {store} against memory", rate[call][store] / rate[call][MEMORY], bar)
+        for call in STATEMENTS
+        for store, bar in BARS.items()
+    ]
+    rows += [
+        Row(
+            f"{call}: {POSTGRESQL} against pgbench",
+            rate[call][POSTGRESQL] / rate[call][PGBENCH],
+            BESIDE_PGBENCH if call == "create" else None,
+        )
+        for call in STATEMENTS
+    ]
+    rows += [
+        Row(
+            f"statistics against health: {store}",
+            cost["stats"][store] / cost["health"][store],
+            STATS_BY_HEALTH,
+            "at most",
+        )
+        for store in cost["stats"]
+    ]
+    rows.append(Row("size of the statistics", max(sizes), STATS_BYTES, "at most", "bytes"))
+    stores = list(rate["create"])
+    return Result(
+        how=how
+        + f", 64 connections; pgbench has {PGBENCH_CLIENTS} clients and prepared statements",
+        rows=rows,
+        tables=[
+            table("Answers per second", rate, ",.0f"),
+            table("CPU of the API's process, microseconds per request", cost, ".0f"),
+        ],
+        charts=[
+            Chart(
+                "Creates and gets with every commit on disk",
+                "answers per second",
+                "bars",
+                list(STATEMENTS),
+                {store: [rate[call][store] for call in STATEMENTS] for store in stores},
+            )
+        ],
+        figures={"per_second": rate, "cpu_us": cost},
+        notes=[
+            "SQLite has `synchronous=FULL`, PostgreSQL its defaults: what is answered is on disk."
+        ],
+    )
+
+
+def workers(quick: bool) -> Result:
+    """Compare one, two and four workers over one PostgreSQL; nothing is pinned."""
+    rounds, seconds = (2, 1) if quick else (3, 2)
+    with database(pinned=False) as postgresql:
+        contenders = [
+            ours(f"{count} workers", "--workers", str(count), DATABASE_URL=postgresql.url)
+            for count in WORKERS
+        ]
+        with serving(contenders, pinned=False) as servers:
+            servers[contenders[0].name].fill_in_batches(KNOWN_USERS)
+            rate = {}
+            for call in STATEMENTS:
+                say(f"{call}: {rounds} rounds")
+                turns = {n: partial(wrk, s, call, seconds) for n, s in servers.items()}
+                runs = in_turn(rounds, turns)
+                rate[call] = medians({n: [r.per_second for r in rs] for n, rs in runs.items()})
+    one = contenders[0].name
+    return Result(
+        how=f"{rounds} rounds of {seconds} s, 64 connections; all share all cores",
+        rows=[
+            Row(f"{call}: {name} against {one}", by_name[name] / by_name[one])
+            for call, by_name in rate.items()
+            for name in by_name
+            if name != one
+        ],
+        tables=[table("Answers per second", rate, ",.0f")],
+        charts=[
+            Chart(
+                "Workers over PostgreSQL",
+                "answers per second",
+                "lines",
+                [str(count) for count in WORKERS],
+                {call: list(by_name.values()) for call, by_name in rate.items()},
+            )
+        ],
+        figures={"per_second": rate},
+    )
