@@ -13,7 +13,7 @@ CALLS = ("health", "get", "create", "update", "delete")
 QUICK_CALLS = ("get", "create")
 BARS = {FIRST: 5.0, "Litestar": 1.0, "BlackSheep": 1.0, "Sanic": 1.0}
 SHARE_OF_BARE = 0.5
-KNOWN_USERS = 2_000
+KNOWN_USERS = 1_000
 
 
 def measure(quick: bool) -> Result:

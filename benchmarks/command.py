@@ -1,12 +1,34 @@
 """`python3 lab.py bench`: the parts one after the other, their tables, and the verdict."""
 
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import batch, calls, growth, listing, report, start, stores
-from benchmarks.load import need_tools
-from benchmarks.ratios import Result, exit_code
-from tools.processes import LabError, say
+from benchmarks.load import HERE, need_tools
+from benchmarks.ratios import Result, Row, exit_code
+from benchmarks.simulator import bench as simulator
+from tools.environments import environment
+from tools.processes import LabError, Stopped, asked_to_stop, say
+
+
+def dashboard(quick: bool) -> Result:
+    """Let the dashboard's bench, which needs libraries of its own, do its work and judge itself."""
+    folder = HERE / "dashboard"
+    environment(HERE.parent / "api", "requirements.txt")  # it starts the API from there
+    python = environment(folder, "requirements.txt")
+    command = [python, "bench.py", *(["--quick"] if quick else [])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if asked_to_stop.is_set():
+        raise Stopped
+    if done.returncode not in (0, 1):
+        raise LabError(f"bench: the dashboard's failed: {done.stdout}{done.stderr}")
+    return Result(
+        how="a refresh beside that of a page that fetches everybody",
+        rows=[Row("its own bars are met (1) or missed (0)", 1 - done.returncode, 1)],
+        notes=[done.stdout.strip()],
+    )
+
 
 PARTS: Mapping[str, Callable[[bool], Result]] = {
     "calls": calls.measure,
@@ -16,6 +38,8 @@ PARTS: Mapping[str, Callable[[bool], Result]] = {
     "start": start.measure,
     "growth": growth.measure,
     "workers": stores.workers,
+    "simulator": simulator.measure,
+    "dashboard": dashboard,
 }
 
 

@@ -27,7 +27,7 @@ STATEMENTS = {
     "create": "\\set n :n + 1\n\\set id :first + :client_id * 1000000 + :n\n"
     "INSERT INTO users (user_id, name, age) VALUES (:id, 'Alice Johnson', 30)"
     " ON CONFLICT (user_id) DO NOTHING;\n",
-    "get": "\\set id random(0, 1999)\n"
+    "get": "\\set id random(0, 999)\n"
     "SELECT user_id, name, age FROM users WHERE user_id IN (:id);\n",
 }
 
@@ -57,7 +57,13 @@ class Database:
 @contextlib.contextmanager
 def database(pinned: bool = True) -> Iterator[Database]:
     """Yield a PostgreSQL server, pinned to the cores that are not the API's."""
-    command = [*on_core(*DATABASE_CORES if pinned else ()), others_python(), "database.py"]
+    command = [
+        *on_core(*DATABASE_CORES if pinned else ()),
+        others_python(),
+        "-W",
+        "ignore",
+        "database.py",
+    ]
     with subprocess.Popen(
         command, cwd=OTHERS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:

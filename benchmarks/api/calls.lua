@@ -2,7 +2,7 @@
 -- CALL: health, stats, page, get, create, update, delete, batch. FIRST: the first id that create,
 -- delete and batch may use; get and update go round the ids from 0 to KNOWN - 1.
 
-local KNOWN = 2000
+local KNOWN = 1000
 local LAG = 256 -- deletes follow their creates at this distance, well beyond what is in flight
 local BATCH = 1000
 

