@@ -3,7 +3,6 @@
 `fastapi dev main.py` serves it for development, `uvicorn main:app` for use.
 """
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,10 +11,10 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from listing import LISTING, Listing, in_pieces, page_answer
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Send
 
 import schema
 from crud import MAX_PAGE_USERS, MemoryStore, StoreUnavailable, User
@@ -41,7 +40,6 @@ from telemetry import METRICS_MEDIA_TYPE, Metrics, Telemetry, configure_logging,
 
 VERSION = "0.1.0"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
-SEND_TIMEOUT_SECONDS = 30.0  # for a piece of a listing, about 100 kB
 STATIC_FOLDER = Path(__file__).parent / "static"
 
 Store = MemoryStore | SqlStore
@@ -171,7 +169,7 @@ def add_reads(app: FastAPI, store: Store) -> None:
             snapshot = store.snapshot()
             # Before the answer begins, while it can still be 503.
             first: list[User] = await anext(snapshot, [])
-            return Listing(listing(first, snapshot), media_type="application/json")
+            return Listing(in_pieces(first, snapshot))
         limit = MAX_PAGE_USERS if limit is None else limit
         after = -1 if after is None else after
         return page_answer(await store.page(after, limit + 1), limit)
@@ -202,56 +200,6 @@ CREATED: dict[str, Any] = {
     "links": LINKS,
     "headers": {"Location": {"schema": {"type": "string"}, "description": "The user's address"}},
 }
-
-LISTING: dict[str, Any] = {
-    "description": "Users by id. A page that is not the last has a Link header to the next one.",
-    "headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}},
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "propertyNames": {"pattern": schema.USER_ID_PATTERN},
-                "additionalProperties": schema.ListedUser.model_json_schema(),
-            },
-            "example": {"123": {"name": "Alice", "age": 30}},
-        }
-    },
-}
-
-
-async def listing(first: list[User], rest: AsyncIterator[list[User]]) -> AsyncIterator[str]:
-    """Yield a snapshot as the pieces of one JSON object."""
-    yield "{" + schema.encode_users(first)
-    async for users in rest:
-        await asyncio.sleep(0)  # other requests get their turn between two pieces
-        yield "," + schema.encode_users(users)
-    yield "}"
-
-
-class Listing(StreamingResponse):
-    """A listing as long as somebody reads it: while it waits, it holds a snapshot."""
-
-    async def stream_response(self, send: Send) -> None:
-        """Send the pieces; a client that takes none for too long gets no more of them."""
-
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                await send(message)
-
-        try:
-            await super().stream_response(send_in_time)
-        except TimeoutError:
-            log.info("a listing was given up: nobody had read of it for %g s", SEND_TIMEOUT_SECONDS)
-
-
-def page_answer(users: list[User], limit: int) -> Response:
-    """Answer with the first `limit` of `users`; one more than that shows that a page follows."""
-    page = users[:limit]
-    headers = {}
-    if len(users) > limit:
-        headers["Link"] = f'</users/?limit={limit}&after={page[-1][0]}>; rel="next"'
-    body = "{" + schema.encode_users(page) + "}"
-    return Response(body, headers=headers, media_type="application/json")
 
 
 # --------------------------------------------------------------------------------------- probes

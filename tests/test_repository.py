@@ -35,9 +35,9 @@ PRODUCT = [
 ROOMS = [path for path in PRODUCT if path.parts[0] in SERVICES]
 
 
-# FastAPI is the frame of the API's house: what it answers is one room, what it refuses another.
+# FastAPI is the frame of the API's house: what it answers, what it refuses, what it streams.
 FRAME: dict[str, dict[str, set[str]]] = {
-    "api": {"fastapi": {"main", "refusals"}, "starlette": {"main", "refusals"}},
+    "api": {"fastapi": {"main", "refusals"}, "starlette": {"main", "refusals", "listing"}},
     "data_ingestion_simulator": {},
     "frontend": {},
 }

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
+import listing
 import pytest
 
-import main
 from crud import MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS
 from main import create_app
 from settings import Settings
@@ -31,7 +31,7 @@ def test_a_listing_that_nobody_reads_is_given_up(
     spec_version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After a while it ends without its end, and its place is free for the next."""
-    monkeypatch.setattr(main, "SEND_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(listing, "SEND_TIMEOUT_SECONDS", 0.02)
     users = ",".join(f'"{i}": {{"name": "Al", "age": 1}}' for i in range(SNAPSHOT_CHUNK_USERS + 1))
     waiting = asyncio.Event()
 

@@ -1,0 +1,66 @@
+"""All users, or a page of them: the one answer that has no bounds, in pieces that have."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message, Send
+
+import schema
+from crud import User
+from telemetry import log
+
+SEND_TIMEOUT_SECONDS = 30.0  # for a piece, about 100 kB
+
+LISTING: dict[str, Any] = {
+    "description": "Users by id. A page that is not the last has a Link header to the next one.",
+    "headers": {"Link": {"schema": {"type": "string"}, "description": 'rel="next" (RFC 8288)'}},
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "propertyNames": {"pattern": schema.USER_ID_PATTERN},
+                "additionalProperties": schema.ListedUser.model_json_schema(),
+            },
+            "example": {"123": {"name": "Alice", "age": 30}},
+        }
+    },
+}
+
+
+async def in_pieces(first: list[User], rest: AsyncIterator[list[User]]) -> AsyncIterator[str]:
+    """Yield a snapshot as the pieces of one JSON object."""
+    yield "{" + schema.encode_users(first)
+    async for users in rest:
+        await asyncio.sleep(0)  # other requests get their turn between two pieces
+        yield "," + schema.encode_users(users)
+    yield "}"
+
+
+class Listing(StreamingResponse):
+    """A listing as long as somebody reads it: while it waits, it holds a snapshot."""
+
+    media_type = "application/json"
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the pieces; a client that takes none for too long gets no more of them."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await send(message)
+
+        try:
+            await super().stream_response(send_in_time)
+        except TimeoutError:
+            log.info("a listing was given up: nobody had read of it for %g s", SEND_TIMEOUT_SECONDS)
+
+
+def page_answer(users: list[User], limit: int) -> Response:
+    """Answer with the first `limit` of `users`; one more than that shows that a page follows."""
+    page = users[:limit]
+    headers = {}
+    if len(users) > limit:
+        headers["Link"] = f'</users/?limit={limit}&after={page[-1][0]}>; rel="next"'
+    body = "{" + schema.encode_users(page) + "}"
+    return Response(body, headers=headers, media_type="application/json")
