@@ -7,6 +7,7 @@ foreign name was made to resolve to this machine (DNS rebinding), and `Origin`.
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -23,7 +24,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, allowed_hosts: tuple[str, ...]) -> None:
         self._app = app
-        self._allowed_hosts = frozenset(allowed_hosts)
+        self._is_allowed = _host_check(allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,21 +41,27 @@ class Guard:
             await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        hosts = _header_values(scope, b"host")
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1:
             return 400, "A request has one Host header"
-        if "*" not in self._allowed_hosts and _without_port(hosts[0]) not in self._allowed_hosts:
+        if not self._is_allowed(hosts[0]):
             return 400, "The Host header names a host that is not in ALLOWED_HOSTS"
         if scope["method"] in SAFE_METHODS:
             return None
-        origins = _header_values(scope, b"origin")
-        if any(origin.partition("://")[2] != hosts[0] for origin in origins):
-            return 403, "A page of another site may not write here"
+        for name, value in scope["headers"]:
+            if name == b"origin" and value.lower().partition(b"://")[2] != hosts[0].lower():
+                return 403, "A page of another site may not write here"
         return None
 
 
-def _header_values(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1").lower() for key, value in scope["headers"] if key == name]
+def _host_check(allowed_hosts: tuple[str, ...]) -> Callable[[bytes], bool]:
+    """Return the check of a Host header, which remembers its answers: a client's never changes."""
+
+    @lru_cache(maxsize=100)
+    def is_allowed(host: bytes) -> bool:
+        return "*" in allowed_hosts or _without_port(host.decode("latin-1").lower()) in allowed_hosts
+
+    return is_allowed
 
 
 def _without_port(host: str) -> str:

@@ -9,7 +9,7 @@ from starlette.types import Message, Send
 
 import schema
 from crud import User
-from telemetry import log
+from lines import log
 
 SEND_TIMEOUT_SECONDS = 30.0  # for a piece, about 100 kB
 

@@ -18,10 +18,12 @@ from starlette.exceptions import HTTPException
 
 import schema
 from crud import MAX_PAGE_USERS, MemoryStore, StoreUnavailable, User
+from door import Door
 from engines import engine_for
 from guard import Guard
 from lifecycle import Lifecycle, stop_supervisor
-from refusals import RETRY_AFTER, StrictRoute, add_error_answers, bearer_of, refusals
+from lines import configure_logging, log
+from refusals import RETRY_AFTER, BearerToken, StrictRoute, add_error_answers, refusals
 from schema import (
     Absent,
     Age,
@@ -36,7 +38,7 @@ from schema import (
 )
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from sql import SqlStore
-from telemetry import METRICS_MEDIA_TYPE, Metrics, Telemetry, configure_logging, log
+from telemetry import METRICS_MEDIA_TYPE, Metrics, Telemetry
 
 VERSION = "0.1.0"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -47,7 +49,7 @@ Store = MemoryStore | SqlStore
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the API with a store of its own, ready to be served."""
-    configure_logging(settings.log_format)
+    lines = configure_logging(settings.log_format)
     metrics = Metrics(VERSION)
     store = open_store(settings, metrics)
     lifecycle = Lifecycle(settings.drain_seconds)
@@ -75,8 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
     add_probes(app, store, lifecycle, metrics)
     add_docs(app)
     add_error_answers(app)
+    app.add_middleware(Door, api=app)
     app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts)
-    app.add_middleware(Telemetry, metrics=metrics)
+    app.add_middleware(Telemetry, metrics=metrics, lines=lines)
     return app
 
 
@@ -103,7 +106,7 @@ def describe(settings: Settings, store: Store) -> str:
 
 def add_writes(app: FastAPI, store: Store, api_token: str | None) -> None:
     """Add the calls that create, update and delete users; with a token, for those who have it."""
-    guards = [Depends(bearer_of(api_token))] if api_token else []
+    guards = [Depends(BearerToken(api_token))] if api_token else []
     writing = refusals(401, 403) if guards else refusals(403)
 
     @app.post("/users", include_in_schema=False, status_code=201, dependencies=guards)

@@ -2,9 +2,9 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -28,16 +28,21 @@ RETRY_AFTER = {503: {"Retry-After": "1"}}
 AUTHENTICATE = {"WWW-Authenticate": "Bearer"}
 
 
-def bearer_of(token: str) -> Callable[..., None]:
-    """Return the check that a request brings this token: Swagger's "Authorize" gives it, too."""
-    scheme = HTTPBearer(auto_error=False, description="The API's API_TOKEN")
+class BearerToken(HTTPBearer):
+    """The check that a request brings the API's token: Swagger's "Authorize" gives it, too."""
 
-    def check(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+    def __init__(self, token: str) -> None:
+        super().__init__(
+            scheme_name="HTTPBearer", description="The API's API_TOKEN", auto_error=False
+        )
+        self._token = token.encode()
+
+    async def __call__(self, request: Request) -> HTTPAuthorizationCredentials | None:
+        credentials = await super().__call__(request)
         given = credentials.credentials if credentials else ""
-        if not secrets.compare_digest(given.encode(), token.encode()):
+        if not secrets.compare_digest(given.encode(), self._token):
             raise HTTPException(401, "A write needs the API's token", AUTHENTICATE)
-
-    return check
+        return credentials
 
 
 class StrictRoute(APIRoute):

@@ -1,76 +1,52 @@
-"""What an operator can see of the API: the log, and the metrics.
+"""What an operator can see of a request: its id, its line in the log, and its share of the metrics.
 
-Neither ever holds a user's name or age. A line has the route's template instead of the address,
+None ever holds a user's name or age. A line has the route's template instead of the address,
 because the address of a write holds both; so uvicorn's own access log stays off.
 """
 
-import json
-import logging
+import random
 import re
-import secrets
-import sys
 import time
+from bisect import bisect_left
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, field
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from guard import ASGIApp, Message, Receive, Scope, Send, send_error
+from lines import Kind, LineHandler, log
 
 METRICS_MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
+BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
-log = logging.getLogger("api")
 _request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a line, for machines that collect logs."""
+@dataclass(slots=True)
+class Tally:
+    """How many requests of a kind took how long."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line | getattr(record, "fields", {}))
-
-
-def configure_logging(log_format: str) -> None:
-    """Send the API's log to standard output as `text` or `json`, uvicorn's words included."""
-    handler = logging.StreamHandler(sys.stdout)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(JsonLines() if log_format == "json" else text)
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    logging.getLogger("uvicorn.access").handlers = []
-    logging.getLogger("uvicorn.access").propagate = False
-    if log_format == "json":
-        logging.getLogger("uvicorn").handlers = [handler]
+    kind: Kind
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))
+    seconds: float = 0.0
 
 
 class Metrics:
-    """The numbers behind GET /metrics, in a registry of their own."""
+    """The numbers behind GET /metrics, in a registry of their own.
+
+    Requests are counted here and turned into Prometheus' metrics when it asks, which costs a
+    request a tenth of what the library's own counters would.
+    """
 
     def __init__(self, version: str) -> None:
+        self._tallies: dict[tuple[str, str, int], Tally] = {}
         self._registry = CollectorRegistry()
-        # Rate, errors and duration of each route: the three that tell a sick service.
-        self.requests = Counter(
-            "api_requests",
-            "Requests answered.",
-            ["method", "route", "status"],
-            registry=self._registry,
-        )
-        self.duration_seconds = Histogram(
-            "api_request_duration_seconds",
-            "Time from a request's headers to the end of its answer.",
-            ["method", "route"],
-            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-            registry=self._registry,
-        )
+        self._registry.register(self)
         self.users = Gauge("api_users", "Users in the store.", registry=self._registry)
         self.waiting = Gauge(
             "api_store_waiting",
@@ -87,6 +63,37 @@ class Metrics:
         build = Gauge("api_build_info", "The API's version.", ["version"], registry=self._registry)
         build.labels(version).set(1)
 
+    def count(self, method: str, route: str, status: int, seconds: float) -> Kind:
+        """Count a request that took `seconds`; return what its kind's lines begin with."""
+        tally = self._tallies.get((method, route, status))
+        if tally is None:
+            tally = Tally(Kind.of(method, route, status))
+            self._tallies[method, route, status] = tally
+        tally.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        tally.seconds += seconds
+        return tally.kind
+
+    def collect(self) -> Iterable[Metric]:
+        """Return rate, errors and duration of each route: the three that tell a sick service."""
+        requests = CounterMetricFamily(
+            "api_requests", "Requests answered.", labels=["method", "route", "status"]
+        )
+        duration_seconds = HistogramMetricFamily(
+            "api_request_duration_seconds",
+            "Time from a request's headers to the end of its answer.",
+            labels=["method", "route"],
+        )
+        of_route: dict[tuple[str, str], list[Tally]] = {}
+        for (method, route, status), tally in self._tallies.items():
+            requests.add_metric([method, route, str(status)], sum(tally.counts))
+            of_route.setdefault((method, route), []).append(tally)
+        for labels, tallies in of_route.items():
+            counts = [sum(column) for column in zip(*(t.counts for t in tallies), strict=True)]
+            bounds = [*map(str, map(float, BUCKETS_SECONDS)), "+Inf"]
+            buckets = list(zip(bounds, accumulate(counts), strict=True))
+            duration_seconds.add_metric(labels, buckets, sum(t.seconds for t in tallies))
+        return requests, duration_seconds
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -99,9 +106,10 @@ class Telemetry:
     which the log has its traceback.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, lines: LineHandler) -> None:
         self._app = app
         self._metrics = metrics
+        self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -111,43 +119,31 @@ class Telemetry:
         request_id = _request_id(scope)
         status = 0
 
-        async def send_with_id(message: Message) -> None:
+        def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-                message = {**message, "headers": headers}
-            await send(message)
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+            return send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("request %s met a fault", request_id)
+            log.exception("request %s met a fault", request_id.decode())
             if status:
                 raise  # the answer has begun: only closing the connection can say that it failed
             await send_error(send_with_id, 500, "Internal Server Error")
         finally:
-            self._record(scope, status, time.perf_counter() - started, request_id)
-
-    def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
-        route = getattr(scope.get("route"), "path", None) or "unmatched"
-        self._metrics.requests.labels(method, route, status).inc()
-        self._metrics.duration_seconds.labels(method, route).observe(seconds)
-        milliseconds = round(seconds * 1000, 1)
-        fields = {
-            "method": method,
-            "route": route,
-            "status": status,
-            "milliseconds": milliseconds,
-            "request_id": request_id,
-        }
-        line = f"{method} {route} {status} {milliseconds} ms {request_id}"
-        log.info(line, extra={"fields": fields})
+            seconds = time.perf_counter() - started
+            method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
+            route = getattr(scope.get("route"), "path", None) or "unmatched"
+            kind = self._metrics.count(method, route, status, seconds)
+            self._lines.access(kind, round(seconds * 1000, 1), request_id.decode())
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _request_id_pattern.fullmatch(value):
-            return str(value, "ascii")
-    return secrets.token_hex(8)
+            return bytes(value)
+    # It tells requests apart and guards nothing, so it need not be hard to guess.
+    return b"%016x" % random.getrandbits(64)

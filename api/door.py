@@ -1,0 +1,182 @@
+"""The short way to an endpoint, for requests that are in perfect order.
+
+FastAPI's own way (matching routes one after the other, solving dependencies, validating each
+parameter by itself, building request and response objects) takes longer than everything else
+together. Here, what an endpoint's signature says is looked at once, when the API starts: then a
+request takes one look-up, one validation, the call, and one encoding.
+
+Whatever is not in perfect order takes FastAPI's way, so its answers are FastAPI's own: an address,
+method or parameter that is not known, missing, repeated or refused, and every endpoint whose
+signature holds more than scalars. tests/test_door.py proves that nobody can tell the two apart.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from inspect import get_annotations, iscoroutinefunction
+from typing import Any, cast
+from urllib.parse import unquote
+
+from fastapi import FastAPI, Request, Response
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.routing import APIRoute
+from fastapi.security.base import SecurityBase
+from starlette.middleware.exceptions import ExceptionMiddleware
+
+import schema
+from guard import ASGIApp, Receive, Scope, Send
+
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+
+
+class AddedHeaders(Response):
+    """The `response` that an endpoint may ask for, to add headers to its answer."""
+
+    def __init__(self) -> None:
+        self.raw_headers = []
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An endpoint, and what its signature says, made ready."""
+
+    route: APIRoute
+    status: int
+    number_name: str  # of the parameter that is the last part of the address, or nothing
+    response_name: str | None
+    checks: list[Callable[[Request], Awaitable[Any]]]  # each raises if a request may not pass
+    validate: Callable[[dict[str, str]], dict[str, Any]]
+    encode: Callable[[Any], bytes]
+
+    @classmethod
+    def of(cls, route: APIRoute) -> "Call":
+        """Return what is to be known of a plain route."""
+        wants = route.dependant
+        hints = get_annotations(route.endpoint)
+        names = [field.name for field in wants.path_params + wants.query_params]
+        return cls(
+            route=route,
+            status=route.status_code or 200,
+            number_name="".join(field.name for field in wants.path_params),
+            response_name=wants.response_param_name,
+            checks=[cast(SecurityBase, check.call).__call__ for check in wants.dependencies],
+            validate=schema.validator_of({name: hints[name] for name in names}),
+            encode=schema.encoder_of(route.response_model),
+        )
+
+    async def answer(self, request: Scope, arguments: dict[str, Any]) -> tuple[Headers, bytes]:
+        """Call the endpoint; return headers and body. Raises whatever the endpoint raises."""
+        for check in self.checks:
+            await check(Request(request))
+        added: Headers = []
+        if self.response_name:
+            arguments[self.response_name] = response = AddedHeaders()
+            added = response.raw_headers
+        body = self.encode(await self.route.endpoint(**arguments))
+        if self.status == 204:
+            return [JSON, *added], b""
+        return [(b"content-length", b"%d" % len(body)), JSON, *added], body
+
+
+class Door:
+    """ASGI middleware around FastAPI's routes, inside of everything that looks at all requests."""
+
+    def __init__(self, app: ASGIApp, api: FastAPI) -> None:
+        self._app = app
+        self._exception_handlers = api.exception_handlers
+        self._calls: dict[tuple[str, str], Call] = {}  # by method and address
+        self._numbered: dict[tuple[str, str], Call] = {}  # by method and address up to the number
+        for route in api.routes:
+            if isinstance(route, APIRoute) and _is_plain(route):
+                address, brace, _ = route.path.partition("{")
+                table = self._numbered if brace else self._calls
+                for method in route.methods:
+                    table.setdefault((method, address), Call.of(route))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        values: dict[str, str] = {}
+        call = self._find(scope, values)
+        try:
+            if call is None:
+                raise ValueError
+            _read_query(scope["query_string"], values)
+            arguments = call.validate(values)
+        except ValueError:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = call.route
+        try:
+            headers, body = await call.answer(scope, arguments)
+        except Exception as error:
+            await self._answer_error(error, scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": call.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _find(self, scope: Scope, values: dict[str, str]) -> Call | None:
+        """Return the call of a request if it has one; put the number in its address in `values`."""
+        if scope["type"] != "http" or scope["root_path"]:
+            return None
+        call = self._calls.get((scope["method"], scope["path"]))
+        if call is None:
+            before, slash, last = scope["path"].rpartition("/")
+            call = self._numbered.get((scope["method"], before + slash))
+            if call:
+                values[call.number_name] = last
+        return call
+
+    async def _answer_error(
+        self, error: Exception, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer as FastAPI does when an endpoint raises; the endpoint is not called again."""
+
+        async def endpoint_raised(*_: object) -> None:
+            raise error
+
+        answer = ExceptionMiddleware(endpoint_raised, self._exception_handlers)
+        await answer(scope, receive, send)
+
+
+def _read_query(query: bytes, values: dict[str, str]) -> None:
+    """Put a query's parameters into `values`. Raises ValueError for what FastAPI has to look at."""
+    if not query:
+        return
+    for pair in query.decode("ascii").split("&"):
+        name, _, value = pair.partition("=")
+        if name in values:
+            raise ValueError
+        if "%" in value or "+" in value:
+            value = unquote(value.replace("+", " "), errors="strict")
+        values[name] = value
+
+
+def _is_plain(route: APIRoute) -> bool:
+    """Tell whether an endpoint is all about the scalars that it takes and the value it returns."""
+    wants = route.dependant
+    parameters = wants.path_params + wants.query_params
+    hints = get_annotations(route.endpoint)
+    result = hints.pop("return", Response)
+    hints.pop(wants.response_param_name or "", None)
+    return (
+        iscoroutinefunction(route.endpoint)
+        and hints.keys() == {field.name for field in parameters}
+        and all(field.field_info.is_required() for field in parameters)
+        # A number at the end of an address is never what another route has there as a word.
+        and all(field.field_info.annotation is int for field in wants.path_params)
+        and route.path.count("{") == sum(
+            route.path.endswith(f"/{{{field.name}}}") for field in wants.path_params
+        )
+        and all(isinstance(check.call, SecurityBase) for check in wants.dependencies)
+        and route.max_body_size is None
+        and result is route.response_model
+        and isinstance(route.response_class, DefaultPlaceholder)
+        and route.response_model_by_alias
+        and not (
+            route.response_model_include
+            or route.response_model_exclude
+            or route.response_model_exclude_unset
+            or route.response_model_exclude_defaults
+            or route.response_model_exclude_none
+        )
+    )

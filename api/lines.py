@@ -1,0 +1,128 @@
+"""The API's log: its lines, for people or for machines, and when they are written.
+
+A line for each request through `logging` would cost more than most requests do. So that one line
+is put together from parts that are ready, and waits for the end of the event loop's turn, when all
+lines of that turn are written at once. A kill that nothing can answer loses those of one turn.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TextIO
+
+log = logging.getLogger("api")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the lines of many requests have in common, and the label values of their metrics."""
+
+    method: str
+    route: str
+    status: int
+    text: str
+    json: str
+
+    @classmethod
+    def of(cls, method: str, route: str, status: int) -> "Kind":
+        """Return the kind with its parts of a line made ready."""
+        fields = {"method": method, "route": route, "status": status}
+        text = f"{method} {route} {status}"
+        return cls(method, route, status, text, json.dumps(fields)[1:-1])
+
+
+class TextLines(logging.Formatter):
+    """A plain line for each event."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def access(self, kind: Kind, milliseconds: float, request_id: str) -> str:
+        """Return a request's line, as `format` would make it."""
+        now = time.time()
+        time_text = _time_text(int(now), self.default_time_format)
+        return (
+            f"{time_text},{int(now % 1 * 1000):03d} INFO"
+            f" {kind.text} {milliseconds} ms {request_id}\n"
+        )
+
+
+class JsonLines(logging.Formatter):
+    """A JSON object a line, for each event."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S%z"
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, self.default_time_format),
+            "level": record.levelname,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+    def access(self, kind: Kind, milliseconds: float, request_id: str) -> str:
+        """Return a request's line; what it is made of has nothing in it to escape."""
+        time_text = _time_text(int(time.time()), self.default_time_format)
+        return (
+            f'{{"time": "{time_text}", "level": "INFO",'
+            f' "message": "{kind.text} {milliseconds} ms {request_id}", {kind.json},'
+            f' "milliseconds": {milliseconds}, "request_id": "{request_id}"}}\n'
+        )
+
+
+@lru_cache(maxsize=1)
+def _time_text(seconds: int, time_format: str) -> str:
+    return time.strftime(time_format, time.localtime(seconds))
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes events at once, and requests' lines at the end of the event loop's turn, in order."""
+
+    def __init__(self, stream: TextIO, lines: TextLines | JsonLines) -> None:
+        super().__init__(stream)
+        self.setFormatter(lines)
+        self._lines = lines
+        self._waiting: list[str] = []
+
+    def access(self, kind: Kind, milliseconds: float, request_id: str) -> None:
+        """Log a request that has been answered. Called on the event loop."""
+        line = self._lines.access(kind, milliseconds, request_id)
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting.append(line)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log an event, after what waits: events of a store's threads come here, too."""
+        self.flush()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self.acquire()
+        try:
+            text = "".join(self._waiting)
+            self._waiting.clear()
+            if text:
+                self.stream.write(text)
+            super().flush()
+        finally:
+            self.release()
+
+
+def configure_logging(log_format: str) -> LineHandler:
+    """Send the API's log to standard output as `text` or `json`, uvicorn's words included."""
+    handler = LineHandler(sys.stdout, JsonLines() if log_format == "json" else TextLines())
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.getLogger("uvicorn.access").handlers = []
+    logging.getLogger("uvicorn.access").propagate = False
+    if log_format == "json":
+        logging.getLogger("uvicorn").handlers = [handler]
+    return handler
