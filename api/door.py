@@ -16,18 +16,19 @@ from inspect import get_annotations, iscoroutinefunction
 from typing import Any, cast
 from urllib.parse import unquote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import HTTPConnection
 
 import schema
 from guard import ASGIApp, Receive, Scope, Send
 
-Headers = list[tuple[bytes, bytes]]
-
 JSON = (b"content-type", b"application/json")
+
+Check = Callable[[HTTPConnection], Awaitable[Any]]  # raises if the request may not pass
 
 
 class AddedHeaders(Response):
@@ -42,10 +43,11 @@ class Call:
     """An endpoint, and what its signature says, made ready."""
 
     route: APIRoute
+    endpoint: Callable[..., Awaitable[Any]]
     status: int
     number_name: str  # of the parameter that is the last part of the address, or nothing
     response_name: str | None
-    checks: list[Callable[[Request], Awaitable[Any]]]  # each raises if a request may not pass
+    checks: list[Check]
     validate: Callable[[dict[str, str]], dict[str, Any]]
     encode: Callable[[Any], bytes]
 
@@ -57,26 +59,14 @@ class Call:
         names = [field.name for field in wants.path_params + wants.query_params]
         return cls(
             route=route,
+            endpoint=route.endpoint,
             status=route.status_code or 200,
             number_name="".join(field.name for field in wants.path_params),
             response_name=wants.response_param_name,
-            checks=[cast(SecurityBase, check.call).__call__ for check in wants.dependencies],
+            checks=[cast(Check, check.call) for check in wants.dependencies],
             validate=schema.validator_of({name: hints[name] for name in names}),
             encode=schema.encoder_of(route.response_model),
         )
-
-    async def answer(self, request: Scope, arguments: dict[str, Any]) -> tuple[Headers, bytes]:
-        """Call the endpoint; return headers and body. Raises whatever the endpoint raises."""
-        for check in self.checks:
-            await check(Request(request))
-        added: Headers = []
-        if self.response_name:
-            arguments[self.response_name] = response = AddedHeaders()
-            added = response.raw_headers
-        body = self.encode(await self.route.endpoint(**arguments))
-        if self.status == 204:
-            return [JSON, *added], b""
-        return [(b"content-length", b"%d" % len(body)), JSON, *added], body
 
 
 class Door:
@@ -91,26 +81,38 @@ class Door:
             if isinstance(route, APIRoute) and _is_plain(route):
                 address, brace, _ = route.path.partition("{")
                 table = self._numbered if brace else self._calls
-                for method in route.methods:
+                for method in route.methods or ():
                     table.setdefault((method, address), Call.of(route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         values: dict[str, str] = {}
         call = self._find(scope, values)
-        try:
-            if call is None:
-                raise ValueError
-            _read_query(scope["query_string"], values)
-            arguments = call.validate(values)
-        except ValueError:
+        if call:
+            try:
+                _read_query(scope["query_string"], values)
+                arguments = call.validate(values)
+            except ValueError:
+                call = None
+        if call is None:
             await self._app(scope, receive, send)
             return
         scope["route"] = call.route
+        added: list[tuple[bytes, bytes]] = []
         try:
-            headers, body = await call.answer(scope, arguments)
+            for check in call.checks:
+                await check(HTTPConnection(scope))
+            if call.response_name:
+                arguments[call.response_name] = response = AddedHeaders()
+                added = response.raw_headers
+            body = call.encode(await call.endpoint(**arguments))
         except Exception as error:
             await self._answer_error(error, scope, receive, send)
             return
+        if call.status == 204:
+            body = b""
+            headers = [JSON, *added]
+        else:
+            headers = [(b"content-length", b"%d" % len(body)), JSON, *added]
         await send({"type": "http.response.start", "status": call.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -164,9 +166,7 @@ def _is_plain(route: APIRoute) -> bool:
         and all(field.field_info.is_required() for field in parameters)
         # A number at the end of an address is never what another route has there as a word.
         and all(field.field_info.annotation is int for field in wants.path_params)
-        and route.path.count("{") == sum(
-            route.path.endswith(f"/{{{field.name}}}") for field in wants.path_params
-        )
+        and route.path.partition("/{")[2] == "".join(f"{f.name}}}" for f in wants.path_params)
         and all(isinstance(check.call, SecurityBase) for check in wants.dependencies)
         and route.max_body_size is None
         and result is route.response_model

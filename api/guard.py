@@ -27,13 +27,10 @@ class Guard:
         self._is_allowed = _host_check(allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        refusal = self._refusal(scope)
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
         if refusal:
             await send_error(send, *refusal)
-        elif scope["method"] == "HEAD":
+        elif scope.get("method") == "HEAD":
             as_get = {**scope, "method": "GET"}
             await self._app(as_get, receive, _without_body(send))
             scope["route"] = as_get.get("route")
@@ -59,7 +56,8 @@ def _host_check(allowed_hosts: tuple[str, ...]) -> Callable[[bytes], bool]:
 
     @lru_cache(maxsize=100)
     def is_allowed(host: bytes) -> bool:
-        return "*" in allowed_hosts or _without_port(host.decode("latin-1").lower()) in allowed_hosts
+        name = _without_port(host.decode("latin-1").lower())
+        return "*" in allowed_hosts or name in allowed_hosts
 
     return is_allowed
 

@@ -47,7 +47,7 @@ class TextLines(logging.Formatter):
         time_text = _time_text(int(now), self.default_time_format)
         return (
             f"{time_text},{int(now % 1 * 1000):03d} INFO"
-            f" {kind.text} {milliseconds} ms {request_id}\n"
+            f" {kind.text} {milliseconds:.1f} ms {request_id}\n"
         )
 
 
@@ -71,8 +71,8 @@ class JsonLines(logging.Formatter):
         time_text = _time_text(int(time.time()), self.default_time_format)
         return (
             f'{{"time": "{time_text}", "level": "INFO",'
-            f' "message": "{kind.text} {milliseconds} ms {request_id}", {kind.json},'
-            f' "milliseconds": {milliseconds}, "request_id": "{request_id}"}}\n'
+            f' "message": "{kind.text} {milliseconds:.1f} ms {request_id}", {kind.json},'
+            f' "milliseconds": {milliseconds:.1f}, "request_id": "{request_id}"}}\n'
         )
 
 

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
@@ -37,7 +38,7 @@ class BearerToken(HTTPBearer):
         )
         self._token = token.encode()
 
-    async def __call__(self, request: Request) -> HTTPAuthorizationCredentials | None:
+    async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials | None:
         credentials = await super().__call__(request)
         given = credentials.credentials if credentials else ""
         if not secrets.compare_digest(given.encode(), self._token):

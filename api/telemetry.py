@@ -138,7 +138,7 @@ class Telemetry:
             method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
             route = getattr(scope.get("route"), "path", None) or "unmatched"
             kind = self._metrics.count(method, route, status, seconds)
-            self._lines.access(kind, round(seconds * 1000, 1), request_id.decode())
+            self._lines.access(kind, seconds * 1000, request_id.decode())
 
 
 def _request_id(scope: Scope) -> bytes:
