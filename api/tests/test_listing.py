@@ -22,6 +22,7 @@ def scope(method: str, path: str, spec_version: str) -> dict[str, Any]:
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
+        "root_path": "",
         "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
     }
 
