@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import batch, calls, growth, listing, report, start, stores
-from benchmarks.load import HERE, need_tools
+from benchmarks.load import HERE, INHERITED, need_tools
 from benchmarks.ratios import Result, Row, exit_code
 from benchmarks.simulator import bench as simulator
 from tools.environments import environment
@@ -18,7 +18,7 @@ def dashboard(quick: bool) -> Result:
     environment(HERE.parent / "api", "requirements.txt")  # it starts the API from there
     python = environment(folder, "requirements.txt")
     command = [python, "bench.py", *(["--quick"] if quick else [])]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=INHERITED, capture_output=True, text=True)
     if asked_to_stop.is_set():
         raise Stopped
     if done.returncode not in (0, 1):

@@ -1,16 +1,15 @@
 """All users at once: how long it takes, whom it keeps waiting, and the memory that users take."""
 
-import contextlib
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.contenders import FIRST, OURS, first_version, ours
-from benchmarks.load import HERE, LOAD_CORE, Server, on_core, serving
+from benchmarks.load import HERE, LOAD_CORE, Server, on_core, output_of, serving
 from benchmarks.ratios import Chart, Result, Row, Table, in_turn
 from tools.processes import LabError, say
 
@@ -87,36 +86,27 @@ def same_users(servers: Mapping[str, Server]) -> None:
 
 def once(server: Server) -> Listing:
     """Read one listing while somebody else asks for /health."""
-    with reader("ping", server) as ping:
+    client = [*on_core(LOAD_CORE), sys.executable, "reader.py"]
+    with subprocess.Popen(
+        [*client, "ping", str(server.port)],
+        cwd=HERE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as ping:
         if ping.stdout is None or ping.stdout.readline() != "ready\n":
             raise LabError(f"bench: {server.name} does not answer /health")
         server.forget_peak()
         before = server.memory_bytes()
-        with reader("list", server) as listing:
-            told = listing.communicate()[0].split()
+        seconds, sent = output_of([*client, "list", str(server.port)]).split()
         peak = server.memory_bytes("VmHWM")
         longest_wait_seconds = ping.communicate()[0]
-    if listing.returncode or ping.returncode:
-        raise LabError(f"bench: {server.name} did not give a listing to its end")
     return Listing(
-        ms=float(told[0]) * 1000,
-        sent_mb=int(told[1]) / 1e6,
+        ms=float(seconds) * 1000,
+        sent_mb=int(sent) / 1e6,
         longest_wait_ms=float(longest_wait_seconds) * 1000,
         extra_mb=(peak - before) / 1e6,
     )
-
-
-@contextlib.contextmanager
-def reader(what: str, server: Server) -> Iterator["subprocess.Popen[str]"]:
-    """Yield a client in a process of its own, on the load's core."""
-    command = [*on_core(LOAD_CORE), sys.executable, str(HERE / "reader.py"), what, str(server.port)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def median(listings: Sequence[Listing]) -> Listing:

@@ -24,9 +24,13 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 DATABASE_CORES = CORES[1:]
 PINNED = len(CORES) > 1 and shutil.which("taskset") is not None
+# Nothing else of the caller's environment may decide how a contender runs.
+INHERITED = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
+    "LANG": "C.UTF-8"
+}
 CONNECTIONS = 64
 START_SECONDS = 60
-BATCH_USERS = 10_000  # the most that the API takes at once
+BATCH_USERS = 1_000
 given_ports: set[int] = set()
 first_ids = count(10**8, 10**8)  # each run creates users of its own
 
@@ -59,13 +63,11 @@ class Server:
         self.port = free_port()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
         command = [word.replace("{port}", str(self.port)) for word in contender.command]
-        # Nothing of the caller's environment may decide how a contender is run.
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
             [*on_core(*[SERVER_CORE] if pinned else []), *command],
             cwd=contender.folder,
-            env={**inherited, "LANG": "C.UTF-8", **contender.variables, **variables},
+            env={**INHERITED, **contender.variables, **variables},
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -171,6 +173,18 @@ def serving(contenders: Sequence[Contender], pinned: bool = True) -> Iterator[di
             server.close()
 
 
+def output_of(command: Sequence[str], folder: Path = HERE, **variables: str) -> str:
+    """Run a client to its end and return what it printed. Raises LabError if it failed."""
+    done = subprocess.run(
+        command, cwd=folder, env=INHERITED | variables, capture_output=True, text=True
+    )
+    if asked_to_stop.is_set():
+        raise Stopped
+    if done.returncode:
+        raise LabError(f"bench: {' '.join(command)} failed: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
 def wrk(server: Server, call: str, seconds: int = 1, connections: int = CONNECTIONS) -> Run:
     """Measure one call for so long. Raises LabError if an answer was not a good one."""
     first_id = next(first_ids)
@@ -178,13 +192,8 @@ def wrk(server: Server, call: str, seconds: int = 1, connections: int = CONNECTI
     command += [f"--duration={seconds}s", "--timeout=10s", "--script=calls.lua"]
     command += [f"http://127.0.0.1:{server.port}", "--", call, str(first_id)]
     cpu_before = server.cpu_seconds()
-    done = subprocess.run(command, cwd=HERE / "api", capture_output=True, text=True)
-    cpu_seconds = server.cpu_seconds() - cpu_before
-    if asked_to_stop.is_set():
-        raise Stopped
-    if done.returncode:
-        raise LabError(f"bench: wrk failed: {done.stdout}{done.stderr}")
-    return judged(server.name, call, json.loads(done.stdout.splitlines()[-1]), cpu_seconds)
+    told = json.loads(output_of(command, HERE / "api").splitlines()[-1])
+    return judged(server.name, call, told, server.cpu_seconds() - cpu_before)
 
 
 def judged(name: str, call: str, told: Mapping[str, Any], cpu_seconds: float) -> Run:

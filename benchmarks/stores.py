@@ -12,7 +12,16 @@ from pathlib import Path
 
 from benchmarks.calls import KNOWN_USERS, table
 from benchmarks.contenders import OTHERS, others_python, ours
-from benchmarks.load import DATABASE_CORES, SERVER_CORE, Run, first_ids, on_core, serving, wrk
+from benchmarks.load import (
+    DATABASE_CORES,
+    SERVER_CORE,
+    Run,
+    first_ids,
+    on_core,
+    output_of,
+    serving,
+    wrk,
+)
 from benchmarks.ratios import Chart, Result, Row, in_turn, medians
 from tools.processes import LabError, say
 
@@ -47,25 +56,23 @@ class Database:
             options = f"--no-vacuum --protocol=prepared --client={PGBENCH_CLIENTS} --time={seconds}"
             command = [*on_core(SERVER_CORE), self._pgbench, *options.split()]
             command += ["-D", "n=0", "-D", f"first={next(first_ids)}", "-f", script.name, self.url]
-            done = subprocess.run(command, capture_output=True, text=True)
-        found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)
-        if done.returncode or not found or "failed transactions: 0 " not in done.stdout:
-            raise LabError(f"bench: pgbench failed: {done.stdout}{done.stderr}")
+            told = output_of(command)
+        found = re.search(r"^tps = ([0-9.]+)", told, re.M)
+        if not found or "failed transactions: 0 " not in told:
+            raise LabError(f"bench: the run of pgbench is invalid: {told}")
         return Run(answered=0, cpu_us=math.nan, per_second=float(found[1]), p99_ms=math.nan)
 
 
 @contextlib.contextmanager
 def database(pinned: bool = True) -> Iterator[Database]:
     """Yield a PostgreSQL server, pinned to the cores that are not the API's."""
-    command = [
-        *on_core(*DATABASE_CORES if pinned else ()),
-        others_python(),
-        "-W",
-        "ignore",
-        "database.py",
-    ]
+    cores = DATABASE_CORES if pinned else []
     with subprocess.Popen(
-        command, cwd=OTHERS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        [*on_core(*cores), others_python(), "-W", "ignore", "database.py"],
+        cwd=OTHERS,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C is for us; it ends when its input does
     ) as process:
         told = process.stdout.readline() if process.stdout else b""
         if not told:

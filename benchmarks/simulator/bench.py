@@ -1,17 +1,15 @@
 """The simulator's speed beside that of others: a part of `python3 lab.py bench`."""
 
 import json
-import os
-import subprocess
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.contenders import ours
-from benchmarks.load import LOAD_CORE, Contender, Server, on_core, serving
+from benchmarks.load import LOAD_CORE, Contender, Server, on_core, output_of, serving
 from benchmarks.ratios import Result, Row, in_turn, medians
 from tools.environments import environment
-from tools.processes import ROOT, LabError, Stopped, asked_to_stop, say
+from tools.processes import ROOT, LabError, say
 
 HERE = Path(__file__).parent
 SIMULATOR = ROOT / "data_ingestion_simulator"
@@ -52,7 +50,7 @@ def invented(setup: str) -> float:
 def creates(quick: bool) -> list[Row]:
     """Single creates per second and client core, to a server that does next to nothing."""
     say("single creates")
-    seconds, scale = (2, 1) if quick else (6, 3)
+    seconds, scale = (3, 1) if quick else (6, 3)
     python = python_of(HERE)
     uvicorn = ["-m", "uvicorn", "server:app", "--log-level", "warning", "--port", "{port}"]
     with serving([Contender("server", (python, *uvicorn), HERE)]) as servers:
@@ -83,6 +81,8 @@ def created(server: Server, command: Sequence[str], folder: Path) -> float:
     server.ask("GET", "/tally")  # which also starts anew
     output(command, folder)
     told = json.loads(server.ask("GET", "/tally")[1])
+    if not told["seconds"]:
+        raise LabError(f"bench: {' '.join(command)} created nobody")
     return float(told["created"] / told["seconds"])
 
 
@@ -109,14 +109,7 @@ def sent(count: int, batch_size: int) -> float:
 
 def output(command: Sequence[str], folder: Path) -> str:
     """Run a client on the load's core to its end; what it printed."""
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("SIMULATION_", "API_"))}
-    command = [*on_core(LOAD_CORE), *command]
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
-    if asked_to_stop.is_set():
-        raise Stopped
-    if done.returncode:
-        raise LabError(f"bench: {command} failed: {done.stdout}{done.stderr}")
-    return done.stdout
+    return output_of([*on_core(LOAD_CORE), *command], folder)
 
 
 def python_of(folder: Path) -> str:
