@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import batch, calls, growth, listing, report, start, stores
-from benchmarks.load import HERE, INHERITED, need_tools
+from benchmarks.load import CORES, HERE, INHERITED, leave_the_servers_core, need_tools, on_core
 from benchmarks.ratios import Result, Row, exit_code
 from benchmarks.simulator import bench as simulator
 from tools.environments import environment
@@ -17,7 +17,7 @@ def dashboard(quick: bool) -> Result:
     folder = HERE / "dashboard"
     environment(HERE.parent / "api", "requirements.txt")  # it starts the API from there
     python = environment(folder, "requirements.txt")
-    command = [python, "bench.py", *(["--quick"] if quick else [])]
+    command = [*on_core(*CORES), python, "bench.py", *(["--quick"] if quick else [])]
     done = subprocess.run(command, cwd=folder, env=INHERITED, capture_output=True, text=True)
     if asked_to_stop.is_set():
         raise Stopped
@@ -48,6 +48,7 @@ def bench(parts: Sequence[str], quick: bool, folder: Path) -> int:
     if unknown := set(parts) - PARTS.keys():
         raise LabError(f"bench: {', '.join(unknown)} is not one of its parts: {', '.join(PARTS)}")
     need_tools()
+    leave_the_servers_core()
     codes = []
     for part in [part for part in PARTS if part in parts or not parts]:
         say(f"measuring {part}")

@@ -60,12 +60,13 @@ class Server:
 
     def __init__(self, contender: Contender, pinned: bool = True, **variables: str) -> None:
         self.name = contender.name
+        self.pinned = pinned
         self.port = free_port()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server
         command = [word.replace("{port}", str(self.port)) for word in contender.command]
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [*on_core(*[SERVER_CORE] if pinned else []), *command],
+            [*on_core(*[SERVER_CORE] if pinned else CORES), *command],
             cwd=contender.folder,
             env={**INHERITED, **contender.variables, **variables},
             stdin=subprocess.DEVNULL,
@@ -188,7 +189,8 @@ def output_of(command: Sequence[str], folder: Path = HERE, **variables: str) -> 
 def wrk(server: Server, call: str, seconds: int = 1, connections: int = CONNECTIONS) -> Run:
     """Measure one call for so long. Raises LabError if an answer was not a good one."""
     first_id = next(first_ids)
-    command = [*on_core(LOAD_CORE), "wrk", "--threads=1", f"--connections={connections}"]
+    cores = [LOAD_CORE] if server.pinned else CORES
+    command = [*on_core(*cores), "wrk", "--threads=1", f"--connections={connections}"]
     command += [f"--duration={seconds}s", "--timeout=10s", "--script=calls.lua"]
     command += [f"http://127.0.0.1:{server.port}", "--", call, str(first_id)]
     cpu_before = server.cpu_seconds()
@@ -225,6 +227,12 @@ def free_port() -> int:
         if port not in given_ports:
             given_ports.add(port)
             return port
+
+
+def leave_the_servers_core() -> None:
+    """Let this program, and what it starts without saying where, not disturb the servers."""
+    if PINNED and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, DATABASE_CORES)
 
 
 def need_tools() -> None:

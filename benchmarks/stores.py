@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.calls import KNOWN_USERS, table
 from benchmarks.contenders import OTHERS, others_python, ours
 from benchmarks.load import (
+    CORES,
     DATABASE_CORES,
     SERVER_CORE,
     Run,
@@ -31,7 +32,7 @@ BESIDE_PGBENCH = 0.5
 STATS_BY_HEALTH = 1.5
 STATS_BYTES = 2_000
 PGBENCH_CLIENTS = 10
-WORKERS = (1, 2, 4)
+WORKERS = {"1 worker": 1, "2 workers": 2, "4 workers": 4}
 STATEMENTS = {
     "create": "\\set n :n + 1\n\\set id :first + :client_id * 1000000 + :n\n"
     "INSERT INTO users (user_id, name, age) VALUES (:id, 'Alice Johnson', 30)"
@@ -66,7 +67,7 @@ class Database:
 @contextlib.contextmanager
 def database(pinned: bool = True) -> Iterator[Database]:
     """Yield a PostgreSQL server, pinned to the cores that are not the API's."""
-    cores = DATABASE_CORES if pinned else []
+    cores = DATABASE_CORES if pinned else CORES
     with subprocess.Popen(
         [*on_core(*cores), others_python(), "-W", "ignore", "database.py"],
         cwd=OTHERS,
@@ -161,34 +162,32 @@ def workers(quick: bool) -> Result:
     rounds, seconds = (2, 1) if quick else (3, 2)
     with database(pinned=False) as postgresql:
         contenders = [
-            ours(f"{count} workers", "--workers", str(count), DATABASE_URL=postgresql.url)
-            for count in WORKERS
+            ours(name, "--workers", str(count), DATABASE_URL=postgresql.url)
+            for name, count in WORKERS.items()
         ]
         with serving(contenders, pinned=False) as servers:
-            servers[contenders[0].name].fill_in_batches(KNOWN_USERS)
+            servers["1 worker"].fill_in_batches(KNOWN_USERS)
             rate = {}
             for call in STATEMENTS:
                 say(f"{call}: {rounds} rounds")
                 turns = {n: partial(wrk, s, call, seconds) for n, s in servers.items()}
                 runs = in_turn(rounds, turns)
                 rate[call] = medians({n: [r.per_second for r in rs] for n, rs in runs.items()})
-    one = contenders[0].name
     return Result(
         how=f"{rounds} rounds of {seconds} s, 64 connections; all share all cores",
         rows=[
-            Row(f"{call}: {name} against {one}", by_name[name] / by_name[one])
+            Row(f"{call}: {name} against 1 worker", by_name[name] / by_name["1 worker"])
             for call, by_name in rate.items()
-            for name in by_name
-            if name != one
+            for name in list(WORKERS)[1:]
         ],
         tables=[table("Answers per second", rate, ",.0f")],
         charts=[
             Chart(
                 "Workers over PostgreSQL",
                 "answers per second",
-                "lines",
-                [str(count) for count in WORKERS],
-                {call: list(by_name.values()) for call, by_name in rate.items()},
+                "bars",
+                list(STATEMENTS),
+                {name: [by_name[name] for by_name in rate.values()] for name in rate["get"]},
             )
         ],
         figures={"per_second": rate},

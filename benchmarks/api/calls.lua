@@ -3,11 +3,10 @@
 -- delete and batch may use; get and update go round the ids from 0 to KNOWN - 1.
 
 local KNOWN = 1000
-local LAG = 256 -- deletes follow their creates at this distance, well beyond what is in flight
 local BATCH = 1000
 
 local PARAMETERS = "name=Alice%20Johnson&age=30"
-local calls, requests, number, step = {}, {}, 0, 0
+local calls, requests, number = {}, {}, 0
 
 local function go_round()
   number = number % #requests + 1
@@ -39,12 +38,14 @@ function calls.update() return prepared("PUT", "/users/", "?" .. PARAMETERS) end
 function calls.create() return create end
 
 function calls.delete()
-  local oldest = number + 1 -- wrk makes a first request that it never sends
+  local there, oldest = {}, 1 -- the ids of answered creates: nobody else can be deleted for sure
+  function response(_, _, body)
+    there[#there + 1] = body:match('"user_id":%s*(%d+)')
+  end
   return function()
-    step = step + 1
-    if step <= LAG or step % 2 == 0 then return create() end
+    if not there[oldest] then return create() end
     oldest = oldest + 1
-    return wrk.format("DELETE", "/users/" .. oldest)
+    return wrk.format("DELETE", "/users/" .. there[oldest - 1])
   end
 end
 

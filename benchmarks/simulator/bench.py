@@ -64,7 +64,7 @@ def creates(quick: bool) -> list[Row]:
         commands: dict[str, tuple[Sequence[str], Path]] = {
             "ours": ((*simulator, "--api-base-url", address), SIMULATOR),
             "session": ((python, "session.py", address, str(2_000 * scale)), HERE),
-            "locust": ((python, *locust), HERE),
+            "locust": ((python, *locust, "--host", address), HERE),
             "wrk": (wrk, HERE),
         }
         turns = {n: partial(created, servers["server"], *each) for n, each in commands.items()}
@@ -81,7 +81,7 @@ def created(server: Server, command: Sequence[str], folder: Path) -> float:
     server.ask("GET", "/tally")  # which also starts anew
     output(command, folder)
     told = json.loads(server.ask("GET", "/tally")[1])
-    if not told["seconds"]:
+    if not told["created"]:
         raise LabError(f"bench: {' '.join(command)} created nobody")
     return float(told["created"] / told["seconds"])
 
