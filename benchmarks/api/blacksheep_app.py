@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import rules
 from blacksheep import Application, Request, Response, delete, get, json, post, put
+
+import rules
 
 app = Application()
 users: dict[int, tuple[str, int]] = {}

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-import rules
 from flask import Flask, request
+
+import rules
 
 app = Flask(__name__)
 users: dict[int, tuple[str, int]] = {}

@@ -3,8 +3,9 @@
 import sys
 from typing import Any
 
-import rules
 from sanic import HTTPResponse, Request, Sanic, empty, json
+
+import rules
 
 app = Sanic("users", configure_logging=False)
 app.config.MOTD = False
