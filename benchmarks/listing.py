@@ -27,7 +27,6 @@ class Listing:
     ms: float
     sent_mb: float
     longest_wait_ms: float  # of somebody who asked for /health meanwhile
-    extra_mb: float  # of memory, at most
 
 
 def measure(quick: bool) -> Result:
@@ -37,13 +36,11 @@ def measure(quick: bool) -> Result:
     ms: dict[str, list[float]] = {OURS: [], FIRST: []}
     for size in sizes:
         say(f"{size:,} users, {rounds} rounds")
-        bytes_a_user, figures = compare(size, rounds)
-        rows += judge(f"{size:,} users", figures)
-        bar = BYTES_A_USER if size == max(SIZES) else None
-        rows.append(Row(f"{size:,} users: memory of one", bytes_a_user, bar, "at most", "bytes"))
+        bytes_a_user, figures, extra_mb = compare(size, rounds)
+        rows += judge(size, figures, extra_mb[OURS], bytes_a_user)
         for name, each in figures.items():
             ms[name].append(each.ms)
-            cells = (each.ms, each.sent_mb, each.longest_wait_ms, each.extra_mb)
+            cells = (each.ms, each.sent_mb, each.longest_wait_ms, extra_mb[name])
             lines.append([f"{name}, {size:,} users", *(f"{cell:,.1f}" for cell in cells)])
     head = ["", "ms", "MB sent", "ms /health waits", "MB extra memory"]
     groups = [f"{size:,} users" for size in sizes]
@@ -55,26 +52,36 @@ def measure(quick: bool) -> Result:
     )
 
 
-def judge(users: str, figures: Mapping[str, Listing]) -> list[Row]:
-    """Return the rows that have a bar at any size."""
-    mine, first = figures[OURS], figures[FIRST]
-    wait, extra = mine.longest_wait_ms, mine.extra_mb
+def judge(
+    size: int, figures: Mapping[str, Listing], extra_mb: float, bytes_a_user: float
+) -> list[Row]:
+    """Return the rows that have a bar."""
+    users, mine = f"{size:,} users", figures[OURS]
+    most_bytes = BYTES_A_USER if size == max(SIZES) else None
+    wait = mine.longest_wait_ms
     return [
-        Row(f"{users}: {FIRST}", first.ms / mine.ms, TIMES_FASTER),
+        Row(f"{users}: {FIRST}", figures[FIRST].ms / mine.ms, TIMES_FASTER),
         Row(f"{users}: longest wait for /health", wait, LONGEST_WAIT_MS, "at most", "ms"),
-        Row(f"{users}: extra memory", extra, EXTRA_MEMORY_MB, "at most", "MB"),
+        Row(f"{users}: extra memory", extra_mb, EXTRA_MEMORY_MB, "at most", "MB"),
+        Row(f"{users}: memory of one", bytes_a_user, most_bytes, "at most", "bytes"),
     ]
 
 
-def compare(size: int, rounds: int) -> tuple[float, dict[str, Listing]]:
-    """Return the API's bytes for a user, and the medians of both contenders' listings."""
+def compare(size: int, rounds: int) -> tuple[float, dict[str, Listing], dict[str, float]]:
+    """Return the API's bytes for a user, the medians of listings, and the MB that they took."""
     with serving([ours(), first_version(USERS=str(size))]) as servers:
-        before = servers[OURS].memory_bytes()
+        empty = servers[OURS].memory_bytes()
         servers[OURS].fill_in_batches(size)
-        grown = servers[OURS].memory_bytes() - before
+        # Before the first listing: what that one frees, the next ones find.
+        held = {name: each.memory_bytes() for name, each in servers.items()}
+        for server in servers.values():
+            server.forget_peak()
         same_users(servers)
         runs = in_turn(rounds, {name: partial(once, each) for name, each in servers.items()})
-    return grown / size, {name: median(listings) for name, listings in runs.items()}
+        peak = {name: each.memory_bytes("VmHWM") for name, each in servers.items()}
+    extra_mb = {name: (peak[name] - held[name]) / 1e6 for name in servers}
+    medians = {name: median(listings) for name, listings in runs.items()}
+    return (held[OURS] - empty) / size, medians, extra_mb
 
 
 def same_users(servers: Mapping[str, Server]) -> None:
@@ -96,16 +103,12 @@ def once(server: Server) -> Listing:
     ) as ping:
         if ping.stdout is None or ping.stdout.readline() != "ready\n":
             raise LabError(f"bench: {server.name} does not answer /health")
-        server.forget_peak()
-        before = server.memory_bytes()
         seconds, sent = output_of([*client, "list", str(server.port)]).split()
-        peak = server.memory_bytes("VmHWM")
         longest_wait_seconds = ping.communicate()[0]
     return Listing(
         ms=float(seconds) * 1000,
         sent_mb=int(sent) / 1e6,
         longest_wait_ms=float(longest_wait_seconds) * 1000,
-        extra_mb=(peak - before) / 1e6,
     )
 
 
