@@ -1,0 +1,131 @@
+"""What so many users cost, in bytes, cores and machines: measured small, and carried far on paper.
+
+    python3 -m tools.capacity              a table from docs/capacity.json
+    python3 -m tools.capacity --measure    measure again, on Linux, in about five minutes
+
+What users do all day, and what machines there are, is assumed: the flags say what. The rest is
+measured by tools/costs.py.
+"""
+
+import argparse
+import json
+import math
+from typing import Any, NamedTuple
+
+from tools.costs import measure
+from tools.processes import ROOT
+
+RESULTS = ROOT / "docs" / "capacity.json"
+SECONDS_A_DAY = 86_400
+VERBS = ("create", "create_alone", "create_in_batch", "read", "read_alone", "count")
+
+Measured = dict[str, Any]
+
+
+class Assumptions(NamedTuple):
+    """What is not measured: what users do, and what machines there are."""
+
+    requests_a_day: float = 10.0  # of each user
+    write_share: float = 0.1
+    peak: float = 3.0  # requests in the busiest second, over the mean
+    busy: float = 0.5  # of a core at the peak: the rest is for the day when one machine is gone
+    machine_cores: int = 32
+    machine_terabytes: float = 2.0
+    copies: int = 2  # of the data
+
+
+class Plan(NamedTuple):
+    """What so many users take."""
+
+    users: float
+    rung: str
+    writes_per_second: float
+    reads_per_second: float
+    gigabytes: float
+    api_cores: int
+    database_cores: int
+    database_machines: int
+
+
+def plan(users: float, measured: Measured, given: Assumptions) -> Plan:
+    """Return what `users` take over PostgreSQL, and the lowest rung of the ladder that bears it.
+
+    A busy API does several requests in one transaction. Many APIs beside each other are not busy
+    each, so the database's share is reckoned at what it costs to do them one by one.
+    """
+    cost = measured["postgresql"]
+    requests = users * given.requests_a_day / SECONDS_A_DAY * given.peak
+    writes, reads = requests * given.write_share, requests * (1 - given.write_share)
+
+    def cores(of: str, how: str = "") -> int:
+        micro: float = writes * cost[of]["create" + how] + reads * cost[of]["read" + how]
+        return math.ceil(micro / 1e6 / given.busy)
+
+    database_cores = cores("store_microseconds", "_alone")
+
+    size = users * cost["bytes_per_user"]
+    machines = max(
+        math.ceil(database_cores / given.machine_cores),
+        math.ceil(size / 1e12 / given.machine_terabytes),
+    )
+    if cores("api_microseconds") <= 1:
+        rung = "SQLite, or PostgreSQL"
+    else:
+        rung = "replicas" if machines <= 1 else "distributed SQL"
+    return Plan(
+        users, rung, writes, reads, size / 1e9, cores("api_microseconds"),
+        database_cores, machines * given.copies,
+    )  # fmt: skip
+
+
+def table(measured: Measured, given: Assumptions) -> str:
+    """Return the plans for a thousand to a billion users as a table in Markdown."""
+    lines = [
+        "| Users | Rung | Writes/s | Reads/s | On disk | API cores | Database cores | Machines |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for users in (1e3, 1e6, 1e7, 1e8, 1e9):
+        row = plan(users, measured, given)
+        lines.append(
+            f"| {row.users:,.0f} | {row.rung} | {row.writes_per_second:,.3g} |"
+            f" {row.reads_per_second:,.3g} | {row.gigabytes:,.3g} GB | {row.api_cores} |"
+            f" {row.database_cores} | {row.database_machines} |"
+        )
+    return "\n".join(lines)
+
+
+def costs(measured: Measured) -> str:
+    """Return what was measured as a table in Markdown: microseconds of a core, API + database."""
+    lines = [
+        "| Store | Bytes a user | Create | … alone | … in a batch"
+        " | Read one | … alone | Count ages |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in ("memory", "sqlite", "postgresql"):
+        cost = measured[kind]
+        cells = []
+        for verb in VERBS:
+            api, store = (cost[of][verb] for of in ("api_microseconds", "store_microseconds"))
+            cells.append(f"{api:.3g}" + (f" + {store:.3g}" if store else ""))
+        lines.append(f"| {kind} | {cost['bytes_per_user']:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure if asked to; print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--measure", action="store_true", help="measure anew, on Linux")
+    for name, default in Assumptions._field_defaults.items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=type(default), default=default, metavar=f"{default:g}")
+    options = vars(parser.parse_args())
+    if options.pop("measure"):
+        RESULTS.write_text(json.dumps(measure(), indent=2) + "\n", encoding="utf-8")
+    measured = json.loads(RESULTS.read_text(encoding="utf-8"))
+    print(f"{costs(measured)}\n\n{table(measured, Assumptions(**options))}")
+
+
+if __name__ == "__main__":
+    main()
