@@ -169,7 +169,7 @@ def lint() -> int:
 def lock(upgrade: bool) -> int:
     """Pin every requirement with its hashes, for all platforms; write what the API promises."""
     tools = environment(ROOT, "tests/requirements.txt")
-    for name in ("requirements", "requirements-test"):
+    for name in ("requirements", "requirements-tracing", "requirements-test"):
         for folder in LOCKED:
             source = ROOT / folder / f"{name}.in"
             command = [

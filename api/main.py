@@ -13,7 +13,6 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
-from listing import LISTING, Listing, in_pieces, page_answer
 from starlette.exceptions import HTTPException
 
 import schema
@@ -23,6 +22,7 @@ from engines import engine_for
 from guard import Guard
 from lifecycle import Lifecycle, stop_supervisor
 from lines import configure_logging, log
+from listing import LISTING, Listing, in_pieces, page_answer
 from refusals import RETRY_AFTER, BearerToken, StrictRoute, add_error_answers, refusals
 from schema import (
     Absent,
@@ -39,6 +39,7 @@ from schema import (
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from sql import SqlStore
 from telemetry import METRICS_MEDIA_TYPE, Metrics, Telemetry
+from tracing import NO_TELEMETRY, SpanNames, Tracing
 
 VERSION = "0.1.0"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics(VERSION)
     store = open_store(settings, metrics)
     lifecycle = Lifecycle(settings.drain_seconds)
+    tracing = Tracing(settings.otlp_endpoint, VERSION, store) if settings.otlp_endpoint else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
         log.info("User Management API %s: %s", VERSION, describe(settings, store))
         yield
         store.close()
+        if tracing:
+            tracing.close()
 
     app = FastAPI(
         title="User Management API",
@@ -70,8 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        # OpenTelemetry's would cost each request 5 us to find out that nobody listens.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=tracing.config if tracing else NO_TELEMETRY,
     )
     app.router.route_class = StrictRoute
     add_writes(app, store, settings.api_token)
@@ -82,6 +85,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Door, api=app)
     app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(Telemetry, metrics=metrics, lines=lines)
+    if tracing:
+        app.add_middleware(SpanNames)
     return app
 
 

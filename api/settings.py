@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -26,6 +27,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = LOCAL_HOSTS
     log_format: str = "text"
     drain_seconds: float = 0.0
+    otlp_endpoint: str | None = None
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -42,6 +44,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         allowed_hosts=_allowed_hosts(environ.get("ALLOWED_HOSTS", ",".join(default.allowed_hosts))),
         log_format=_log_format(environ.get("LOG_FORMAT", default.log_format)),
         drain_seconds=_drain_seconds(environ.get("DRAIN_SECONDS", str(default.drain_seconds))),
+        otlp_endpoint=_otlp_endpoint(environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")),
     )
 
 
@@ -112,6 +115,25 @@ def _drain_seconds(value: str) -> float:
     raise SettingsError(
         f"DRAIN_SECONDS must be a number of seconds from 0 to 300, not {value[:50]!r}"
     )
+
+
+def _otlp_endpoint(value: str | None) -> str | None:
+    if value is None:
+        return value
+    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", value):
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT must be the http or https address of a collector,"
+            f" such as http://localhost:4318, not {value[:50]!r}"
+        )
+    try:
+        there = find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        there = None
+    if there is None:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs what is in requirements-tracing.txt installed"
+        )
+    return value.rstrip("/")
 
 
 def refuse_unsafe_start(

@@ -323,7 +323,8 @@ def test_what_is_in_an_image(docker: Docker, name: str, image: str) -> None:
     files = docker("run", "--rm", image, "ls", "-A", "/app").split()
     folder = ROOT / FOLDERS[name]
     modules = {path.name for path in folder.glob("*.py")}
-    others = {"requirements.txt", "__pycache__", ".streamlit", "static"}
+    others = {"requirements.txt", "requirements-tracing.txt"}
+    others |= {"__pycache__", ".streamlit", "static"}
 
     assert modules <= set(files) <= modules | others
     compiled = docker("run", "--rm", image, "ls", "/app/__pycache__").split()

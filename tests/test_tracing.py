@@ -1,27 +1,73 @@
 """One request, followed from service to service."""
 
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
-from conftest import Terminal, free_port, service_python
+import pytest
+from conftest import Terminal, free_port, service_python, wait_until
 
 TOLD = re.compile(r"created .* ([0-9a-f]{16})$")
 
 
-def test_a_request_has_one_id_in_both_logs(terminal: Callable[..., Terminal]) -> None:
-    """Under the id that the simulator tells of a user, the API's log has the request."""
+@pytest.fixture
+def collected() -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the address of a collector of traces, and what it has been sent."""
+    bodies: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", bodies
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def users_sent(terminal: Callable[..., Terminal], **variables: str) -> tuple[Terminal, list[str]]:
+    """Have the simulator send users to an API; return the API and the ids that were told."""
     port = free_port()
     serve = [service_python("api"), "-m", "uvicorn", "main:app", "--port", str(port)]
-    api = terminal(*serve, folder="api")
+    api = terminal(*serve, folder="api", **variables)
     api.wait_for("Uvicorn running")
     simulator = terminal(
-        service_python("data_ingestion_simulator"), "main.py", "--count", "5", "--batch-size", "1",
-        "--interval", "0.1", folder="data_ingestion_simulator",
-        API_BASE_URL=f"http://localhost:{port}",
+        service_python("data_ingestion_simulator"), "main.py", "--count", "5", "--interval", "0.1",
+        folder="data_ingestion_simulator", API_BASE_URL=f"http://localhost:{port}",
     )  # fmt: skip
     assert simulator.process.wait(30) == 0
-    told = [match[1] for line in simulator.lines if (match := TOLD.search(line))]
+    return api, [match[1] for line in simulator.lines if (match := TOLD.search(line))]
+
+
+def test_a_request_has_one_id_in_both_logs(terminal: Callable[..., Terminal]) -> None:
+    """Under the id that the simulator tells of a user, the API's log has the request."""
+    api, told = users_sent(terminal)
 
     assert len(set(told)) == 5
     for request_id in told:
         api.wait_for(re.compile(rf"POST /users/ 201 .* {request_id}$"), deadline_seconds=5)
+
+
+def test_a_request_is_one_trace_from_the_simulator_to_the_store(
+    terminal: Callable[..., Terminal], collected: tuple[str, list[bytes]]
+) -> None:
+    """The id that the simulator tells is the trace of the API's span and of the store's."""
+    endpoint, bodies = collected
+    api, told = users_sent(terminal, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    api.stop()
+    wait_until("the traces", lambda: bodies, 10)
+    sent = b"".join(bodies)
+
+    for request_id in told:
+        assert sent.count(bytes.fromhex(request_id.zfill(32))) == 2
+    assert (sent.count(b"POST /users/"), sent.count(b"store.create")) == (5, 5)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
-import listing
 import pytest
 
+import listing
 from crud import MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS
 from main import create_app
 from settings import Settings
