@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+MAX_SECRET_BYTES = 1_000  # of a file that holds one
 
 
 class SettingsError(ValueError):
@@ -37,8 +39,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     default = Settings()
     return Settings(
-        database_url=_database_url(environ.get("DATABASE_URL")),
-        api_token=_api_token(environ.get("API_TOKEN")),
+        database_url=_database_url(
+            environ.get("DATABASE_URL"), _secret(environ, "DATABASE_PASSWORD_FILE")
+        ),
+        api_token=_api_token(environ.get("API_TOKEN"), _secret(environ, "API_TOKEN_FILE")),
         open_to_network=_yes_or_no(environ.get("OPEN_TO_NETWORK", "no")),
         max_users=_max_users(environ.get("MAX_USERS", str(default.max_users))),
         allowed_hosts=_allowed_hosts(environ.get("ALLOWED_HOSTS", ",".join(default.allowed_hosts))),
@@ -48,7 +52,31 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
-def _database_url(value: str | None) -> str | None:
+def _secret(environ: Mapping[str, str], variable: str) -> str | None:
+    """The secret in the file that a variable names, without the end of its line."""
+    if variable not in environ:
+        return None
+    try:
+        with Path(environ[variable]).open("rb") as file:
+            secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        # Not what was given, which may be the secret itself.
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{variable} must name a file that can be read: {reason}") from None
+    if not 0 < len(secret) <= MAX_SECRET_BYTES or not secret.isprintable():
+        raise SettingsError(f"{variable} must name a file with one line of text in it")
+    return secret
+
+
+def _database_url(value: str | None, password: str | None) -> str | None:
+    if password is not None:
+        parts = re.fullmatch(r"(postgres(?:ql)?://[^:/@?#\s]+)(@\S+)", value or "")
+        if parts is None:
+            raise SettingsError(
+                "DATABASE_PASSWORD_FILE needs a DATABASE_URL with a user and without a password,"
+                " such as postgresql://user@host/database"
+            )
+        return f"{parts[1]}:{quote(password, safe='')}{parts[2]}"
     if value is None:
         return value
     if re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*", value):
@@ -67,12 +95,15 @@ def _database_url(value: str | None) -> str | None:
     )
 
 
-def _api_token(value: str | None) -> str | None:
-    if value is None or re.fullmatch(r"[!-~]{8,200}", value):
-        return value
+def _api_token(value: str | None, from_file: str | None) -> str | None:
+    if value is not None and from_file is not None:
+        raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
+    token = value if from_file is None else from_file
+    if token is None or re.fullmatch(r"[!-~]{8,200}", token):
+        return token
+    name = "API_TOKEN" if from_file is None else "What API_TOKEN_FILE names"
     raise SettingsError(
-        "API_TOKEN must be 8 to 200 printable ASCII characters without white space,"
-        " or not set at all"
+        f"{name} must be 8 to 200 printable ASCII characters without white space, or not set at all"
     )
 
 

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 EXAMPLES = """examples:
@@ -18,8 +19,10 @@ EXAMPLES = """examples:
   python main.py --count 20 --seed 7 --locale ja_JP --dry-run
   python main.py --count 5000 --output json --fail-over 1%
 
-A flag comes before its variable, and the variable before the default. API_TOKEN is a variable only:
-whoever may list the processes of this machine can read their flags."""
+A flag comes before its variable, and the variable before the default. API_TOKEN, or API_TOKEN_FILE,
+is a variable only: whoever may list the processes of this machine can read their flags."""
+
+MAX_SECRET_BYTES = 1_000  # of a file that holds one
 
 # Leaves no room for credentials, a query, a fragment or a host name that cannot be looked up.
 _LABEL = r"[a-z0-9_-]{1,63}"
@@ -122,7 +125,7 @@ def read_settings(
     most_at_once = _whole(given["SIMULATION_CONCURRENCY"], 1, 256)
     return Settings(
         api_base_url=_base_url(given["API_BASE_URL"]),
-        api_token=_token(environ.get("API_TOKEN")),
+        api_token=_api_token(environ.get("API_TOKEN"), _secret(environ, "API_TOKEN_FILE")),
         interval_seconds=interval_seconds,
         rate_per_second=rate_per_second,
         count=count,
@@ -228,13 +231,31 @@ def _locale(given: Given) -> str:
     raise given.refused("a locale such as en_US, de_DE or ja_JP")
 
 
-def _token(value: str | None) -> str | None:
-    if value is None or re.fullmatch("[!-~]{8,200}", value):
-        return value
-    # It is a secret, so it is not repeated.
+def _secret(environ: Mapping[str, str], variable: str) -> str | None:
+    """The secret in the file that a variable names, without the end of its line."""
+    if variable not in environ:
+        return None
+    try:
+        with Path(environ[variable]).open("rb") as file:
+            secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        # Not what was given, which may be the secret itself.
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{variable} must name a file that can be read: {reason}") from None
+    if not 0 < len(secret) <= MAX_SECRET_BYTES or not secret.isprintable():
+        raise SettingsError(f"{variable} must name a file with one line of text in it")
+    return secret
+
+
+def _api_token(value: str | None, from_file: str | None) -> str | None:
+    if value is not None and from_file is not None:
+        raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
+    token = value if from_file is None else from_file
+    if token is None or re.fullmatch(r"[!-~]{8,200}", token):
+        return token
+    name = "API_TOKEN" if from_file is None else "What API_TOKEN_FILE names"
     raise SettingsError(
-        "API_TOKEN must be 8 to 200 printable ASCII characters without white space,"
-        " or not set at all"
+        f"{name} must be 8 to 200 printable ASCII characters without white space, or not set at all"
     )
 
 

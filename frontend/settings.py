@@ -5,9 +5,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
-_TOKEN = re.compile(r"[!-~]{8,200}")
+MAX_SECRET_BYTES = 1_000  # of a file that holds one
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
@@ -47,18 +48,36 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     return Settings(
         api_url=_api_url(environ.get("API_URL", Settings().api_url)),
-        api_token=_api_token(environ.get("API_TOKEN")),
+        api_token=_api_token(environ.get("API_TOKEN"), _secret(environ, "API_TOKEN_FILE")),
     )
 
 
-def _api_token(value: str | None) -> str | None:
-    if value is not None and not _TOKEN.fullmatch(value):
-        # It is a secret, so the sentence does not repeat it.
-        raise SettingsError(
-            "API_TOKEN must be 8 to 200 printable ASCII characters without white space,"
-            " or not set at all"
-        )
-    return value
+def _secret(environ: Mapping[str, str], variable: str) -> str | None:
+    """The secret in the file that a variable names, without the end of its line."""
+    if variable not in environ:
+        return None
+    try:
+        with Path(environ[variable]).open("rb") as file:
+            secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        # Not what was given, which may be the secret itself.
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{variable} must name a file that can be read: {reason}") from None
+    if not 0 < len(secret) <= MAX_SECRET_BYTES or not secret.isprintable():
+        raise SettingsError(f"{variable} must name a file with one line of text in it")
+    return secret
+
+
+def _api_token(value: str | None, from_file: str | None) -> str | None:
+    if value is not None and from_file is not None:
+        raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
+    token = value if from_file is None else from_file
+    if token is None or re.fullmatch(r"[!-~]{8,200}", token):
+        return token
+    name = "API_TOKEN" if from_file is None else "What API_TOKEN_FILE names"
+    raise SettingsError(
+        f"{name} must be 8 to 200 printable ASCII characters without white space, or not set at all"
+    )
 
 
 def _api_url(value: str) -> str:

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tools.processes import ROOT, WINDOWS, end
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+GENERATIONS = {"compose-1": ["docker-compose"], "compose-2": ["docker", "compose"]}
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
@@ -154,9 +155,8 @@ def http() -> Iterator[httpx2.Client]:
         yield client
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """Return a folder that holds what a fresh clone would: the files git knows, as they are now."""
+def clone(folder: Path) -> Path:
+    """Make a folder what a fresh clone would be: the files that git knows, as they are now."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -165,9 +165,15 @@ def checkout(tmp_path: Path) -> Path:
         text=True,
     ).stdout
     for name in filter(None, names.split("\0")):
-        (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, tmp_path / "clone" / name)
-    return tmp_path / "clone"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a folder as a reader has it who has just cloned the repository."""
+    return clone(tmp_path / "clone")
 
 
 @pytest.fixture
@@ -219,6 +225,44 @@ def docker() -> Docker:
     if taken:
         pytest.skip(f"containers that the documents name are there already: {taken}")
     return docker
+
+
+def available(generation: str) -> list[str]:
+    """Return the command of a generation, or skip where it is not installed."""
+    command = GENERATIONS[generation]
+    found = shutil.which(command[0])
+    if not found or subprocess.run([*command, "version"], capture_output=True).returncode:
+        pytest.skip(f"there is no `{' '.join(command)}` on this machine")
+    return command
+
+
+def is_open(host: str, port: int) -> bool:
+    """Return whether a connection can be made."""
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((host, port)) == 0
+
+
+def official_or_stand_in(docker: Docker, image: str, folder: str) -> str:
+    """Return the image: the official one, or where it cannot be had the stand-in from a folder."""
+    if not docker("image", "ls", "--quiet", image):
+        docker("pull", "--quiet", image, check=False)
+    # Only what was pulled has a digest. A stand-in may be an older one: built again, it is not.
+    if "@sha256:" not in docker("image", "inspect", image, check=False):
+        docker("build", "--quiet", "--tag", image, str(ROOT / "tests" / folder))
+    return image
+
+
+@pytest.fixture(scope="session")
+def postgres_image(docker: Docker) -> str:
+    """Return the database's image."""
+    return official_or_stand_in(docker, "postgres:17", "postgres")
+
+
+@pytest.fixture(scope="session")
+def haproxy_image(docker: Docker) -> str:
+    """Return the edge's image."""
+    return official_or_stand_in(docker, "haproxy:3.0-alpine", "haproxy")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -12,12 +11,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import Docker, free_port, wait_until
+from conftest import GENERATIONS, Docker, available, free_port, is_open, wait_until
 from playwright.sync_api import Browser, expect
 
 from tools.processes import ROOT
 
-GENERATIONS = {"compose-1": ["docker-compose"], "compose-2": ["docker", "compose"]}
 SERVICES = ("api", "simulator", "frontend")
 IMAGES = {"api0": "user-api", "sim0": "data-simulator", "frontend0": "frontend-app"}
 CONVERGENCE_SECONDS = 20
@@ -74,22 +72,6 @@ def compose(request: pytest.FixtureRequest, docker: Docker) -> Iterator[Compose]
         compose("down")
     assert compose.leftovers() == ""
     assert not is_open("127.0.0.1", compose.api_port)
-
-
-def available(generation: str) -> list[str]:
-    """Return the command of a generation, or skip where it is not installed."""
-    command = GENERATIONS[generation]
-    found = shutil.which(command[0])
-    if not found or subprocess.run([*command, "version"], capture_output=True).returncode:
-        pytest.skip(f"there is no `{' '.join(command)}` on this machine")
-    return command
-
-
-def is_open(host: str, port: int) -> bool:
-    """Return whether a connection can be made."""
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        return probe.connect_ex((host, port)) == 0
 
 
 def total(http: httpx2.Client, api_url: str) -> int:

@@ -68,6 +68,71 @@ WRONG = {
 }
 
 
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """Return a file with a secret in it, as an editor leaves it."""
+    path = tmp_path / "secret"
+    path.write_text("correct/horse@battery\n", encoding="utf-8")
+    return path
+
+
+def test_secrets_come_from_files(secret: Path) -> None:
+    """A file's only line is the token, or the password of the database, whatever is in it."""
+    url = "postgresql://lab@database:5432/lab?sslmode=require"
+    settings = read_settings(
+        {"API_TOKEN_FILE": str(secret), "DATABASE_URL": url, "DATABASE_PASSWORD_FILE": str(secret)}
+    )
+
+    assert settings.api_token == "correct/horse@battery"
+    assert settings.database_url == url.replace("lab@", "lab:correct%2Fhorse%40battery@")
+    assert "horse" not in repr(settings)
+
+
+@pytest.mark.parametrize("variable", ["API_TOKEN_FILE", "DATABASE_PASSWORD_FILE"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\n", b"two\nlines", b"\xff\xfe", b"nul\0", b"x" * 1_001]
+)
+def test_a_file_without_a_secret(tmp_path: Path, variable: str, content: bytes | None) -> None:
+    """What is missing, empty, or not one line of text, is told without repeating any of it."""
+    path = tmp_path / "battery"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"^{variable} must name a file") as caught:
+        read_settings({variable: str(path), "DATABASE_URL": "postgresql://lab@database/lab"})
+    assert "battery" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["short", "with a space"])
+def test_a_file_with_a_token_that_no_header_can_carry(tmp_path: Path, content: str) -> None:
+    """The sentence names the variable that was given."""
+    path = tmp_path / "token"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=r"API_TOKEN_FILE .*must be 8 to 200"):
+        read_settings({"API_TOKEN_FILE": str(path)})
+
+
+def test_a_token_given_twice(secret: Path) -> None:
+    """A variable and a file could differ; nobody would know which one counts."""
+    with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
+        read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(secret)})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None,
+        "sqlite:///users.db",
+        "postgresql://database/lab",
+        "postgresql://lab:other@database/lab",
+    ],
+)
+def test_a_password_that_has_no_place(secret: Path, url: str | None) -> None:
+    """A password belongs to a user of a PostgreSQL who does not have one already."""
+    environ = {"DATABASE_PASSWORD_FILE": str(secret)}
+    with pytest.raises(SettingsError, match="DATABASE_PASSWORD_FILE needs a DATABASE_URL"):
+        read_settings(environ if url is None else environ | {"DATABASE_URL": url})
+
+
 @pytest.mark.parametrize(
     ("variable", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )

@@ -216,3 +216,40 @@ def test_a_mistake_ends_the_start(variable: str, value: str, tmp_path: Path) -> 
     assert ended.stderr.count("\n") == 1
     assert ended.stderr.startswith(f"{variable} must be ")
     assert seconds < 1.0
+
+
+def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
+    """A file's only line is the token; it is shown nowhere."""
+    path = tmp_path / "token"
+    path.write_text("correct-horse\n")
+    settings = read_settings({"API_TOKEN_FILE": str(path)})
+
+    assert settings.api_token == "correct-horse"
+    assert "horse" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "API_TOKEN_FILE must name a file that can be read: "),
+        ("", "API_TOKEN_FILE must name a file with one line of text in it"),
+        ("two\nlines", "API_TOKEN_FILE must name a file with one line of text in it"),
+        ("hunter2", "What API_TOKEN_FILE names must be 8 to 200 printable ASCII characters"),
+    ],
+)
+def test_a_file_without_a_token(tmp_path: Path, content: str | None, sentence: str) -> None:
+    """The sentence names the variable, and repeats neither the file's name nor what is in it."""
+    path = tmp_path / "hunter"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_TOKEN_FILE": str(path)})
+    assert str(caught.value).startswith(sentence)
+    assert "hunter" not in str(caught.value)
+
+
+def test_a_token_given_twice(tmp_path: Path) -> None:
+    """A variable and a file could differ; nobody would know which one counts."""
+    (tmp_path / "token").write_text("correct-horse")
+    with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
+        read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(tmp_path / "token")})

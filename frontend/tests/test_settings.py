@@ -1,5 +1,7 @@
 """API_URL: what is accepted, what is refused, and what is said about it."""
 
+from pathlib import Path
+
 import pytest
 
 from settings import Settings, SettingsError, read_settings
@@ -121,3 +123,40 @@ def test_an_id_stays_one_part_of_the_path() -> None:
     settings = Settings(api_url="http://h/users/")
     assert settings.user_url(7) == "http://h/users/7"
     assert settings.user_url("../a?b#c") == "http://h/users/..%2Fa%3Fb%23c"
+
+
+def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
+    """A file's only line is the token; it is shown nowhere."""
+    path = tmp_path / "token"
+    path.write_text("correct-horse\n")
+    settings = read_settings({"API_TOKEN_FILE": str(path)})
+
+    assert settings.api_token == "correct-horse"
+    assert "horse" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "API_TOKEN_FILE must name a file that can be read: "),
+        ("", "API_TOKEN_FILE must name a file with one line of text in it"),
+        ("two\nlines", "API_TOKEN_FILE must name a file with one line of text in it"),
+        ("hunter2", "What API_TOKEN_FILE names must be 8 to 200 printable ASCII characters"),
+    ],
+)
+def test_a_file_without_a_token(tmp_path: Path, content: str | None, sentence: str) -> None:
+    """The sentence names the variable, and repeats neither the file's name nor what is in it."""
+    path = tmp_path / "hunter"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"API_TOKEN_FILE": str(path)})
+    assert str(caught.value).startswith(sentence)
+    assert "hunter" not in str(caught.value)
+
+
+def test_a_token_given_twice(tmp_path: Path) -> None:
+    """A variable and a file could differ; nobody would know which one counts."""
+    (tmp_path / "token").write_text("correct-horse")
+    with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
+        read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(tmp_path / "token")})

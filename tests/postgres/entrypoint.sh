@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the database that POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB ask for, then serves it: as the
-# user postgres, which root becomes.
+# Makes the database that POSTGRES_USER, POSTGRES_PASSWORD (or POSTGRES_PASSWORD_FILE) and POSTGRES_DB
+# ask for, then serves it: as the user postgres, which root becomes.
 set -eu
 PATH=/usr/lib/postgresql/17/bin:$PATH
 data=${PGDATA:-/var/lib/postgresql/data}
@@ -13,7 +13,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 $as_postgres chmod 700 "$data"
 if [ ! -s "$data/PG_VERSION" ]; then
-  printf '%s\n' "$POSTGRES_PASSWORD" > /tmp/password
+  printf '%s\n' "${POSTGRES_PASSWORD:-$(cat "$POSTGRES_PASSWORD_FILE")}" > /tmp/password
   chmod 644 /tmp/password
   $as_postgres initdb -D "$data" --encoding=UTF8 --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256
   rm /tmp/password

@@ -1,0 +1,217 @@
+"""The production system for tests: brought up as docs/production.md says, and put under load."""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+from conftest import Docker, clone, free_port, wait_until
+
+TOKEN = "t" * 32
+PASSWORD = "p@ss/w:rd%"  # of characters that mean something in an address
+
+
+def documented(folder: Path, heading: str) -> str:
+    """Return the first shell block under a heading of docs/production.md."""
+    text = (folder / "docs/production.md").read_text(encoding="utf-8")
+    section = text[text.index(f"\n## {heading}\n") :]
+    return section.partition("```bash\n")[2].partition("```")[0]
+
+
+class Production:
+    """A project of its own, in a fresh clone with secrets of its own, on a port of its own."""
+
+    def __init__(self, folder: Path, command: list[str], docker: Docker) -> None:
+        self.folder = clone(folder)
+        self.project = f"production{os.getpid()}"
+        self.port = free_port()
+        self.docker = docker
+        self.command = command
+        self._variables = {
+            **{name: value for name, value in os.environ.items() if name != "API_TOKEN"},
+            "COMPOSE_FILE": os.pathsep.join(["docker-compose.yml", "docker-compose.prod.yml"]),
+            "COMPOSE_PROJECT_NAME": self.project,
+            "EDGE": f"127.0.0.1:{self.port}",
+        }
+        (self.folder / "secrets").mkdir(mode=0o700)
+        self.write_secret("api_token", TOKEN)
+        self.write_secret("database_password", PASSWORD)
+
+    def write_secret(self, name: str, secret: str) -> None:
+        """Make a secret's file."""
+        path = self.folder / "secrets" / name
+        path.write_text(f"{secret}\n")
+        path.chmod(0o644)
+
+    def try_compose(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a Compose command and return how it ended."""
+        return subprocess.run(
+            [*self.command, *words],
+            cwd=self.folder,
+            env=self._variables,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def compose(self, *words: str) -> str:
+        """Run a Compose command and return what it prints."""
+        done = self.try_compose(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def run_documented(self, heading: str) -> None:
+        """Run the shell block under a heading of docs/production.md, by this generation."""
+        block = documented(self.folder, heading)
+        block = block.replace("docker-compose ", " ".join(self.command) + " ")
+        done = subprocess.run(
+            ["sh", "-euc", block],
+            cwd=self.folder,
+            env=self._variables,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def containers(self, service: str) -> list[str]:
+        """Return the ids of a service's containers."""
+        return self.compose("ps", "--quiet", service).split()
+
+    def started(self, service: str) -> set[str]:
+        """Return the moments at which a service's containers were started."""
+        form = "{{.State.StartedAt}}"
+        return set(self.docker("inspect", "--format", form, *self.containers(service)).splitlines())
+
+    def up(self) -> None:
+        """Start three replicas, and wait until the edge has found all of them."""
+        self.compose("up", "--build", "--scale", "api=3", "--detach")
+        self.wait_for_replicas()
+
+    def wait_for_replicas(self, number: int = 3) -> None:
+        """Return when so many replicas answer in turn."""
+
+        def answer() -> bool:
+            with contextlib.closing(Caller(self.port)) as caller:
+                replicas = {caller.call("GET", "/health")[2]["X-Replica"] for _ in range(20)}
+            return len(replicas - {None}) == number
+
+        wait_until(f"{number} replicas", answer, 90)
+
+    def down(self) -> None:
+        """Take everything away; nothing of the project is left."""
+        self.try_compose("down", "--volumes", "--timeout", "1")
+        label = f"label=com.docker.compose.project={self.project}"
+        assert self.docker("ps", "--all", "--quiet", "--filter", label) == ""
+
+
+Answer = tuple[int, bytes, http.client.HTTPMessage]
+
+
+class Caller:
+    """One client of the edge, on one connection, which it makes anew when it was lost."""
+
+    def __init__(self, port: int, timeout_seconds: float = 6) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+
+    def call(self, method: str, path: str) -> Answer:
+        """Return status, body and headers; status 0 if there was no answer."""
+        try:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            self._connection.request(method, path, headers=headers)
+            answer = self._connection.getresponse()
+            return answer.status, answer.read(), answer.headers
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            return 0, repr(error).encode(), http.client.HTTPMessage()
+
+    def close(self) -> None:
+        """Close the connection; the next call makes another."""
+        self._connection.close()
+
+
+class Load:
+    """Clients that create and read users all the time.
+
+    `acknowledged` has every user that the API said it stored. Clients that retry go on with the same
+    user until they know; the others count a failure and go on with the next.
+    """
+
+    CLIENTS = 6
+    PAUSE_SECONDS = 0.02
+    GIVE_UP_SECONDS = 40
+
+    _first_ids = itertools.count(1, 10_000_000)
+
+    def __init__(self, port: int, *, retry: bool) -> None:
+        self.acknowledged: dict[str, dict[str, object]] = {}
+        self.failures: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self._port = port
+        self._retry = retry
+        self._stop = threading.Event()
+        self._ids = itertools.count(next(self._first_ids))
+        self._threads = [threading.Thread(target=self._work) for _ in range(self.CLIENTS)]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep the clients going inside a with statement."""
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
+
+    def _work(self) -> None:
+        caller = Caller(self._port)
+        while not self._stop.is_set():
+            user_id, age = next(self._ids), random.randrange(100)
+            user: dict[str, object] = {"name": f"User {user_id}", "age": age}
+            query = urlencode({"user_id": user_id, **user})
+            if self._settled(caller, "POST", f"/users/?{query}", user):
+                self.acknowledged[str(user_id)] = user
+                self._settled(caller, "GET", f"/users/{user_id}", user)
+            time.sleep(self.PAUSE_SECONDS)
+        caller.close()
+
+    def _settled(self, caller: Caller, method: str, path: str, user: dict[str, object]) -> bool:
+        """Call, and again if this client retries; return whether the user is known to be stored."""
+        deadline = time.monotonic() + self.GIVE_UP_SECONDS
+        while True:
+            status, body, _ = caller.call(method, path)
+            self.statuses[status] += 1
+            if status in (200, 201):
+                if user.items() <= json.loads(body).items():
+                    return True
+                self.failures[f"{method} answered with another user"] += 1
+                return False
+            if status == 409 and self._retry:  # a lost answer said 201
+                method, path = "GET", f"/users/{str(user['name']).split()[1]}"
+            elif not self._retry or time.monotonic() > deadline:
+                self.failures[f"{method} {status} {body[:100]!r}"] += 1
+                return False
+            else:
+                time.sleep(0.1)
+
+    def check(self, port: int) -> None:
+        """Assert that every acknowledged user is in the listing, and as it was acknowledged."""
+        with contextlib.closing(Caller(port, 30)) as caller:
+            status, body, _ = caller.call("GET", "/users/")
+        assert status == 200
+        listing = json.loads(body)
+        lost = [i for i, user in self.acknowledged.items() if listing.get(i) != user]
+        print(f"{len(self.acknowledged)} acknowledged, {len(lost)} lost, answers {self.statuses}")
+        assert lost == []
+        assert len(self.acknowledged) > 100, "void: too little traffic"
