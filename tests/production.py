@@ -17,7 +17,8 @@ from urllib.parse import urlencode
 from conftest import Docker, clone, free_port, wait_until
 
 TOKEN = "t" * 32
-PASSWORD = "p@ss/w:rd%"  # of characters that mean something in an address
+# Made up, of characters that mean something in an address.
+PASSWORD = "p@ss/w:rd%"  # noqa: S105
 
 
 def documented(folder: Path, heading: str) -> str:
@@ -120,14 +121,14 @@ Answer = tuple[int, bytes, http.client.HTTPMessage]
 class Caller:
     """One client of the edge, on one connection, which it makes anew when it was lost."""
 
-    def __init__(self, port: int, timeout_seconds: float = 6) -> None:
+    def __init__(self, port: int, timeout_seconds: float = 6, token: str = TOKEN) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+        self._token = {"Authorization": f"Bearer {token}"}
 
-    def call(self, method: str, path: str) -> Answer:
+    def call(self, method: str, path: str, **headers: str) -> Answer:
         """Return status, body and headers; status 0 if there was no answer."""
         try:
-            headers = {"Authorization": f"Bearer {TOKEN}"}
-            self._connection.request(method, path, headers=headers)
+            self._connection.request(method, path, headers=self._token | headers)
             answer = self._connection.getresponse()
             return answer.status, answer.read(), answer.headers
         except (OSError, http.client.HTTPException) as error:
@@ -142,8 +143,8 @@ class Caller:
 class Load:
     """Clients that create and read users all the time.
 
-    `acknowledged` has every user that the API said it stored. Clients that retry go on with the same
-    user until they know; the others count a failure and go on with the next.
+    `acknowledged` has every user that the API said it stored. Clients that retry go on with
+    the same user until they know; the others count a failure and go on with the next.
     """
 
     CLIENTS = 6

@@ -83,7 +83,7 @@ def test_secrets_come_from_files(secret: Path) -> None:
         {"API_TOKEN_FILE": str(secret), "DATABASE_URL": url, "DATABASE_PASSWORD_FILE": str(secret)}
     )
 
-    assert settings.api_token == "correct/horse@battery"
+    assert settings.api_token == "correct/horse@battery"  # noqa: S105 - made up
     assert settings.database_url == url.replace("lab@", "lab:correct%2Fhorse%40battery@")
     assert "horse" not in repr(settings)
 
