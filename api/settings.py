@@ -76,7 +76,7 @@ def _database_url(value: str | None, password: str | None) -> str | None:
                 "DATABASE_PASSWORD_FILE needs a DATABASE_URL with a user and without a password,"
                 " such as postgresql://user@host/database"
             )
-        return f"{parts[1]}:{quote(password, safe='')}{parts[2]}"
+        value = f"{parts[1]}:{quote(password, safe='')}{parts[2]}"
     if value is None:
         return value
     if re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*", value):

@@ -266,19 +266,6 @@ def haproxy_image(docker: Docker) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_image(docker: Docker) -> str:
-    """Return the database's image: the official one, or a stand-in where it cannot be pulled."""
-    image = "postgres:17"
-    # The official image has an entry point. A stand-in has none, and is built if it has changed.
-    entry = docker(
-        "image", "inspect", "--format", "{{json .Config.Entrypoint}}", image, check=False
-    )
-    if entry == "null" or not (entry or docker("pull", "--quiet", image, check=False)):
-        docker("build", "--quiet", "--tag", image, str(ROOT / "tests" / "postgres"))
-    return image
-
-
-@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Yield a browser, as installed on this machine."""
     if CHROMIUM is None:

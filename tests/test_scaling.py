@@ -14,7 +14,7 @@ MEASURED = json.loads(RESULTS.read_text(encoding="utf-8"))
 def told(name: str) -> str:
     """Return what stands between two marks of the document."""
     text = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
-    return re.findall(rf"<!-- {name} -->\n\n(.*?)\n\n<!-- end -->", text, re.S)[0]
+    return str(re.findall(rf"<!-- {name} -->\n\n(.*?)\n\n<!-- end -->", text, re.S)[0])
 
 
 def test_the_tables_are_the_commands() -> None:
