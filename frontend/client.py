@@ -4,6 +4,8 @@ Whatever goes wrong becomes an ApiFault that says what happened and what can be 
 """
 
 import asyncio
+import logging
+import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -155,7 +157,8 @@ class Session:
     ) -> Answer:
         """Return the API's answer when its status is 2xx. Raises ApiFault for any other."""
         token = self._settings.api_token if method != "GET" else None
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request_id = f"{random.randrange(1, 2**64):016x}"  # noqa: S311 (tells apart, guards nothing)
+        headers = _names_of(request_id) | ({"Authorization": f"Bearer {token}"} if token else {})
         started_at = asyncio.get_running_loop().time()
         try:
             # The client's own timeouts start anew with each byte: only this one ends a trickle.
@@ -173,6 +176,11 @@ class Session:
                         break  # of an error, its status says enough
         except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreachable(url, error) from error
+        if not response.is_success and response.status_code not in (404, 405):
+            path = response.request.url.path  # not what follows it, which may hold a name
+            logging.warning(
+                "%s %s answered %d, request %s", method, path, response.status_code, request_id
+            )
         _require_data(url, response, body)
         seconds = asyncio.get_running_loop().time() - started_at
         return Answer(url=url, body=body, headers=response.headers, seconds=seconds)
@@ -218,6 +226,14 @@ def run(
 @cache
 def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)  # loading the certificates takes 20 ms
+
+
+def _names_of(request_id: str) -> dict[str, str]:
+    """Return the headers by which the API's log, and a trace (W3C), know a request."""
+    return {
+        "X-Request-ID": request_id,
+        "traceparent": f"00-{request_id:0>32}-{request_id}-01",
+    }
 
 
 def _require_data(url: str, response: httpx2.Response, body: bytearray) -> None:

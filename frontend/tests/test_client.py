@@ -1,13 +1,25 @@
 """Asking a real server on a loopback port that behaves, and many that do not."""
 
 import gzip
+import re
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import DEADLINE_SECONDS, Answer, Api, data, headed, raw, silence, text, trickle
+from conftest import (
+    DEADLINE_SECONDS,
+    Answer,
+    Api,
+    Exchange,
+    data,
+    headed,
+    raw,
+    silence,
+    text,
+    trickle,
+)
 
 import calls
 from calls import fetch_age_counts
@@ -225,3 +237,22 @@ def test_no_server_can_hold_on_longer_than_the_deadline(
         "No connection was made within 2 seconds.",
     ]
     assert max(seconds for _, seconds in results) < 6
+
+
+def test_a_call_that_failed_is_logged_by_its_id(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """The id that the API is sent, and may have in its log, is in ours; it also begins a trace."""
+    sent: list[str] = []
+
+    def refuse(exchange: Exchange) -> None:
+        sent.extend((exchange.headers["X-Request-ID"], exchange.headers["traceparent"]))
+        data({}, status=503)(exchange)
+
+    api.answers["/stats/ages"] = refuse
+    fault_of(api.settings)
+    request_id, trace = sent
+
+    assert re.fullmatch("[0-9a-f]{16}", request_id)
+    assert trace == f"00-{'0' * 16}{request_id}-{request_id}-01"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"GET /stats/ages answered 503, request {request_id}"
+    ]
