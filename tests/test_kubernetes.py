@@ -175,7 +175,8 @@ def test_the_settings_take_the_variables(manifests: list[Manifest]) -> None:
         container = pod_of(of_kind(manifests, "Deployment")[name])["containers"][0]
         variables = expanded(container["env"])
         text = (ROOT / folder / "settings.py").read_text(encoding="utf-8")
-        assert variables.keys() - {"POD_IP"} <= set(re.findall(r'"([A-Z][A-Z_]+)"', text))
+        known = {*re.findall(r'"([A-Z][A-Z_]+)"', text), "POD_IP", "UVICORN_TIMEOUT_KEEP_ALIVE"}
+        assert variables.keys() <= known
 
         program = (
             "import json, settings, sys\nprint(settings.read_settings(json.loads(sys.argv[1])))"
