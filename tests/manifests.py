@@ -146,6 +146,8 @@ def claims(root: Path) -> Iterator[Claim]:
         yield from _image_claims(name, (root / folder / "Dockerfile").read_text(encoding="utf-8"))
         yield from _compose_claims(name, compose[name])
     yield "database image", "compose", compose["database"]["image"]
+    production = yaml.safe_load((root / "docker-compose.prod.yml").read_text(encoding="utf-8"))
+    yield "database image", "compose in production", production["services"]["postgres"]["image"]
     yield "database memory", "compose", compose["database"]["mem_limit"].removesuffix("m")
     variables = dict(
         re.findall(r"^(\w+)=(.*)$", (root / "postgres.env").read_text(encoding="utf-8"), re.M)

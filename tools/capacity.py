@@ -81,17 +81,23 @@ def plan(users: float, measured: Measured, given: Assumptions) -> Plan:
 def table(measured: Measured, given: Assumptions) -> str:
     """Return the plans for a thousand to a billion users as a table in Markdown."""
     lines = [
-        "| Users | Rung | Writes/s | Reads/s | On disk | API cores | Database cores | Machines |",
+        "| Users | Rung | Writes/s | Reads/s | On disk"
+        " | API cores | Database cores | Database machines |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for users in (1e3, 1e6, 1e7, 1e8, 1e9):
         row = plan(users, measured, given)
         lines.append(
-            f"| {row.users:,.0f} | {row.rung} | {row.writes_per_second:,.3g} |"
-            f" {row.reads_per_second:,.3g} | {row.gigabytes:,.3g} GB | {row.api_cores} |"
+            f"| {row.users:,.0f} | {row.rung} | {short(row.writes_per_second)} |"
+            f" {short(row.reads_per_second)} | {short(row.gigabytes)} GB | {row.api_cores} |"
             f" {row.database_cores} | {row.database_machines} |"
         )
     return "\n".join(lines)
+
+
+def short(number: float) -> str:
+    """Return a number with two digits that count, and none after a point where it is large."""
+    return f"{number:,.0f}" if number >= 10 else f"{float(f'{number:.2g}'):.6f}".rstrip("0")
 
 
 def costs(measured: Measured) -> str:
