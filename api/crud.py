@@ -5,7 +5,8 @@ one never waits, so each verb runs from its first line to its last with nothing 
 is atomic, and needs no lock.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from itertools import islice
 from typing import Final
 
 from sortedcontainers import SortedList
@@ -65,7 +66,7 @@ class MemoryStore:
         self._users: dict[int, tuple[str, int]] = {}
         self._age_counts = [0] * (MAX_AGE + 1)
         self._ordered_ids: SortedList | None = None  # 9 bytes a user: only for those who page
-        self._open_snapshots: list[dict[int, tuple[str, int]]] = []
+        self._open_snapshots: list[_Snapshot] = []
 
     def __len__(self) -> int:
         return len(self._users)
@@ -76,6 +77,8 @@ class MemoryStore:
             raise UserExists(user_id)
         if len(self._users) >= self._max_users:
             raise StoreFull(self._max_users)
+        for snapshot in self._open_snapshots:
+            snapshot.leave_live_users()
         self._users[user_id] = (name, age)
         self._age_counts[age] += 1
         if self._ordered_ids is not None:
@@ -101,7 +104,8 @@ class MemoryStore:
     async def update(self, user_id: int, name: str, age: int) -> None:
         """Replace a user's name and age. Raises UserNotFound."""
         _, old_age = self._find(user_id)
-        self._keep_for_snapshots(user_id)
+        for snapshot in self._open_snapshots:
+            snapshot.keep(user_id)
         self._users[user_id] = (name, age)
         self._age_counts[old_age] -= 1
         self._age_counts[age] += 1
@@ -109,7 +113,8 @@ class MemoryStore:
     async def delete(self, user_id: int) -> None:
         """Remove a user. Raises UserNotFound."""
         _, age = self._find(user_id)
-        self._keep_for_snapshots(user_id)
+        for snapshot in self._open_snapshots:
+            snapshot.keep(user_id)
         del self._users[user_id]
         self._age_counts[age] -= 1
         if self._ordered_ids is not None:
@@ -126,21 +131,17 @@ class MemoryStore:
     async def snapshot(self) -> AsyncGenerator[list[User], None]:
         """Yield all users in chunks, as they were when the first chunk was asked for.
 
-        Copying a million users would hold up everybody else, so only their ids are copied. A
-        writer that is about to change a user first puts the old one where this finds it.
         Raises StoreUnavailable while too many snapshots are being read.
         """
         if len(self._open_snapshots) >= MAX_SNAPSHOTS:
             raise StoreUnavailable("too many listings are being read")
-        kept: dict[int, tuple[str, int]] = {}
-        self._open_snapshots.append(kept)
+        snapshot = _Snapshot(self._users)
+        self._open_snapshots.append(snapshot)
         try:
-            ids = list(self._users)
-            for start in range(0, len(ids), SNAPSHOT_CHUNK_USERS):
-                chunk = ids[start : start + SNAPSHOT_CHUNK_USERS]
-                yield [(user_id, *(kept.get(user_id) or self._users[user_id])) for user_id in chunk]
+            while chunk := snapshot.next_chunk():
+                yield chunk
         finally:
-            self._open_snapshots = [other for other in self._open_snapshots if other is not kept]
+            self._open_snapshots.remove(snapshot)
 
     async def check(self) -> None:
         """Return, as this store is always there."""
@@ -162,6 +163,35 @@ class MemoryStore:
         except KeyError:
             raise UserNotFound(user_id) from None
 
-    def _keep_for_snapshots(self, user_id: int) -> None:
-        for kept in self._open_snapshots:
-            kept.setdefault(user_id, self._users[user_id])
+
+class _Snapshot:
+    """What a listing has still to read of all users, as they were when it began.
+
+    Copying a million users would hold up everybody else. So they are read where they are for as long
+    as nobody writes. The first writer has the ids copied that are still to come, and from then on
+    whoever is about to change a user first keeps the old one here.
+    """
+
+    def __init__(self, users: dict[int, tuple[str, int]]) -> None:
+        self._users = users
+        self._ids = iter(users)
+        self._records: Iterator[tuple[str, int]] | None = iter(users.values())
+        self._kept: dict[int, tuple[str, int]] = {}
+
+    def next_chunk(self) -> list[User]:
+        ids = list(islice(self._ids, SNAPSHOT_CHUNK_USERS))
+        if self._records is not None:
+            users = zip(ids, self._records, strict=False)
+            return [(user_id, name, age) for user_id, (name, age) in users]
+        return [(user_id, *(self._kept.get(user_id) or self._users[user_id])) for user_id in ids]
+
+    def leave_live_users(self) -> None:
+        """Get ready for users to come and go, which a walk through them would not survive."""
+        if self._records is not None:
+            self._ids = iter(list(self._ids))
+            self._records = None
+
+    def keep(self, user_id: int) -> None:
+        """Keep a user who is about to change."""
+        self.leave_live_users()
+        self._kept.setdefault(user_id, self._users[user_id])
