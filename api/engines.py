@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -153,6 +153,8 @@ class Worker(Generic[Request]):
         self._connection: Any = None
         self._waiting: list[_Waiting] = []
         self._waiting_weight = 0
+        self._running: list[_Waiting] = []
+        self._look: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -169,7 +171,9 @@ class Worker(Generic[Request]):
         self._waiting.append(_Waiting(request, weight, loop.time(), result))
         self._waiting_weight += weight
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work())
+            self._task = loop.create_task(self._work())
+        if self._look is None:
+            self._look = loop.call_later(CHECK_SECONDS, self._give_up_on_the_late)
         return await result
 
     async def _work(self) -> None:
@@ -183,11 +187,10 @@ class Worker(Generic[Request]):
             if not batch:
                 continue  # all of them have been told that this takes too long
             requests = [waiting.request for waiting in batch]
-            running = loop.run_in_executor(self._thread, self._run_connected, requests)
-            while not running.done():
-                await asyncio.wait([running], timeout=CHECK_SECONDS)
-                self._give_up_on(itertools.chain(batch, self._waiting))
-            for waiting, result in zip(batch, running.result(), strict=True):
+            self._running = batch
+            results = await loop.run_in_executor(self._thread, self._run_connected, requests)
+            self._running = []
+            for waiting, result in zip(batch, results, strict=True):
                 if waiting.result.done():
                     continue
                 if isinstance(result, Exception):
@@ -195,15 +198,19 @@ class Worker(Generic[Request]):
                 else:
                     waiting.result.set_result(result)
 
-    def _give_up_on(self, waiting: Iterable[_Waiting]) -> None:
+    def _give_up_on_the_late(self) -> None:
         """Tell those who have waited for DEADLINE_SECONDS; they wait in the order they came.
 
         One look at all of them now and then, for a timer each would cost more than their SQL.
         """
-        too_late = asyncio.get_running_loop().time() - DEADLINE_SECONDS
-        for each in itertools.takewhile(lambda each: each.since <= too_late, waiting):
+        loop = asyncio.get_running_loop()
+        waiting = [*self._running, *self._waiting]
+        for each in itertools.takewhile(
+            lambda each: each.since <= loop.time() - DEADLINE_SECONDS, waiting
+        ):
             if not each.result.done():
                 each.result.set_exception(StoreUnavailable("it does not answer"))
+        self._look = loop.call_later(CHECK_SECONDS, self._give_up_on_the_late) if waiting else None
 
     def _how_many_to_take(self) -> int:
         """Return how many of those that wait go into the next transaction: at least one."""

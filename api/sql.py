@@ -97,7 +97,7 @@ class SqlStore:
 
     async def check(self) -> None:
         """Return if the database answers. Raises StoreUnavailable."""
-        await self._reads.submit(lambda db: db.execute("SELECT 1").fetchone())
+        await self._reads.submit(_ping)
 
     async def snapshot(self) -> AsyncGenerator[list[User], None]:
         """Yield all users in chunks by ascending id, as they were when the first was asked for."""
@@ -190,12 +190,17 @@ class SqlStore:
         return state
 
     def _run_reads(self, db: Any, requests: Sequence[Read]) -> list[Any]:
-        """Answer a batch of reads; all users that are asked for singly by one statement."""
+        """Answer a batch of reads; all users that are asked for singly by one statement.
+
+        What several ask for, the age counts above all, is found out once.
+        """
         state = self._look_up(db, [request for request in requests if isinstance(request, int)])
+        asked = {request for request in requests if not isinstance(request, int)}
+        found = {request: request(db) for request in asked}
         return [
             (state.get(request) or UserNotFound(request))
             if isinstance(request, int)
-            else request(db)
+            else found[request]
             for request in requests
         ]
 
@@ -255,6 +260,10 @@ class SqlStore:
                 "ON CONFLICT (stripe, age) DO UPDATE SET users = age_counts.users + excluded.users",
                 values,
             )
+
+
+def _ping(db: Any) -> None:
+    db.execute("SELECT 1").fetchone()
 
 
 def _play(verb: str, users: list[User], state: State) -> Any:
