@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -244,6 +246,27 @@ def test_users_outlive_the_store(tmp_path: Path) -> None:
             assert await store.age_counts() == {30: 1}
 
     asyncio.run(story())
+
+
+def test_what_many_ask_for_is_found_out_once(tmp_path: Path) -> None:
+    """A hundred viewers who want the age counts at the same time cost a statement or two."""
+    engine = engine_for(f"sqlite:///{tmp_path}/users.db")
+    statements: list[str] = []
+
+    def connect() -> sqlite3.Connection:
+        connection: sqlite3.Connection = engine.connect()
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    async def story() -> None:
+        store = SqlStore(replace(engine, connect=connect))
+        await store.create(1, "Al", 30)
+        answers = await asyncio.gather(*(store.age_counts() for _ in range(100)))
+        store.close()
+        assert answers == [{30: 1}] * 100
+
+    asyncio.run(story())
+    assert 1 <= sum("FROM age_counts" in statement for statement in statements) <= 2
 
 
 def test_what_waits_and_what_commits_is_told(tmp_path: Path) -> None:
