@@ -5,10 +5,12 @@ one never waits, so each verb runs from its first line to its last with nothing 
 is atomic, and needs no lock.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from itertools import islice
 from typing import Final
 
+import msgspec
 from sortedcontainers import SortedList
 
 MAX_USER_ID: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exact
@@ -21,6 +23,26 @@ SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two o
 MAX_SNAPSHOTS: Final = 16  # at once; each has a copy of all ids
 
 User = tuple[int, str, int]  # id, name, age
+
+
+class Record(msgspec.Struct, gc=False):
+    """A user as he is kept in memory, under his id; and in a listing, under the same.
+
+    Two words smaller than a tuple, as the garbage collector need not know of it.
+    """
+
+    name: str
+    age: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_users(users: list[User] | dict[int, Record]) -> bytes:
+    """Return `"id":{"name":…,"age":…}` for each user, joined by commas: the inside of a map."""
+    if isinstance(users, list):
+        users = {user_id: Record(name, age) for user_id, name, age in users}
+    return _encode(users)[1:-1]
 
 
 class UserNotFound(Exception):
@@ -52,7 +74,7 @@ class StoreUnavailable(Exception):
 
 
 class MemoryStore:
-    """Users as `(name, age)` tuples in a dict, gone when the process ends.
+    """Users as records in a dict, gone when the process ends.
 
     Beside the users it keeps what would be slow to find out when asked: how many users there
     are of each age, and, once somebody has asked for a page, the ids in order.
@@ -63,9 +85,11 @@ class MemoryStore:
 
     def __init__(self, max_users: int) -> None:
         self._max_users = max_users
-        self._users: dict[int, tuple[str, int]] = {}
+        self._users: dict[int, Record] = {}
         self._age_counts = [0] * (MAX_AGE + 1)
         self._ordered_ids: SortedList | None = None  # 9 bytes a user: only for those who page
+        self._ordering = asyncio.Lock()
+        self._moved_ids: set[int] = set()  # who came or went while the ids were put in order
         self._open_snapshots: list[_Snapshot] = []
 
     def __len__(self) -> int:
@@ -79,10 +103,12 @@ class MemoryStore:
             raise StoreFull(self._max_users)
         for snapshot in self._open_snapshots:
             snapshot.leave_live_users()
-        self._users[user_id] = (name, age)
+        self._users[user_id] = Record(name, age)
         self._age_counts[age] += 1
         if self._ordered_ids is not None:
             self._ordered_ids.add(user_id)
+        elif self._ordering.locked():
+            self._moved_ids.add(user_id)
 
     async def create_many(self, users: list[User]) -> list[int]:
         """Add, all at once, the users whose id is free; return the ids that were not.
@@ -99,36 +125,40 @@ class MemoryStore:
 
     async def get(self, user_id: int) -> tuple[str, int]:
         """Return a user's name and age. Raises UserNotFound."""
-        return self._find(user_id)
+        user = self._find(user_id)
+        return user.name, user.age
 
     async def update(self, user_id: int, name: str, age: int) -> None:
         """Replace a user's name and age. Raises UserNotFound."""
-        _, old_age = self._find(user_id)
+        old_age = self._find(user_id).age
         for snapshot in self._open_snapshots:
             snapshot.keep(user_id)
-        self._users[user_id] = (name, age)
+        self._users[user_id] = Record(name, age)
         self._age_counts[old_age] -= 1
         self._age_counts[age] += 1
 
     async def delete(self, user_id: int) -> None:
         """Remove a user. Raises UserNotFound."""
-        _, age = self._find(user_id)
+        age = self._find(user_id).age
         for snapshot in self._open_snapshots:
             snapshot.keep(user_id)
         del self._users[user_id]
         self._age_counts[age] -= 1
         if self._ordered_ids is not None:
             self._ordered_ids.remove(user_id)
+        elif self._ordering.locked():
+            self._moved_ids.add(user_id)
 
     async def page(self, after: int, limit: int) -> list[User]:
         """Return at most `limit` users with ids above `after`, by ascending id."""
-        if self._ordered_ids is None:
-            self._ordered_ids = SortedList(self._users)
+        async with self._ordering:
+            if self._ordered_ids is None:
+                self._ordered_ids = await self._put_in_order()
         start = self._ordered_ids.bisect_right(after)
         ids = self._ordered_ids.islice(start, start + limit)
-        return [(user_id, *self._users[user_id]) for user_id in ids]
+        return [(user_id, *await self.get(user_id)) for user_id in ids]
 
-    async def snapshot(self) -> AsyncGenerator[list[User], None]:
+    async def snapshot(self) -> AsyncGenerator[dict[int, Record], None]:
         """Yield all users in chunks, as they were when the first chunk was asked for.
 
         Raises StoreUnavailable while too many snapshots are being read.
@@ -157,7 +187,26 @@ class MemoryStore:
         """Return how many users there are of each age that occurs, by ascending age."""
         return {age: count for age, count in enumerate(self._age_counts) if count}
 
-    def _find(self, user_id: int) -> tuple[str, int]:
+    async def _put_in_order(self) -> SortedList:
+        """Return the ids in order. To sort a million at once would hold up everybody else."""
+        ordered = SortedList()
+        self._moved_ids.clear()
+        ids = list(self._users)
+        for start in range(0, len(ids), SNAPSHOT_CHUNK_USERS):
+            ordered.update(ids[start : start + SNAPSHOT_CHUNK_USERS])
+            await asyncio.sleep(0)
+        settled = 0
+        while self._moved_ids:
+            user_id = self._moved_ids.pop()
+            ordered.discard(user_id)
+            if user_id in self._users:
+                ordered.add(user_id)
+            settled += 1
+            if settled % SNAPSHOT_CHUNK_USERS == 0:
+                await asyncio.sleep(0)
+        return ordered
+
+    def _find(self, user_id: int) -> Record:
         try:
             return self._users[user_id]
         except KeyError:
@@ -167,23 +216,23 @@ class MemoryStore:
 class _Snapshot:
     """What a listing has still to read of all users, as they were when it began.
 
-    Copying a million users would hold up everybody else. So they are read where they are for as long
-    as nobody writes. The first writer has the ids copied that are still to come, and from then on
+    Copying a million users would hold up everybody else. So they are read where they are, as long as
+    nobody writes. The first writer has the ids copied that are still to come, and from then on
     whoever is about to change a user first keeps the old one here.
     """
 
-    def __init__(self, users: dict[int, tuple[str, int]]) -> None:
+    def __init__(self, users: dict[int, Record]) -> None:
         self._users = users
         self._ids = iter(users)
-        self._records: Iterator[tuple[str, int]] | None = iter(users.values())
-        self._kept: dict[int, tuple[str, int]] = {}
+        self._records: Iterator[Record] | None = iter(users.values())
+        self._kept: dict[int, Record] = {}
 
-    def next_chunk(self) -> list[User]:
-        ids = list(islice(self._ids, SNAPSHOT_CHUNK_USERS))
+    def next_chunk(self) -> dict[int, Record]:
+        """Return the next users, none when all have been read."""
+        ids = islice(self._ids, SNAPSHOT_CHUNK_USERS)
         if self._records is not None:
-            users = zip(ids, self._records, strict=False)
-            return [(user_id, name, age) for user_id, (name, age) in users]
-        return [(user_id, *(self._kept.get(user_id) or self._users[user_id])) for user_id in ids]
+            return dict(zip(ids, self._records, strict=False))
+        return {user_id: self._kept.get(user_id) or self._users[user_id] for user_id in ids}
 
     def leave_live_users(self) -> None:
         """Get ready for users to come and go, which a walk through them would not survive."""

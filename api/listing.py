@@ -8,10 +8,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
 import schema
-from crud import User
+from crud import Record, User, encode_users
 from lines import log
 
 SEND_TIMEOUT_SECONDS = 30.0  # for a piece, about 100 kB
+
+Users = list[User] | dict[int, Record]
 
 LISTING: dict[str, Any] = {
     "description": "Users by id. A page that is not the last has a Link header to the next one.",
@@ -29,13 +31,13 @@ LISTING: dict[str, Any] = {
 }
 
 
-async def in_pieces(first: list[User], rest: AsyncIterator[list[User]]) -> AsyncIterator[str]:
+async def in_pieces(first: Users, rest: AsyncIterator[Users]) -> AsyncIterator[bytes]:
     """Yield a snapshot as the pieces of one JSON object."""
-    yield "{" + schema.encode_users(first)
+    yield b"{" + encode_users(first)
     async for users in rest:
         await asyncio.sleep(0)  # other requests get their turn between two pieces
-        yield "," + schema.encode_users(users)
-    yield "}"
+        yield b"," + encode_users(users)
+    yield b"}"
 
 
 class Listing(StreamingResponse):
@@ -62,5 +64,5 @@ def page_answer(users: list[User], limit: int) -> Response:
     headers = {}
     if len(users) > limit:
         headers["Link"] = f'</users/?limit={limit}&after={page[-1][0]}>; rel="next"'
-    body = "{" + schema.encode_users(page) + "}"
+    body = b"{" + encode_users(page) + b"}"
     return Response(body, headers=headers, media_type="application/json")

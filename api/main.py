@@ -16,13 +16,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import schema
-from crud import MAX_PAGE_USERS, MemoryStore, StoreUnavailable, User
+from crud import MAX_PAGE_USERS, MemoryStore, StoreUnavailable
 from door import Door
 from engines import engine_for
 from guard import Guard
 from lifecycle import Lifecycle, stop_supervisor
 from lines import configure_logging, log
-from listing import LISTING, Listing, in_pieces, page_answer
+from listing import LISTING, Listing, Users, in_pieces, page_answer
 from refusals import RETRY_AFTER, BearerToken, StrictRoute, add_error_answers, refusals
 from schema import (
     Absent,
@@ -178,7 +178,7 @@ def add_reads(app: FastAPI, store: Store) -> None:
         if limit is None and after is None:
             snapshot = store.snapshot()
             # Before the answer begins, while it can still be 503.
-            first: list[User] = await anext(snapshot, [])
+            first: Users = await anext(snapshot, [])
             return Listing(in_pieces(first, snapshot))
         limit = MAX_PAGE_USERS if limit is None else limit
         after = -1 if after is None else after

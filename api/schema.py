@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from json.encoder import encode_basestring
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -234,19 +233,6 @@ def encoder_of(kind: Any) -> Callable[[Any], bytes]:
         return to_json(validate(value, from_attributes=True), by_alias=True)
 
     return encode
-
-
-def encode_users(users: list[crud.User]) -> str:
-    """Return `"id":{"name":…,"age":…}` for each user, joined by commas: the inside of a map.
-
-    Three times as fast as json.dumps over dicts made for the purpose.
-    """
-    return ",".join(
-        [
-            f'"{user_id}":{{"name":{encode_basestring(name)},"age":{age}}}'
-            for user_id, name, age in users
-        ]
-    )
 
 
 def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:

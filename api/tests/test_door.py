@@ -4,15 +4,18 @@ Two APIs are served side by side, one without its door. Each probe goes to both,
 socket, and both answers have to be the same: status, headers in their order, body.
 """
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +23,7 @@ from starlette.testclient import TestClient
 
 from crud import MAX_USER_ID
 from door import Door
-from guard import Receive, Scope, Send
+from guard import ASGIApp, Message, Receive, Scope, Send
 from main import create_app
 from settings import Settings
 
@@ -60,18 +63,23 @@ def http(method: str, target: str, *headers: str, body: str = "") -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
+def with_and_without_door(settings: Settings) -> tuple[FastAPI, FastAPI]:
+    """Return two APIs, of which the second has FastAPI's way only."""
+    with_door, without = create_app(settings), create_app(settings)
+    without.user_middleware = [m for m in without.user_middleware if "api" not in m.kwargs]
+    assert len(without.user_middleware) == len(with_door.user_middleware) - 1
+    return with_door, without
+
+
 class Pair:
     """Two APIs, with a door and without, that have been asked the same things."""
 
     def __init__(self, settings: Settings) -> None:
-        with_door, without = create_app(settings), create_app(settings)
-        without.user_middleware = [m for m in without.user_middleware if m.cls != Door]
-        assert len(without.user_middleware) == len(with_door.user_middleware) - 1
         self._servers = [
             uvicorn.Server(
                 uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
             )
-            for app in (with_door, without)
+            for app in with_and_without_door(settings)
         ]
         self._threads = [threading.Thread(target=server.run) for server in self._servers]
 
@@ -242,6 +250,42 @@ TARGETS = st.builds(
 def test_whatever_is_asked(pair: Pair, method: str, target: str) -> None:
     """Any request line that can be made up of right, wrong and strange pieces."""
     pair.ask(http(method, target, f"Authorization: Bearer {TOKEN}"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"path": "/users/7", "root_path": "/users"},
+        {"path": "/api/health", "root_path": "/api"},
+        {"path": "/users/7", "query_string": "name=ä&age=5".encode(), "method": "PUT"},
+        {"path": "/users/8", "method": "DELETE"},
+        {"path": "/users/8", "method": "POST"},
+    ],
+)
+def test_what_no_client_can_send(settings: Settings, changed: dict[str, Any]) -> None:
+    """Message for message, where a server or a proxy in between would not let a probe through."""
+
+    async def told(api: ASGIApp) -> list[Message]:
+        messages: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            messages.append(message)
+
+        usual = {"type": "http", "method": "GET", "query_string": b"", "root_path": ""}
+        await api({**usual, "headers": [(b"host", b"testserver")], **changed}, receive, send)
+        for message in messages:
+            message["headers"] = message.get("headers", [])[:-1]  # the last is the request's id
+        return messages
+
+    answers = []
+    for api in with_and_without_door(settings):
+        TestClient(api).post("/users/?user_id=7&name=Al&age=70")
+        TestClient(api).post("/users/?user_id=8&name=Al&age=70")
+        answers.append(asyncio.run(told(api)))
+    assert answers[0] == answers[1]
 
 
 # ---------------------------------------------------------------------------- which way is taken

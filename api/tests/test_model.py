@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from conftest import rows_of
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,9 +29,11 @@ from hypothesis.stateful import (
 import crud
 import engines
 import sql
-from crud import MAX_AGE, MAX_USER_ID, MemoryStore, User, UserExists, UserNotFound
+from crud import MAX_AGE, MAX_USER_ID, MemoryStore, Record, User, UserExists, UserNotFound
 from engines import engine_for
 from sql import SqlStore
+
+Snapshot = AsyncGenerator[list[User], None] | AsyncGenerator[dict[int, Record], None]
 
 STEPS = 100_000 if os.environ.get("LAB_LONG") else 10_000
 STEPS_OF_A_PROGRAM = 100
@@ -92,7 +95,7 @@ class StoreBesideModel(RuleBasedStateMachine):
         self.model: Model = {}
         self.store = self.loop.run(self._opened())
         self.steps_since_opened = 0
-        self.snapshot: AsyncGenerator[list[User], None] | None = None
+        self.snapshot: Snapshot | None = None
         self.seen: list[User] = []
         self.expected: Model = {}
 
@@ -159,8 +162,8 @@ class StoreBesideModel(RuleBasedStateMachine):
         assert sorted(self.seen) == sorted((i, *user) for i, user in self.expected.items())
 
     @staticmethod
-    async def _next_chunk(snapshot: AsyncGenerator[list[User], None]) -> list[User]:
-        return await anext(snapshot, [])
+    async def _next_chunk(snapshot: Snapshot) -> list[User]:
+        return rows_of(await anext(snapshot, []))
 
     @precondition(lambda self: self.store.durable and self.steps_since_opened > STEPS_UNTIL_REOPEN)
     @rule()
@@ -177,7 +180,7 @@ class StoreBesideModel(RuleBasedStateMachine):
         self.store.close()
 
     @staticmethod
-    async def _closed(snapshot: AsyncGenerator[list[User], None]) -> None:
+    async def _closed(snapshot: Snapshot) -> None:
         await snapshot.aclose()
 
     def teardown(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from conftest import rows_of
 
 from crud import (
     MAX_SNAPSHOTS,
@@ -55,7 +56,7 @@ def test_a_snapshot_is_one_state() -> None:
         before: list[User] = [(i, f"User {i}", i % 100) for i in range(3 * SNAPSHOT_CHUNK_USERS)]
         seen: list[User] = []
         async for chunk in store.snapshot():
-            seen += chunk
+            seen += rows_of(chunk)
             await store.update(4_500, f"Changed {len(seen)}", 99)
             await store.create(10_000 + len(seen), "New", 1)
             if len(seen) == SNAPSHOT_CHUNK_USERS:
@@ -79,7 +80,7 @@ def test_snapshots_do_not_disturb_each_other() -> None:
         await store.update(3_000, "After both", 1)
         await first.aclose()
         await store.delete(3_001)
-        rest = await anext(second)
+        rest = rows_of(await anext(second))
 
         assert (3_000, "User 3000", 0) in rest
         assert (3_001, "User 3001", 1) in rest
@@ -115,6 +116,30 @@ def test_snapshots_are_few() -> None:
             await anext(store.snapshot())
         await open_snapshots[0].aclose()
         await anext(store.snapshot())
+
+    asyncio.run(story())
+
+
+def test_nobody_waits_while_ids_are_put_in_order() -> None:
+    """The first page leaves turns to others, whose writes are in it; the second has no need to."""
+
+    async def story() -> None:
+        size = 20 * SNAPSHOT_CHUNK_USERS
+        store = await filled(size)
+        pages = [asyncio.create_task(store.page(-1, size + 100)) for _ in range(2)]
+        turns = 0
+        while not pages[0].done():
+            await asyncio.sleep(0)
+            turns += 1
+            await store.create(size + turns, "New", 1)
+            await store.delete(turns)
+            await store.create(turns, "Again", 2) if turns % 2 else None
+            await store.delete(size + turns - 1) if turns % 3 == 0 else None
+        assert turns >= 20
+
+        everybody = [user async for chunk in store.snapshot() for user in rows_of(chunk)]
+        assert await store.page(-1, 2 * size) == sorted(everybody)
+        assert {user_id for user_id, _, _ in await pages[1]} >= set(range(turns + 1, size))
 
     asyncio.run(story())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from conftest import rows_of
 
 from crud import (
     MAX_BATCH_USERS,
@@ -53,7 +54,7 @@ def tell(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Story], No
 
 async def everybody(store: Store) -> dict[int, tuple[str, int]]:
     """Return all users, from a snapshot."""
-    return {i: (name, age) async for chunk in store.snapshot() for i, name, age in chunk}
+    return {i: (name, age) async for chunk in store.snapshot() for i, name, age in rows_of(chunk)}
 
 
 def test_the_verbs(tell: Callable[[Story], None]) -> None:
@@ -137,7 +138,7 @@ def test_a_snapshot_is_one_state(tell: Callable[[Story], None]) -> None:
         await store.create_many(before[:MAX_BATCH_USERS])
         seen: list[User] = []
         async for chunk in store.snapshot():
-            seen += chunk
+            seen += rows_of(chunk)
             await store.update(size - 1, "Changed", 99)
             if len(seen) == SNAPSHOT_CHUNK_USERS:
                 await store.delete(size - 2)
