@@ -216,8 +216,8 @@ class MemoryStore:
 class _Snapshot:
     """What a listing has still to read of all users, as they were when it began.
 
-    Copying a million users would hold up everybody else. So they are read where they are, as long as
-    nobody writes. The first writer has the ids copied that are still to come, and from then on
+    Copying a million users would hold up everybody else. So they are read where they are, as long
+    as nobody writes. The first writer has the ids copied that are still to come, and from then on
     whoever is about to change a user first keeps the old one here.
     """
 

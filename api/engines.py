@@ -1,4 +1,4 @@
-"""What differs between SQLite and PostgreSQL, and the thread that speaks to either."""
+"""What an engine is to the store, the one that comes with Python, and the thread for either."""
 
 import asyncio
 import itertools
@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
-
-import psycopg
 
 from crud import StoreUnavailable
 
@@ -66,34 +64,15 @@ def engine_for(url: str) -> Engine:
             table=_values,
             among=lambda ids: (f"user_id IN ({', '.join('?' * len(ids))})", list(ids)),
         )
-    return Engine(
-        kind="postgresql",
-        mark="%s",
-        id_type="BIGINT",
-        begin_write="BEGIN",
-        begin_snapshot="BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-        fault=psycopg.Error,
-        no_table=psycopg.errors.UndefinedTable,
-        conflicts=(
-            Conflict,
-            psycopg.errors.DeadlockDetected,
-            psycopg.errors.SerializationFailure,
-        ),
-        connect=lambda: _connect_postgresql(url),
-        table=_unnest,
-        among=lambda ids: ("user_id = ANY(%s)", [list(ids)]),
-    )
+    # Only here, as psycopg takes ten megabytes and a tenth of a second, which nobody else needs.
+    from postgresql import postgresql_engine
+
+    return postgresql_engine(url)
 
 
 def _values(rows: Sequence[Row], *types: str) -> Part:
     row = f"({', '.join('?' * len(types))})"
     return f"(VALUES {', '.join([row] * len(rows))})", list(itertools.chain.from_iterable(rows))
-
-
-def _unnest(rows: Sequence[Row], *types: str) -> Part:
-    """A statement that is the same for any number of rows is planned once: a third is saved."""
-    arrays = ", ".join(f"%s::{each}[]" for each in types)
-    return f"unnest({arrays})", [list(column) for column in zip(*rows, strict=True)]
 
 
 def _connect_sqlite(path: str) -> sqlite3.Connection:
@@ -102,22 +81,6 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA journal_mode = WAL")  # readers go on while a writer commits
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits with the power
-    return connection
-
-
-def _connect_postgresql(url: str) -> psycopg.Connection:
-    connection = psycopg.connect(
-        url,
-        autocommit=True,
-        connect_timeout=2,
-        client_encoding="utf8",
-        # A machine that vanishes without a word is noticed in seconds, not in a quarter hour.
-        tcp_user_timeout=5_000,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-    )
-    connection.execute(f"SET statement_timeout = {DEADLINE_SECONDS * 1000:.0f}")
     return connection
 
 

@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 
 import crud
 import engines
+import postgresql
 import sql
 from crud import MAX_AGE, MAX_USER_ID, MemoryStore, Record, User, UserExists, UserNotFound
 from engines import engine_for
@@ -197,6 +198,7 @@ def machine(
     """Return the machine over a store of each kind."""
     # This is not about time, and a busy machine may stand still for longer than the API waits.
     monkeypatch.setattr(engines, "DEADLINE_SECONDS", 30)
+    monkeypatch.setattr(postgresql, "DEADLINE_SECONDS", 30)
     monkeypatch.setattr(crud, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
     monkeypatch.setattr(sql, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
     programs = count()
