@@ -112,7 +112,11 @@ class Production:
         """Take everything away; nothing of the project is left."""
         self.try_compose("down", "--volumes", "--timeout", "1")
         label = f"label=com.docker.compose.project={self.project}"
+        # The classroom's volume: one generation makes it, the other does not see it as ours.
+        for volume in self.docker("volume", "ls", "--quiet", "--filter", label).split():
+            self.docker("volume", "rm", volume)
         assert self.docker("ps", "--all", "--quiet", "--filter", label) == ""
+        assert self.docker("network", "ls", "--quiet", "--filter", label) == ""
 
 
 Answer = tuple[int, bytes, http.client.HTTPMessage]
