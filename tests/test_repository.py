@@ -35,9 +35,12 @@ PRODUCT = [
 ROOMS = [path for path in PRODUCT if path.parts[0] in SERVICES]
 
 
-# FastAPI is the frame of the API's house: what it answers, what it refuses, what it streams.
+# FastAPI is the frame of the API's house: what it answers, refuses and streams, and its door.
 FRAME: dict[str, dict[str, set[str]]] = {
-    "api": {"fastapi": {"main", "refusals"}, "starlette": {"main", "refusals", "listing"}},
+    "api": {
+        "fastapi": {"main", "refusals", "door"},
+        "starlette": {"main", "refusals", "door", "listing"},
+    },
     "data_ingestion_simulator": {},
     "frontend": {},
 }

@@ -31,13 +31,16 @@ TOKEN = "correct-horse-battery"  # noqa: S105 - of the test
 DIFFERENT = (b"date:", b"x-request-id:")  # headers that two answers may differ in
 
 NUMBERS = [
-    "7", "0", "07", "+7", "-7", "7.0", "1_0", "%37", "%2B7", "7%20", "%207", "7%00", "7%0A", "", "x",
+    "7", "0", "07", "+7", "-7", "7.0", "1_0", "%37", "%2B7", "7%20", "%207", "7%00", "7%0A", "",
+    "x",
     "7%2F", "%2F7", "7/", "..", "batch", "%D9%A3", "%FF", "7;8", "7,8", str(MAX_USER_ID),
     str(MAX_USER_ID + 1), "9" * 30, "9" * 4301, "{user_id}", "151",
 ]  # fmt: skip
 NAMES = [
-    "Bo", "Bo%20Li", "Bo+Li", "%2B", "", "+", "%20Bo%20", "%E4%B8%80", "%F0%9F%98%80", "\u00e4", "%C3",
-    "%ED%A0%80", "%80", "%", "%2", "%zz", "%00", "%0A", "%E2%80%AE", "a" * 100, "a" * 101, "a=b", "=",
+    "Bo", "Bo%20Li", "Bo+Li", "%2B", "", "+", "%20Bo%20", "%E4%B8%80", "%F0%9F%98%80", "\u00e4",
+    "%C3",
+    "%ED%A0%80", "%80", "%", "%2", "%zz", "%00", "%0A", "%E2%80%AE", "a" * 100, "a" * 101, "a=b",
+    "=",
     "%26", "%3D", '"', "%22%5C", "a;age=3", "a#b", "%E2%80%A8",
 ]  # fmt: skip
 QUERIES = [
@@ -45,13 +48,17 @@ QUERIES = [
     "?&name=Al&age=5", "?name=Al&&age=5", "?name=Al&age=5&x=1", "?name=Al&age=5&name=Al",
     "?name=Al&age=5&user_id=7", "?name=Al&age=5&user_id=7&user_id=7", "?name=Al&age", "?name&age=5",
     "?n%61me=Al&age=5", "?name=Al&n%61me=Al&age=5", "?NAME=Al&age=5", "?name=Al;age=5", "?=1", "?x",
-    "?name=Al&age=5&response=1", "?name=Al&age=5&=", "?name=Al&age=5&%FF=1", "?user_id=7&name=Al&age=5",
+    "?name=Al&age=5&response=1", "?name=Al&age=5&=", "?name=Al&age=5&%FF=1",
+    "?user_id=7&name=Al&age=5",
 ]  # fmt: skip
 METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "TRACE", "get"]
 PATHS = [
-    "/health", "/health/", "/Health", "//health", "/heal%74h", "/health%0A", "/health?x=1", "/health?",
-    "/users", "/users/", "/users//", "/users/7", "/users/8", "/users/7/", "/users%2F7", "/users/batch",
-    "/stats/ages", "/stats/ages?x", "/stats/ages/", "/stats/7", "/stats", "/ready", "/", "/nowhere/7",
+    "/health", "/health/", "/Health", "//health", "/heal%74h", "/health%0A", "/health?x=1",
+    "/health?",
+    "/users", "/users/", "/users//", "/users/7", "/users/8", "/users/7/", "/users%2F7",
+    "/users/batch",
+    "/stats/ages", "/stats/ages?x", "/stats/ages/", "/stats/7", "/stats", "/ready", "/",
+    "/nowhere/7",
 ]  # fmt: skip
 
 
@@ -195,7 +202,8 @@ def test_a_life(authorized: Pair) -> None:
 
 
 def test_headers_that_matter(authorized: Pair) -> None:
-    """Tokens right, wrong and missing; hosts and origins own and foreign; bodies nobody asked for."""
+    """Tokens right,
+    wrong and missing; hosts and origins own and foreign; bodies nobody asked for."""
     headers: list[tuple[str, ...]] = [
         (),
         ("Authorization: Bearer wrong",),
@@ -312,7 +320,7 @@ def test_ordinary_requests_take_the_short_way(settings: Settings, token: str | N
     """Health, counts, and the four calls about one user are answered without FastAPI's routes."""
     beyond: list[str] = []
 
-    async def routes(scope: Scope, receive: Receive, send: Send) -> None:
+    async def routes(scope: Scope, _: Receive, send: Send) -> None:
         beyond.append(scope["path"])
         await send({"type": "http.response.start", "status": 599, "headers": []})
         await send({"type": "http.response.body"})
