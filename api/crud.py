@@ -191,9 +191,8 @@ class MemoryStore:
         """Return the ids in order. To sort a million at once would hold up everybody else."""
         ordered = SortedList()
         self._moved_ids.clear()
-        ids = list(self._users)
-        for start in range(0, len(ids), SNAPSHOT_CHUNK_USERS):
-            ordered.update(ids[start : start + SNAPSHOT_CHUNK_USERS])
+        async for chunk in self.snapshot():
+            ordered.update(chunk)
             await asyncio.sleep(0)
         settled = 0
         while self._moved_ids:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import get_annotations, iscoroutinefunction
 from typing import Any, cast
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Response
 from fastapi.datastructures import DefaultPlaceholder
@@ -149,7 +149,7 @@ def _read_query(query: bytes, values: dict[str, str]) -> None:
         if name in values:
             raise ValueError
         if "%" in value or "+" in value:
-            value = unquote(value.replace("+", " "), errors="strict")
+            value = unquote_to_bytes(value.replace("+", " ")).decode()
         values[name] = value
 
 
