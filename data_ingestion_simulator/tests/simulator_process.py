@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -73,7 +74,9 @@ class SimulatorProcess:
 
     def tell(self, number: signal.Signals) -> None:
         """Send a signal: on Windows, which knows no other between processes, Ctrl-Break."""
-        self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", number))
+        # Not by send_signal, which looks whether it has ended, and then nobody else learns how.
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, getattr(signal, "CTRL_BREAK_EVENT", number))
 
     async def end(self) -> int:
         """Wait for the end that comes by itself; returns the exit code."""
