@@ -6,15 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from client import (
-    TOTAL_TIMEOUT_SECONDS,
-    Answer,
-    AnswerUnusable,
-    ApiFault,
-    ApiRefuses,
-    Session,
-    run,
-)
+from client import TOTAL_TIMEOUT_SECONDS, Answer, Line, Session, run
+from faults import AnswerUnusable, ApiFault, ApiRefuses
 from schema import (
     AgeCounts,
     Listing,
@@ -40,7 +33,7 @@ VERSION_SECONDS = 60.0  # for which a version is believed
 T = TypeVar("T")
 
 
-def fetch_age_counts(settings: Settings) -> AgeCounts:
+def fetch_age_counts(settings: Settings, line: Line) -> AgeCounts:
     """Ask the API for its age counts, or count the users it lists where it keeps no counts.
 
     Raises ApiFault when there is no usable answer.
@@ -55,7 +48,7 @@ def fetch_age_counts(settings: Settings) -> AgeCounts:
         answer = await session.ask(settings.api_url, limit_bytes=MAX_LISTING_BYTES)
         return answer.read(read_age_listing)
 
-    return run(settings, work)
+    return line.run(work)
 
 
 # ---------------------------------------------------------------------------------------- users

@@ -1,4 +1,4 @@
-"""The charts, as Vega-Lite specifications that the browser draws.
+"""What the browser draws: charts as Vega-Lite specifications, and small things as HTML.
 
 Data under a name travel beside a chart: new numbers move its bars, and nothing blinks. The
 specifications are plain dictionaries, because a library that checks them costs more at every redraw
@@ -8,12 +8,17 @@ than all else on the page.
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow  # type: ignore[import-untyped]
+
 from ages import Bin
 from history import Interval
 
 BRUSH = "brush"
 PALE = 0.3
-MEDIAN_COLOUR = "#c2410c"  # told from the bars in the light and in the dark
+MEDIAN_COLOUR = "#d9480f"  # told from the bars, and read, in the light and in the dark
+# A chart is one picture with a text alternative, and its numbers are in a table. SVG would be read
+# aloud mark by mark, and some marks have no name.
+ONE_PICTURE = {"embedOptions": {"renderer": "canvas"}}
 
 Spec = dict[str, Any]
 
@@ -33,7 +38,16 @@ def histogram_chart(
     }
     bars = {
         "mark": {"type": "bar", "cornerRadiusEnd": 3, "binSpacing": 2},
-        "params": [{"name": BRUSH, "select": {"type": "interval", "encodings": ["x"]}}],
+        "params": [
+            {
+                "name": BRUSH,
+                "select": {
+                    "type": "interval",
+                    "encodings": ["x"],
+                    "mark": {"fill": "gray", "fillOpacity": 0.2, "stroke": None},
+                },
+            }
+        ],
         "encoding": {
             "x": from_age,
             "x2": {"field": "to"},
@@ -46,30 +60,46 @@ def histogram_chart(
             ],
         },
     }
-    line = {
-        "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, "color": MEDIAN_COLOUR},
-        "encoding": {
-            "x": {"field": "median at", "type": "quantitative", "aggregate": "max"},
-        },
-    }
     return {
         "data": {"name": "bins"},
-        "layer": [bars] if median is None else [bars, line],
+        "layer": [bars] if median is None else [bars, _median_line()],
+        "usermeta": ONE_PICTURE,
         "datasets": {
-            "bins": {
-                "from": [bar.first for bar in bins],
-                "to": [bar.last + 1 for bar in bins],
-                "age": [bar.label for bar in bins],
-                "users": [bar.count for bar in bins],
-                "share": [bar.share for bar in bins],
-                "opacity": [
-                    1.0 if chosen[0] <= bar.last and bar.first <= chosen[1] else PALE
-                    for bar in bins
-                ],
-                # On the axis a user of 30 is somewhere from 30 to 31: the line is in the middle.
-                "median at": [(median or 0) + 0.5] * len(bins),
-            }
+            "bins": pyarrow.table(
+                {
+                    "from": [bar.first for bar in bins],
+                    "to": [bar.last + 1 for bar in bins],
+                    "age": [bar.label for bar in bins],
+                    "users": [bar.count for bar in bins],
+                    "share": [bar.share for bar in bins],
+                    "opacity": [
+                        1.0 if chosen[0] <= bar.last and bar.first <= chosen[1] else PALE
+                        for bar in bins
+                    ],
+                    "median": [float(median or 0)] * len(bins),
+                }
+            )
         },
+    }
+
+
+def _median_line() -> Spec:
+    colour = {"color": MEDIAN_COLOUR, "tooltip": False}
+    return {
+        "transform": [
+            {"aggregate": [{"op": "max", "field": "median", "as": "median"}]},
+            # On the axis a user of 30 is somewhere from 30 to 31: the line is in the middle.
+            {"calculate": "datum.median + 0.5", "as": "at"},
+            {"calculate": "'Median ' + format(datum.median, '~g')", "as": "label"},
+        ],
+        "encoding": {"x": {"field": "at", "type": "quantitative"}},
+        "layer": [
+            {"mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, **colour}},
+            {
+                "mark": {"type": "text", "baseline": "bottom", "dy": -4, "fontSize": 13, **colour},
+                "encoding": {"y": {"value": 0}, "text": {"field": "label"}},
+            },
+        ],
     }
 
 
@@ -81,7 +111,8 @@ def rate_chart(intervals: Sequence[Interval], clock_offset_seconds: float) -> Sp
     rates = [each.per_minute for each in intervals]
     return {
         "data": {"name": "rates"},
-        "mark": {"type": "bar", "binSpacing": 1},
+        "mark": {"type": "rect", "x2Offset": -1},
+        "usermeta": ONE_PICTURE,
         "encoding": {
             "x": {
                 "field": "start",
@@ -93,11 +124,11 @@ def rate_chart(intervals: Sequence[Interval], clock_offset_seconds: float) -> Sp
             "y": {
                 "field": "rate",
                 "type": "quantitative",
-                "stack": None,
                 "title": "Users per minute",
                 "scale": {"domain": [min(0.0, *rates), max(1.0, *rates)], "nice": True},
                 "axis": {"format": "~s", "tickCount": 5},
             },
+            "y2": {"datum": 0},
             "opacity": _as_it_is("opacity"),
             "tooltip": [
                 {"field": "start", "type": "temporal", "title": "From", "format": "%H:%M:%S"},
@@ -107,15 +138,59 @@ def rate_chart(intervals: Sequence[Interval], clock_offset_seconds: float) -> Sp
             ],
         },
         "datasets": {
-            "rates": {
-                "start": [round((each.start + clock_offset_seconds) * 1000) for each in intervals],
-                "end": [round((each.end + clock_offset_seconds) * 1000) for each in intervals],
-                "rate": rates,
-                "change": [each.change for each in intervals],
-                "opacity": [1.0 if each.seen else PALE for each in intervals],
-            }
+            "rates": pyarrow.table(
+                {
+                    "start": [
+                        round((each.start + clock_offset_seconds) * 1000) for each in intervals
+                    ],
+                    "end": [round((each.end + clock_offset_seconds) * 1000) for each in intervals],
+                    "rate": rates,
+                    "change": [each.change for each in intervals],
+                    "opacity": [1.0 if each.seen else PALE for each in intervals],
+                }
+            )
         },
     }
+
+
+def trend_line(values: Sequence[float]) -> str:
+    """Return a line through at least one value as HTML, from edge to edge and without a scale."""
+    low, high = min(values), max(values)
+    points = [
+        (
+            100 * number / max(1, len(values) - 1),
+            90 - 80 * (value - low) / (high - low) if high > low else 50,
+        )
+        for number, value in enumerate(values)
+    ]
+    if len(points) == 1:
+        points.append((100, points[0][1]))
+    line = [f"{across:.1f}% {down:.1f}%" for across, down in points]
+    under = [f"{across:.1f}% calc({down:.1f}% + 2px)" for across, down in reversed(points)]
+    shape = "position:absolute;inset:0;background:currentColor;"
+    return (
+        '<div aria-hidden="true" style="position:relative;height:2.5rem">'
+        f'<div style="{shape}opacity:0.1;clip-path:polygon({",".join(line)},100% 100%,0 100%)">'
+        f'</div><div style="{shape}opacity:0.7;clip-path:polygon({",".join(line + under)})"></div>'
+        "</div>"
+    )
+
+
+def call_arrow(call: str, backwards: bool) -> str:
+    """Return a call over an arrow as HTML; where the page is narrow, it points down or up."""
+    side, turned = ("left", -135) if backwards else ("right", 45)
+    line = "border:0 solid currentColor;border-width:2px 0 0"
+    head = "border:0 solid currentColor;border-width:2px 2px 0 0;width:0.6rem;height:0.6rem"
+    return (
+        "<style>@media(max-width:640px){"
+        ".call-arrow{transform:rotate(90deg);margin:2rem auto!important}}</style>"
+        f'<div style="text-align:center;font-size:0.875rem">{call}'
+        '<div class="call-arrow" aria-hidden="true"'
+        ' style="position:relative;width:4rem;height:0.6rem;margin:0.75rem auto;opacity:0.7">'
+        f'<div style="{line};position:absolute;left:0;right:0;top:50%;margin-top:-1px"></div>'
+        f'<div style="{head};position:absolute;{side}:0;transform:rotate({turned}deg)"></div>'
+        "</div></div>"
+    )
 
 
 def _number(field: str, title: str, how: str) -> Spec:

@@ -8,75 +8,31 @@ import logging
 import random
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
 import httpx2
 
+from faults import (
+    AnswerNotUnderstood,
+    AnswerUnusable,
+    ApiRefuses,
+    ApiUnreachable,
+)
 from schema import NotUnderstood, read_detail
 from settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 2.0
 READ_TIMEOUT_SECONDS = 2.0
 TOTAL_TIMEOUT_SECONDS = 5.0
+KEPT_SECONDS = 4.0  # for which an idle connection is used again; uvicorn closes one after 5
 MAX_ANSWER_BYTES = 64 * 1024
 
 T = TypeVar("T")
-
-
-class ApiFault(Exception):
-    """Why there is no answer that can be used.
-
-    `reason` is one sentence, `hint` says what to do about it, `url` is the address that was
-    asked, `detail` is what the API itself said, if anything. All are plain text and may quote
-    what came from outside. `badge` and `title` are ours and name the kind of fault.
-    """
-
-    badge = "API error"
-    title = "The API answers, but not with what this page can use"
-
-    def __init__(self, url: str, reason: str, hint: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.url = url
-        self.reason = reason
-        self.hint = hint
-        self.detail = detail
-
-    def without_traces(self) -> "ApiFault":
-        """Return this without what it was raised from, whose frames keep whole answers alive."""
-        self.__cause__ = self.__context__ = None
-        return self.with_traceback(None)
-
-
-class ApiUnreachable(ApiFault):
-    """No complete answer arrived."""
-
-    badge = "API down"
-    title = "The API does not answer"
-
-
-class AnswerUnusable(ApiFault):
-    """An answer arrived, and it was not the one asked for."""
-
-
-class AnswerNotUnderstood(AnswerUnusable):
-    """The answer does not have the shape that the contract gives it."""
-
-    badge = "Not understood"
-    title = "The API answers, and its answer is not understood"
-
-
-class ApiRefuses(AnswerUnusable):
-    """The API will not do it: `status` is from 400 to 499, or 507."""
-
-    badge = "API refuses"
-    title = "The API refuses"
-
-    def __init__(self, status: int, url: str, reason: str, hint: str, detail: str = "") -> None:
-        super().__init__(url, reason, hint, detail)
-        self.status = status
 
 
 CHECK_ADDRESS = (
@@ -140,12 +96,18 @@ class Answer:
 
 
 class Session:
-    """Some requests that together take no longer than `total_seconds`."""
+    """Some requests that together take no longer than `total_seconds`.
 
-    def __init__(self, client: httpx2.AsyncClient, settings: Settings, total_seconds: float):
+    `kept` tells that the client may hold a connection of an earlier session.
+    """
+
+    def __init__(
+        self, client: httpx2.AsyncClient, settings: Settings, total_seconds: float, kept: bool
+    ) -> None:
         self._client = client
         self._settings = settings
         self._total_seconds = total_seconds
+        self._kept = kept
         self._deadline = asyncio.get_running_loop().time() + total_seconds
 
     async def ask(
@@ -161,10 +123,11 @@ class Session:
         headers = _names_of(request_id) | ({"Authorization": f"Bearer {token}"} if token else {})
         started_at = asyncio.get_running_loop().time()
         try:
+            request = self._client.build_request(method, url, params=params, headers=headers)
             # The client's own timeouts start anew with each byte: only this one ends a trickle.
             async with (
                 asyncio.timeout_at(self._deadline),
-                self._client.stream(method, url, params=params, headers=headers) as response,
+                aclosing(await self._send(request)) as response,
             ):
                 body = bytearray()
                 async for chunk in response.aiter_raw():
@@ -185,6 +148,14 @@ class Session:
         seconds = asyncio.get_running_loop().time() - started_at
         return Answer(url=url, body=body, headers=response.headers, seconds=seconds)
 
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the head of the answer; ask anew where the API had closed a kept connection."""
+        if self._kept and request.method == "GET":  # which may be repeated without harm
+            self._kept = False
+            with suppress(httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+                return await self._client.send(request, stream=True)
+        return await self._client.send(request, stream=True)
+
     def _unreachable(self, url: str, error: Exception) -> ApiUnreachable:
         causes = tuple(_causes(error))
         reason, hint = next(
@@ -195,32 +166,68 @@ class Session:
         return ApiUnreachable(url, reason.format(self._total_seconds), hint)
 
 
+class Line:
+    """A way to the API, whose connection is kept from one session to the next.
+
+    Sessions wait for one another. After a fault all is opened anew: nothing that hangs is kept.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._opened: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
+
+    def run(
+        self, work: Callable[[Session], Awaitable[T]], total_seconds: float = TOTAL_TIMEOUT_SECONDS
+    ) -> T:
+        """Return what `work` makes of its session, within `total_seconds`. Raises ApiFault."""
+        with self._lock:
+            kept = self._opened is not None
+            loop, client = self._opened = self._opened or (asyncio.new_event_loop(), _client())
+
+            async def in_a_session() -> T:
+                return await work(Session(client, self._settings, total_seconds, kept))
+
+            try:
+                return loop.run_until_complete(in_a_session())
+            except BaseException:
+                self._hang_up()
+                raise
+
+    def close(self) -> None:
+        """Let go of the connection, after a session that is under way."""
+        with self._lock:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._opened:
+            (loop, client), self._opened = self._opened, None
+            # asyncio.run() would wait here for a look-up of the host name that hangs.
+            loop.run_until_complete(client.aclose())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+
 def run(
     settings: Settings,
     work: Callable[[Session], Awaitable[T]],
     total_seconds: float = TOTAL_TIMEOUT_SECONDS,
 ) -> T:
-    """Return what `work` makes of its session, within `total_seconds`. Raises ApiFault."""
+    """Return what `work` makes of a session with connections of its own. Raises ApiFault."""
+    with closing(Line(settings)) as line:
+        return line.run(work, total_seconds)
 
-    async def in_a_session() -> T:
-        # A new client each time: nothing is kept from one tick to the next that could go stale.
-        # Proxies and credentials in the environment are left alone, redirects are not followed.
-        async with httpx2.AsyncClient(
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            verify=_tls(),
-            trust_env=False,
-            follow_redirects=False,
-        ) as client:
-            return await work(Session(client, settings, total_seconds))
 
-    loop = asyncio.new_event_loop()
-    try:
-        return loop.run_until_complete(in_a_session())
-    finally:
-        # asyncio.run() would wait here for a look-up of the host name that hangs.
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+def _client() -> httpx2.AsyncClient:
+    # Proxies and credentials in the environment are left alone, redirects are not followed.
+    return httpx2.AsyncClient(
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+        limits=httpx2.Limits(keepalive_expiry=KEPT_SECONDS),
+        verify=_tls(),
+        trust_env=False,
+        follow_redirects=False,
+    )
 
 
 @cache

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import calls
-from client import ApiFault, ApiRefuses
+from faults import ApiFault, ApiRefuses
 from parts import show_fault, st
 from schema import MAX_AGE_YEARS, User
 from settings import Settings

@@ -1,6 +1,7 @@
-"""The newest answer of the API, fetched at most once a tick however many viewers look.
+"""The newest answer of the API, fetched at most once in a period however many viewers look.
 
-A fetch runs in a thread of its own, so a slow or silent API never holds up a page.
+Periods of one length are the same for all: they begin at its multiples, on one clock. A fetch runs
+in a thread of its own, so a slow or silent API never holds up a page.
 """
 
 import logging
@@ -11,18 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from client import ApiFault
+from faults import ApiFault
 from settings import Settings
 
 TICK_SECONDS = 2
 HISTORY_SECONDS = 300
+
+now = time.monotonic  # the clock of all pages, which a test moves by hand
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latest(Generic[T]):
-    """What is known now, by the monotonic clock in seconds.
+    """What is known now, by the clock in seconds.
 
     `history` are the good answers of the last HISTORY_SECONDS, each with when it came, the last
     good one of all at its end. While all is well `fault` is None; `pending` tells that a request
@@ -42,7 +45,12 @@ class Latest(Generic[T]):
     @property
     def seconds_old(self) -> float:
         """How long ago the last good answer came; infinite before the first one."""
-        return time.monotonic() - self.history[-1][0] if self.history else float("inf")
+        return now() - self.history[-1][0] if self.history else float("inf")
+
+
+def is_due(last_at: float | None, every_seconds: float) -> bool:
+    """Tell whether a period of `every_seconds` has begun since a time; infinite never ends."""
+    return last_at is None or now() // every_seconds != last_at // every_seconds
 
 
 class Feed(Generic[T]):
@@ -54,19 +62,19 @@ class Feed(Generic[T]):
         self._lock = threading.Lock()
         self._idle = threading.Event()  # set while no request is under way
         self._idle.set()
-        self._tick = -1.0
+        self._asked_at: float | None = None
         self._history: deque[tuple[float, T]] = deque(maxlen=HISTORY_SECONDS // TICK_SECONDS)
         self._fault: ApiFault | None = None
 
-    def latest(self, wait_seconds: float) -> Latest[T]:
+    def latest(self, wait_seconds: float, every_seconds: float = TICK_SECONDS) -> Latest[T]:
         """Return what is known, after waiting up to `wait_seconds` for a request under way.
 
-        The first look in a tick starts a request, unless the one before it is still under way.
+        A look starts a request where none was started in this period of `every_seconds`, by whoever
+        looked, unless one of before is still under way.
         """
         with self._lock:
-            now = time.monotonic()
-            if self._idle.is_set() and now // TICK_SECONDS != self._tick:
-                self._tick = now // TICK_SECONDS
+            if self._idle.is_set() and is_due(self._asked_at, every_seconds):
+                self._asked_at = now()
                 self._idle.clear()
                 threading.Thread(target=self._ask, name="feed", daemon=True).start()
         answered = self._idle.wait(wait_seconds)
@@ -75,7 +83,7 @@ class Feed(Generic[T]):
                 history=tuple(self._history),
                 fault=self._fault,
                 pending=not answered,
-                seen_at=time.monotonic(),
+                seen_at=now(),
             )
 
     def _ask(self) -> None:
@@ -94,9 +102,8 @@ class Feed(Generic[T]):
             self._idle.set()
 
     def _remember(self, answer: T) -> None:
-        now = time.monotonic()
         with self._lock:
             self._fault = None
-            self._history.append((now, answer))
-            while self._history[0][0] < now - HISTORY_SECONDS:
+            self._history.append((now(), answer))
+            while self._history[0][0] < now() - HISTORY_SECONDS:
                 self._history.popleft()

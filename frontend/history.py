@@ -33,11 +33,12 @@ class Interval:
 
 
 def sampled(samples: Sequence[tuple[float, T]]) -> list[T]:
-    """Return the first of the samples in each STEP_SECONDS: a line that changes once a step."""
-    first_of_step: dict[float, T] = {}
-    for at, sample in samples:
-        first_of_step.setdefault(at // STEP_SECONDS, sample)
-    return list(first_of_step.values())
+    """Return the first of the samples in each STEP_SECONDS, and the last of all."""
+    first_of_step: dict[float, tuple[float, T]] = {}
+    for each in samples:
+        first_of_step.setdefault(each[0] // STEP_SECONDS, each)
+    by_time = dict([*first_of_step.values(), *samples[-1:]])
+    return list(by_time.values())
 
 
 def intervals(totals: Sequence[tuple[float, int]]) -> list[Interval]:

@@ -3,11 +3,22 @@
 import math
 import time
 
+import feed
 from ages import Summary, ages_under, between, histogram, summarise
 from charts import BRUSH, histogram_chart, rate_chart
-from feed import HISTORY_SECONDS, TICK_SECONDS, Latest
+from feed import HISTORY_SECONDS, TICK_SECONDS, Latest, is_due
 from history import change, intervals, sampled
-from parts import shared_feed, show_fault, show_table, show_title, st, totals
+from parts import (
+    shared_feed,
+    show_bar,
+    show_card,
+    show_fault,
+    show_table,
+    show_title,
+    show_trend,
+    st,
+    totals,
+)
 from schema import MAX_AGE_YEARS, AgeCounts
 from settings import Settings
 from words import asked_again, how_many, state, time_ago
@@ -16,7 +27,7 @@ REFRESH_SECONDS = {"Off": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
 BIN_WIDTHS_YEARS = (1, 2, 5, 10)
 DEFAULT_BIN_WIDTH_YEARS = 5
 ALL_AGES = (0, MAX_AGE_YEARS)
-CARD_HEIGHT_PX = 130
+CARD_HEIGHT_PX = 168
 CHART_HEIGHT_PX = 360
 MINUTE_SECONDS = 60
 WAIT_SECONDS = 0.5  # how long a redraw waits for a new answer before it shows what is known
@@ -25,11 +36,12 @@ WAIT_SECONDS = 0.5  # how long a redraw waits for a new answer before it shows w
 @st.fragment(run_every=TICK_SECONDS)
 def live_page(settings: Settings) -> None:
     """Show the ages of the users. It redraws itself every TICK_SECONDS, without a click."""
-    top = st.container()
-    every_seconds = show_refresh_controls()
+    with show_bar():
+        title = st.container(width="content")
+        every_seconds = show_refresh_controls()
     latest = newest(settings, every_seconds)
     counts = latest.answer
-    with top:
+    with title:
         show_title("Ages of the users", state(latest, every_seconds))
     if latest.fault:
         show_fault(latest.fault, asked_again(every_seconds))
@@ -53,7 +65,8 @@ def live_page(settings: Settings) -> None:
 
 def show_refresh_controls() -> float:
     """Return how often the visitor wants news, in seconds; infinite for never."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+        paused = st.toggle("Pause", key="paused", bind="query-params")
         label = st.segmented_control(
             "Refresh",
             list(REFRESH_SECONDS),
@@ -61,8 +74,8 @@ def show_refresh_controls() -> float:
             required=True,
             key="refresh",
             bind="query-params",  # so that a link to the page carries it
+            label_visibility="collapsed",
         )
-        paused = st.toggle("Pause", key="paused", bind="query-params")
         every_seconds = math.inf if paused else REFRESH_SECONDS[label or "2 s"]
         if math.isinf(every_seconds) and st.button("Refresh now", icon=":material/refresh:"):
             st.session_state.pop("latest", None)
@@ -72,15 +85,17 @@ def show_refresh_controls() -> float:
 def newest(settings: Settings, every_seconds: float) -> Latest[AgeCounts]:
     """Return what this visitor sees: what they saw last, until it is time for something newer."""
     seen: Latest[AgeCounts] | None = st.session_state.get("latest")
-    due_at = seen.seen_at + every_seconds - TICK_SECONDS / 2 if seen else 0
-    if seen is None or seen.pending or time.monotonic() >= due_at:
-        seen = st.session_state.latest = shared_feed(settings).latest(WAIT_SECONDS)
+    if seen is None:  # whoever comes sees how it is now
+        seen = shared_feed(settings).latest(WAIT_SECONDS)
+    elif seen.pending or is_due(seen.seen_at, every_seconds):
+        seen = shared_feed(settings).latest(WAIT_SECONDS, every_seconds)
+    st.session_state.latest = seen
     return seen
 
 
 def show_skeleton() -> None:
     """Draw the outline of what is to come."""
-    cards = st.grid(6, min_column_width=130)
+    cards = st.grid(6, min_column_width=150)
     cards.cell(column_span=2).skeleton(height=CARD_HEIGHT_PX)
     for _ in range(4):
         cards.skeleton(height=CARD_HEIGHT_PX)
@@ -98,31 +113,31 @@ def show_cards(latest: Latest[AgeCounts], summary: Summary) -> None:
     """Draw a card for each number; the first takes two columns, so rows are full on a phone too."""
     past = [counts.summary for counts in sampled(latest.history) if counts.summary]
     changed = change(totals(latest), MINUTE_SECONDS)
-    cards = st.grid(6, min_column_width=130)
-    cards.cell(column_span=2).metric(
-        "Users",
-        f"{summary.total:,}",
-        delta=f"{changed[0]:+,} in {changed[1]:.0f} s" if changed else None,
-        delta_color="normal" if changed and changed[0] else "off",
-        delta_arrow="auto" if changed and changed[0] else "off",
-        chart_data=[each.total for each in past],
-        chart_type="area",
-        border=True,
-        height="stretch",
-    )
+    cards = st.grid(6, min_column_width=150)
+    with cards.cell(column_span=2), show_card():
+        st.metric(
+            "Users",
+            f"{summary.total:,}",
+            delta=f"{changed[0]:+,} in {changed[1]:.0f} s" if changed else "first answer",
+            delta_color="normal" if changed and changed[0] else "off",
+            delta_arrow="auto" if changed and changed[0] else "off",
+        )
+        show_trend([each.total for each in past])
     for label, value, trend in (
         ("Mean age", f"{summary.mean:.1f}", [each.mean for each in past]),
         ("Median age", f"{summary.median:g}", [each.median for each in past]),
-        ("Youngest", f"{summary.youngest}", None),
-        ("Oldest", f"{summary.oldest}", None),
+        ("Youngest", f"{summary.youngest}", [each.youngest for each in past]),
+        ("Oldest", f"{summary.oldest}", [each.oldest for each in past]),
     ):
-        cards.metric(label, value, chart_data=trend, border=True, height="stretch")
+        with cards, show_card():
+            st.metric(label, value)
+            show_trend(trend)
 
 
 def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
     """Draw the bars and their controls, what the chosen ages come to, and the same as a table."""
     with st.container(border=True):
-        with st.container(horizontal=True, gap="medium"):
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             width_years = (
                 st.segmented_control(
                     "Bin width in years",
@@ -215,7 +230,7 @@ def show_rate(latest: Latest[AgeCounts]) -> None:
             return
         net = sum(each.change for each in steps)
         st.vega_lite_chart(
-            rate_chart(steps, time.time() - time.monotonic()),
+            rate_chart(steps, time.time() - feed.now()),
             key="rate",
             height=CHART_HEIGHT_PX // 2,
             alt=f"Users per minute over the last {HISTORY_SECONDS // 60} minutes: {net:+,} in all.",
@@ -227,7 +242,7 @@ def show_rate(latest: Latest[AgeCounts]) -> None:
     show_table(
         "The same rates as a table",
         lambda: {
-            "Until": [time_ago(time.monotonic() - each.end) for each in reversed(steps)],
+            "Until": [time_ago(feed.now() - each.end) for each in reversed(steps)],
             "Seconds": [f"{each.end - each.start:.0f}" for each in reversed(steps)],
             "Change": [f"{each.change:+,}" for each in reversed(steps)],
             "Per minute": [f"{each.per_minute:+,.1f}" for each in reversed(steps)],

@@ -6,9 +6,12 @@ What many visitors look at is shared by them: the feed, the probe, and whether w
 from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 import calls
-from client import ApiFault
+from charts import trend_line
+from client import Line
+from faults import ApiFault
 from feed import Feed, Latest
 from schema import AgeCounts
 from settings import Settings
@@ -19,10 +22,17 @@ __all__ = ["st"]
 REFUSAL_SECONDS = 60  # for which it is believed that the API takes, or refuses, our writes
 
 
+@st.cache_resource(show_spinner=False, on_release=Line.close)
+def shared_line(settings: Settings) -> Line:
+    """Return the way to the API whose connection is kept from tick to tick."""
+    return Line(settings)
+
+
 @st.cache_resource(show_spinner=False)
 def shared_feed(settings: Settings) -> Feed[AgeCounts]:
     """Return the one feed of this process: all visitors share its requests and its memory."""
-    return Feed(settings, calls.fetch_age_counts)
+    line = shared_line(settings)
+    return Feed(settings, lambda settings: calls.fetch_age_counts(settings, line))
 
 
 @st.cache_resource(show_spinner=False)
@@ -43,14 +53,30 @@ def totals(latest: Latest[AgeCounts]) -> list[tuple[float, int]]:
     return [(at, counts.total) for at, counts in latest.history]
 
 
-def show_title(title: str, *states: State) -> None:
-    """Name the page, and say how far what it shows can be trusted."""
-    with st.container(
+def show_bar() -> DeltaGenerator:
+    """Return a bar whose parts stand at its ends, and below each other where it is narrow."""
+    return st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
-    ):
+    )
+
+
+def show_title(title: str, state: State) -> None:
+    """Name the page, and say how far what it shows can be trusted."""
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
         st.title(title, anchor=False, width="content")
-        for each in states:
-            show_state(each)
+        show_state(state)
+
+
+def show_card() -> DeltaGenerator:
+    """Return a card, as high as those beside it, with what it ends with at its foot."""
+    return st.container(
+        border=True, height="stretch", gap="xsmall", vertical_alignment="distribute"
+    )
+
+
+def show_trend(values: Sequence[float]) -> None:
+    """Draw how a number went in the last minutes; what it is now is told beside the line."""
+    st.html(trend_line(values))
 
 
 def show_state(state: State) -> None:

@@ -1,11 +1,11 @@
 """The users page: who the users are, page by page, to be found, ordered and downloaded."""
 
-import time
 from collections.abc import Callable
 
 import calls
-from client import ApiFault, ApiRefuses
+import feed
 from dialogs import delete_dialog, edit_dialog, forget_listing, open_dialog
+from faults import ApiFault, ApiRefuses
 from parts import shared_refusal, show_fault, show_title, st
 from schema import Listing, User
 from settings import Settings
@@ -54,7 +54,7 @@ def loaded_listing(settings: Settings) -> Listing | ApiFault:
         after = st.session_state.setdefault("pages", [None])[-1]
         with st.spinner("Asking the API"):
             st.session_state.listing = attempt(lambda: load(settings, after))
-        st.session_state.loaded_at = time.monotonic()
+        st.session_state.loaded_at = feed.now()
     loaded: Listing | ApiFault = st.session_state.listing
     return loaded
 

@@ -1,15 +1,26 @@
 """The system page: the three services as a picture, with their state as it is now."""
 
 from calls import ApiState
-from client import ApiFault
+from charts import call_arrow
+from faults import ApiFault
 from feed import TICK_SECONDS, Latest
-from history import change, sampled
-from parts import shared_feed, shared_probe, show_fault, show_state, show_title, st, totals
+from history import change, intervals, sampled
+from parts import (
+    shared_feed,
+    shared_probe,
+    show_fault,
+    show_state,
+    show_title,
+    show_trend,
+    st,
+    totals,
+)
 from schema import AgeCounts, Readiness
 from settings import Settings
 from words import State, api_state, asked_again, simulator_state, state
 
 ARRIVAL_SECONDS = 60
+SAYS_NOT = "it does not say which replica"
 WAIT_SECONDS = 0.25  # for each of two feeds, before a redraw shows what is known
 RUNNING = State(words="Running", icon="check_circle", colour="green")
 
@@ -21,28 +32,19 @@ def system_page(settings: Settings) -> None:
     probed = shared_probe(settings).latest(WAIT_SECONDS)
     arrived = change(totals(latest), ARRIVAL_SECONDS)
     show_title("The system", state(latest, TICK_SECONDS))
-    simulator, posts, api, asks, dashboard = st.columns([5, 2, 5, 2, 5], gap="small")
-    with simulator.container(border=True, height="stretch", gap="xsmall"):
+    simulator, posts, api, asks, dashboard = st.columns(
+        [5, 2, 5, 2, 5], gap="small", vertical_alignment="center"
+    )
+    with simulator.container(border=True, height="stretch", gap="small"):
         show_simulator(latest, arrived)
-    with posts:
-        show_arrow("arrow_forward", "POST /users/")
-    with api.container(border=True, height="stretch", gap="xsmall"):
+    posts.html(call_arrow("POST /users/", backwards=False))
+    with api.container(border=True, height="stretch", gap="small"):
         show_api(probed)
-    with asks:
-        show_arrow("arrow_back", "GET /stats/ages")
-    with dashboard.container(border=True, height="stretch", gap="xsmall"):
+    asks.html(call_arrow("GET /stats/ages", backwards=True))
+    with dashboard.container(border=True, height="stretch", gap="small"):
         show_dashboard(settings)
     for fault in faults(latest, probed):
         show_fault(fault, asked_again(TICK_SECONDS))
-
-
-def show_arrow(icon: str, call: str) -> None:
-    """Draw who calls whom, and with what."""
-    with st.container(
-        height="stretch", horizontal_alignment="center", vertical_alignment="center", gap="xxsmall"
-    ):
-        st.markdown(f"### :material/{icon}:", width="content")
-        st.text(call, width="content")
 
 
 def show_simulator(latest: Latest[AgeCounts], arrived: tuple[int, float] | None) -> None:
@@ -53,6 +55,7 @@ def show_simulator(latest: Latest[AgeCounts], arrived: tuple[int, float] | None)
         st.metric("Users per minute", "\N{EN DASH}")
     else:
         st.metric("Users per minute", f"{arrived[0] / arrived[1] * 60:,.1f}")
+        show_trend([each.per_minute for each in intervals(totals(latest))])
         st.text(f"Net change at the API in the last {arrived[1]:.0f} s, whoever caused it")
 
 
@@ -65,7 +68,9 @@ def show_api(probed: Latest[ApiState]) -> None:
         each.latency_seconds * 1000 for each in sampled(probed.history) if each.latency_seconds
     ]
     latency = f"{api.latency_seconds * 1000:.1f} ms" if api.latency_seconds else "\N{EN DASH}"
-    st.metric("Latency of /health", latency, chart_data=trend)
+    st.metric("Latency of /health", latency)
+    if api.latency_seconds:
+        show_trend(trend)
     for line in api_lines(api):
         st.text(line)
 
@@ -82,7 +87,7 @@ def api_lines(api: ApiState) -> list[str]:
         f"Store: {readiness.store or 'unknown'}",
         kept[readiness.durable],
         f"Version: {api.version or 'unknown'}",
-        f"Answered by: {api.served_by or 'it does not say which replica'}",
+        f"Answered by: {api.served_by or ('nobody' if api.not_alive else SAYS_NOT)}",
     ]
 
 

@@ -1,12 +1,12 @@
 """What the pages say: the state of what is shown, and numbers as people say them."""
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Literal
 
+import feed
 from calls import ApiState
-from client import ApiFault, ApiUnreachable
+from faults import ApiFault, ApiUnreachable
 from feed import TICK_SECONDS, Latest
 from schema import AgeCounts, Listing
 
@@ -37,10 +37,10 @@ def state(latest: Latest[AgeCounts], every_seconds: float) -> State:
 
 
 def listing_state(loaded: Listing | ApiFault, loaded_at: float) -> State:
-    """Return the state of users that were loaded at a time of the monotonic clock."""
+    """Return the state of users that were loaded at a time of the pages' clock."""
     if isinstance(loaded, ApiFault):
         return _of_fault(loaded)
-    ago = time_ago(time.monotonic() - loaded_at)
+    ago = time_ago(feed.now() - loaded_at)
     return State(words=f"Loaded {ago}", icon="schedule", colour="gray")
 
 

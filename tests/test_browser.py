@@ -1,6 +1,5 @@
 """The system in a real browser: what a person sees, without a click."""
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -127,19 +126,6 @@ def test_the_documentation_needs_no_internet(services: Services, page: Page) -> 
     page.get_by_role("button", name="Execute").click()
     picture(page, "docs")
     expect(page.locator(".live-responses-table").get_by_text("201")).to_be_visible()
-
-
-def test_the_picture_of_the_readme(services: Services, page: Page) -> None:
-    """With a few hundred users the page looks as in the README; `.lab/pictures/` has it then."""
-    dice = random.Random(7)
-    for user_id in range(400):
-        services.create(user_id, age=min(95, int(dice.triangular(0, 95, 22))))
-    page.goto(services.dashboard_url)
-    expect(page.get_by_test_id("stMetricValue").first).to_have_text("400", timeout=30_000)
-    expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
-    page.wait_for_timeout(500)  # the bars grow
-
-    assert picture(page, "dashboard").stat().st_size > 10_000
 
 
 def test_a_fresh_clone_shows_its_first_bar(

@@ -15,6 +15,12 @@ import streamlit
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
+import client
+import feed
+from calls import fetch_age_counts
+from client import Line
+from feed import TICK_SECONDS
+from schema import AgeCounts
 from settings import Settings
 
 APP = Path(__file__).parent.parent / "app.py"
@@ -27,6 +33,12 @@ class Exchange(BaseHTTPRequestHandler):
     """One request: the answer that the test has put at its path is written to it."""
 
     server: "Server"
+
+    answered = 0  # on this connection
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.api.connections += 1
 
     def do_GET(self) -> None:
         self.server.api.paths.append(self.path)
@@ -45,6 +57,7 @@ class Exchange(BaseHTTPRequestHandler):
         # The client hangs up, as it should, when an answer is too long or too slow.
         with contextlib.suppress(OSError):
             answer(self)
+        self.answered += 1
 
     def write(self, raw: bytes) -> None:
         self.wfile.write(raw)
@@ -57,13 +70,19 @@ class Exchange(BaseHTTPRequestHandler):
         pass
 
 
+class Keeping(Exchange):
+    """One connection that is kept for more requests, as a real API keeps it."""
+
+    protocol_version = "HTTP/1.1"
+
+
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, api: "Api", port: int) -> None:
         self.api = api
-        super().__init__(("127.0.0.1", port), Exchange)
+        super().__init__(("127.0.0.1", port), api.exchange)
 
 
 class Api:
@@ -72,7 +91,9 @@ class Api:
     `paths` are those that were read; `writes` are method, path and credentials of the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exchange: type[Exchange] = Exchange) -> None:
+        self.exchange = exchange
+        self.connections = 0
         self.answers: dict[str, Answer] = {}
         self.paths: list[str] = []
         self.writes: list[tuple[str, str, str | None]] = []
@@ -93,10 +114,11 @@ class Api:
 
     def stop(self) -> None:
         """Let go of every client, and refuse new ones."""
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        if self._thread.is_alive():
+            self.stopping.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
 
     def counts(self, users_by_age: dict[int, int]) -> None:
         total = sum(users_by_age.values())
@@ -144,6 +166,7 @@ def raw(*parts: bytes) -> Answer:
     """Write these bytes, which may be no HTTP at all, and hang up."""
 
     def answer(exchange: Exchange) -> None:
+        exchange.close_connection = True
         for part in parts:
             exchange.write(part)
 
@@ -153,6 +176,18 @@ def raw(*parts: bytes) -> Answer:
 def silence(exchange: Exchange) -> None:
     """Take the request and never answer."""
     exchange.stopped_within(DEADLINE_SECONDS)
+
+
+def stale(answer: Answer) -> Answer:
+    """Answer the first request on a connection, and hang up on the second."""
+
+    def first_only(exchange: Exchange) -> None:
+        if exchange.answered:
+            exchange.close_connection = True
+        else:
+            answer(exchange)
+
+    return first_only
 
 
 def trickle(start: bytes, drop: bytes) -> Answer:
@@ -166,12 +201,59 @@ def trickle(start: bytes, drop: bytes) -> Answer:
     return answer
 
 
+def ask(settings: Settings) -> AgeCounts:
+    """Ask for the age counts once, over a connection of its own."""
+    with contextlib.closing(Line(settings)) as line:
+        return fetch_age_counts(settings, line)
+
+
+class Clock:
+    """The clock of the pages: as fast as any other, and moved on by hand."""
+
+    def __init__(self) -> None:
+        self._ahead_seconds = 0.0
+        self._stopped_at: float | None = None
+
+    def __call__(self) -> float:
+        at = time.monotonic() if self._stopped_at is None else self._stopped_at
+        return at + self._ahead_seconds
+
+    def stand_still(self) -> None:
+        """Move by hand only."""
+        self._stopped_at = time.monotonic()
+
+    def go_on(self) -> None:
+        self._stopped_at = None
+
+    def pass_by(self, seconds: float) -> None:
+        self._ahead_seconds += seconds
+
+    def next_tick(self) -> None:
+        """Go to where a tick begins, so that what follows happens within it."""
+        self.pass_by(TICK_SECONDS - self() % TICK_SECONDS)
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Time passes for the pages when a test says so: nobody waits for their next tick."""
+    monkeypatch.setattr(feed, "now", CLOCK)
+    CLOCK.go_on()
+    return CLOCK
+
+
 def until(condition: Callable[[], bool]) -> None:
-    """Return as soon as `condition` holds; fail when it does not within DEADLINE_SECONDS."""
+    """Return as soon as `condition` holds; fail when it does not within DEADLINE_SECONDS.
+
+    Between two looks half a second passes for the pages.
+    """
     give_up_at = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < give_up_at, "waited too long"
         threading.Event().wait(0.02)
+        CLOCK.pass_by(0.5)
 
 
 @pytest.fixture
@@ -179,8 +261,13 @@ def api() -> Iterator[Api]:
     """An API that knows no path yet, stopped after the test."""
     api = Api()
     yield api
-    if not api.stopping.is_set():
-        api.stop()
+    api.stop()
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is given up sooner; that it is given up in time is shown elsewhere, by the clock."""
+    monkeypatch.setattr(client, "READ_TIMEOUT_SECONDS", 0.8)
 
 
 @pytest.fixture
@@ -189,6 +276,7 @@ def page(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
     monkeypatch.setenv("API_URL", api.settings.api_url)
     streamlit.cache_resource.clear()
     yield AppTest.from_file(APP, default_timeout=6)
+    api.stop()
     streamlit.cache_resource.clear()
 
 

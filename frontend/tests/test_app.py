@@ -1,16 +1,26 @@
 """The page, run as Streamlit runs it, without a browser: every state and what it says."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import APP, Answer, Api, badge, data, headed, redraw_until, silence, texts, until
+from conftest import (
+    APP,
+    Answer,
+    Api,
+    Clock,
+    badge,
+    data,
+    headed,
+    redraw_until,
+    silence,
+    texts,
+    until,
+)
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 from feed import TICK_SECONDS
-from words import state
 
 SOME = {18: 1, 20: 2, 24: 1, 60: 4}
 
@@ -57,6 +67,7 @@ def test_live(api: Api, page: AppTest) -> None:
     assert f"Counted by the API at {api.settings.statistics_url}" in texts(page)
 
 
+@pytest.mark.usefixtures("short_patience")
 def test_loading(api: Api, page: AppTest) -> None:
     """Before the first answer the page shows its outline, at once, and then what came."""
     api.answers["/stats/ages"] = silence
@@ -250,7 +261,7 @@ def test_rate_cards_and_history_after_two_answers(api: Api, page: AppTest) -> No
     assert opened_table(page, "rates")["Change"].tolist() == ["+15"]
 
 
-def test_pause_holds_what_is_seen(api: Api, page: AppTest) -> None:
+def test_pause_holds_what_is_seen(api: Api, page: AppTest, clock: Clock) -> None:
     """A paused page asks nothing and keeps its numbers, while they go on for others."""
     api.counts({30: 1})
     page.run()
@@ -258,7 +269,7 @@ def test_pause_holds_what_is_seen(api: Api, page: AppTest) -> None:
     assert ":blue-badge[:material/pause: Paused, updated" in badge(page)
     asked = len(api.paths)
     api.counts({30: 2})
-    wait_for_a_tick()
+    clock.next_tick()
     page.run()
     assert (numbers(page)["Users"], len(api.paths)) == ("1", asked)
     page.toggle(key="paused").set_value(False)
@@ -266,14 +277,14 @@ def test_pause_holds_what_is_seen(api: Api, page: AppTest) -> None:
     until(lambda: numbers(page.run())["Users"] == "2")
 
 
-def test_refresh_off_and_by_hand(api: Api, page: AppTest) -> None:
+def test_refresh_off_and_by_hand(api: Api, page: AppTest, clock: Clock) -> None:
     """Without a refresh the numbers stay until they are asked for by the button."""
     api.counts({30: 1})
     page.run()
     page.segmented_control(key="refresh").set_value("Off").run()
     assert "Paused" in badge(page)
     api.counts({30: 2})
-    wait_for_a_tick()
+    clock.next_tick()
     assert numbers(page.run())["Users"] == "1"
     (button,) = [each for each in page.button if each.label == "Refresh now"]
     button.click().run()
@@ -316,10 +327,10 @@ def test_median_line(api: Api, page: AppTest) -> None:
     page.run()
     element = page.get("vega_lite_chart")[0]
     rows = convert_arrow_bytes_to_pandas_df(element.proto.datasets[0].data.data)
-    assert set(rows["median at"]) == {30.5}
-    assert "median at" in element.proto.spec
+    assert set(rows["median"]) == {30}
+    assert "datum.median + 0.5" in element.proto.spec
     page.toggle(key="median").set_value(False).run()
-    assert "median at" not in page.get("vega_lite_chart")[0].proto.spec
+    assert "datum.median" not in page.get("vega_lite_chart")[0].proto.spec
 
 
 def test_chosen_ages(api: Api, page: AppTest) -> None:
@@ -380,16 +391,43 @@ def test_a_refusal_is_told_in_the_apis_words(api: Api, page: AppTest) -> None:
     assert any("API_TOKEN" in text for text in texts(page))
 
 
-def test_stale(api: Api, page: AppTest) -> None:
+def test_stale(api: Api, page: AppTest, clock: Clock) -> None:
     """While a new answer is late, the old one is called stale."""
     api.counts(SOME)
     page.run()
-    latest = page.session_state["latest"]
-    old = tuple((at - 60, counts) for at, counts in latest.history)
-    assert "Stale, last answer 1 min ago" in state(replace(latest, history=old), 2).words
+    api.answers["/stats/ages"] = silence
+    clock.pass_by(60)
+    assert "Stale, last answer 1 min ago" in badge(page.run())
+    assert numbers(page)["Users"] == "8"
 
 
-def wait_for_a_tick() -> None:
-    """Return when a page that is not paused would have asked again."""
-    over_at = time.monotonic() + TICK_SECONDS + 0.5
-    until(lambda: time.monotonic() > over_at)
+def test_trends(api: Api, page: AppTest) -> None:
+    """Under each number there is how it went, from the first answer on, without a name or scale."""
+    api.counts({30: 1})
+    page.run()
+    assert page.metric[0].delta == "first answer"
+    assert len(page.get("html")) == len(page.metric) == 5
+    assert all('aria-hidden="true"' in each.proto.body for each in page.get("html"))
+
+
+@pytest.mark.parametrize(
+    ("viewers", "refresh", "ticks", "requests"),
+    [(1, "2 s", 3, 3), (20, "2 s", 3, 3), (1, "5 s", 5, 2), (20, "5 s", 5, 2)],
+)
+def test_many_viewers_cost_what_one_costs(
+    api: Api, page: AppTest, clock: Clock, viewers: int, refresh: str, ticks: int, requests: int
+) -> None:
+    """The API is asked once in each period, by one viewer and by twenty, and not once more."""
+    api.counts(SOME)
+    visitors = [page] + [AppTest.from_file(APP, default_timeout=6) for _ in range(viewers - 1)]
+    clock.stand_still()
+    clock.pass_by(60 - clock() % 60)  # where a period of each length begins
+    for visitor in visitors:
+        visitor.query_params["refresh"] = refresh
+        visitor.run()
+    assert len(api.paths) == 1
+    for _ in range(ticks):
+        clock.pass_by(TICK_SECONDS)
+        for visitor in visitors:
+            assert "Live, updated" in badge(visitor.run())
+    assert api.paths == ["/stats/ages"] * (1 + requests)

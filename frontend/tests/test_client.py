@@ -1,10 +1,12 @@
 """Asking a real server on a loopback port that behaves, and many that do not."""
 
+import contextlib
 import gzip
 import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,17 +15,21 @@ from conftest import (
     Answer,
     Api,
     Exchange,
+    Keeping,
+    ask,
     data,
     headed,
     raw,
     silence,
+    stale,
     text,
     trickle,
 )
 
 import calls
 from calls import fetch_age_counts
-from client import AnswerNotUnderstood, AnswerUnusable, ApiFault, ApiRefuses, ApiUnreachable
+from client import Line
+from faults import AnswerNotUnderstood, AnswerUnusable, ApiFault, ApiRefuses, ApiUnreachable
 from schema import AgeCounts
 from settings import Settings
 
@@ -32,7 +38,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 def fault_of(settings: Settings) -> ApiFault:
     with pytest.raises(ApiFault) as caught:
-        fetch_age_counts(settings)
+        ask(settings)
     assert caught.value.reason.endswith(".")
     assert "\n" not in caught.value.reason
     assert caught.value.hint.endswith(".")
@@ -42,7 +48,7 @@ def fault_of(settings: Settings) -> ApiFault:
 def test_the_age_counts_are_asked_for_once(api: Api) -> None:
     """Where the API keeps age counts, one small request is all."""
     api.counts({18: 3, 40: 1})
-    assert fetch_age_counts(api.settings) == AgeCounts(users_by_age={18: 3, 40: 1})
+    assert ask(api.settings) == AgeCounts(users_by_age={18: 3, 40: 1})
     assert api.paths == ["/stats/ages"]
 
 
@@ -51,7 +57,7 @@ def test_the_listing_serves_where_there_are_no_counts(api: Api, status: int) -> 
     """An API without the statistics call still fills the page, from its list of users."""
     api.answers["/stats/ages"] = data({"detail": "no"}, status=status)
     api.lists({"name": "A", "age": 30}, {"name": "B", "age": 30}, {"name": "C", "age": "old"})
-    assert fetch_age_counts(api.settings) == AgeCounts(
+    assert ask(api.settings) == AgeCounts(
         users_by_age={30: 2}, from_listing=True, unreadable_rows=1
     )
     assert api.paths == ["/stats/ages", "/users/"]
@@ -62,7 +68,58 @@ def test_nothing_is_taken_from_the_environment(api: Api, monkeypatch: pytest.Mon
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9/")
     api.counts({18: 1})
-    assert fetch_age_counts(api.settings).users_by_age == {18: 1}
+    assert ask(api.settings).users_by_age == {18: 1}
+
+
+@pytest.fixture
+def keeping() -> Iterator[Api]:
+    """An API that keeps its connections."""
+    api = Api(Keeping)
+    yield api
+    api.stop()
+
+
+@pytest.fixture
+def line(keeping: Api) -> Iterator[Line]:
+    """A line on which one request has been made."""
+    keeping.counts({18: 1})
+    with contextlib.closing(Line(keeping.settings)) as line:
+        fetch_age_counts(keeping.settings, line)
+        yield line
+
+
+def test_a_connection_is_kept(keeping: Api, line: Line) -> None:
+    """From tick to tick there is one connection."""
+    for _ in range(3):
+        assert fetch_age_counts(keeping.settings, line).users_by_age == {18: 1}
+    assert (len(keeping.paths), keeping.connections) == (4, 1)
+
+
+def test_a_connection_that_the_api_has_closed_is_replaced(keeping: Api, line: Line) -> None:
+    """A kept connection may be gone: the one who reads asks once more, and notices nothing."""
+    keeping.answers["/stats/ages"] = stale(keeping.answers["/stats/ages"])
+    assert fetch_age_counts(keeping.settings, line).users_by_age == {18: 1}
+    assert (len(keeping.paths), keeping.connections) == (3, 2)
+
+
+def test_an_api_that_hangs_up_is_not_asked_again_and_again(keeping: Api, line: Line) -> None:
+    """Once more is once: then it is a fault, and the next request begins with a new connection."""
+    hang_up = raw()
+    keeping.answers["/stats/ages"] = hang_up
+    with pytest.raises(ApiUnreachable, match="broke off"):
+        fetch_age_counts(keeping.settings, line)
+    assert len(keeping.paths) == 3
+    with pytest.raises(ApiUnreachable, match="broke off"):
+        fetch_age_counts(keeping.settings, line)
+    assert len(keeping.paths) == 4
+
+
+def test_a_write_is_never_repeated(keeping: Api, line: Line) -> None:
+    """Nobody knows whether a write that was not answered was done, so it is not sent again."""
+    keeping.answers["POST /users/"] = raw()
+    with pytest.raises(ApiUnreachable, match="broke off"):
+        line.run(lambda session: session.ask(keeping.settings.api_url, "POST"))
+    assert len(keeping.writes) == 1
 
 
 def test_a_wrong_path_points_at_the_setting(api: Api) -> None:

@@ -3,10 +3,9 @@
 import threading
 import time
 
-from conftest import DEADLINE_SECONDS, Api, until
+from conftest import DEADLINE_SECONDS, Api, Clock, ask, until
 
-from calls import fetch_age_counts
-from client import ApiUnreachable
+from faults import ApiUnreachable
 from feed import TICK_SECONDS, Feed
 from schema import AgeCounts
 from settings import Settings
@@ -14,17 +13,11 @@ from settings import Settings
 SOME = AgeCounts(users_by_age={30: 1})
 
 
-def wait_for_a_tick() -> None:
-    """Return just after a tick has begun, so that what follows happens within it."""
-    tick = time.monotonic() // TICK_SECONDS
-    until(lambda: time.monotonic() // TICK_SECONDS != tick)
-
-
-def test_forty_looks_cost_one_request(api: Api) -> None:
+def test_forty_looks_cost_one_request(api: Api, clock: Clock) -> None:
     """All who look within a tick, at once or in turn, share one answer to one request."""
     api.counts({30: 1})
-    feed = Feed(api.settings, fetch_age_counts)
-    wait_for_a_tick()
+    feed = Feed(api.settings, ask)
+    clock.stand_still()
     views = []
     viewers = [
         threading.Thread(target=lambda: views.append(feed.latest(DEADLINE_SECONDS)))
@@ -39,22 +32,43 @@ def test_forty_looks_cost_one_request(api: Api) -> None:
     assert api.paths == ["/stats/ages"]
 
 
-def test_the_next_tick_asks_again(api: Api) -> None:
+def test_the_next_tick_asks_again(api: Api, clock: Clock) -> None:
     """A new user is seen within a tick, and the answer's age starts anew."""
     api.counts({30: 1})
-    feed = Feed(api.settings, fetch_age_counts)
+    feed = Feed(api.settings, ask)
     feed.latest(DEADLINE_SECONDS)
     api.counts({30: 2})
-    asked_at = time.monotonic()
-    until(lambda: feed.latest(DEADLINE_SECONDS).answer != SOME)
-    assert time.monotonic() - asked_at < TICK_SECONDS + 1
+    clock.next_tick()
+    assert feed.latest(DEADLINE_SECONDS).answer == AgeCounts(users_by_age={30: 2})
     assert feed.latest(0).seconds_old < TICK_SECONDS
+
+
+def test_whoever_asks_often_asks_for_those_who_ask_seldom(api: Api, clock: Clock) -> None:
+    """A period begins for all at once, and an answer to anybody in it is an answer to all."""
+    api.counts({30: 1})
+    feed = Feed(api.settings, ask)
+    clock.stand_still()
+    clock.pass_by(60 - clock() % 60)
+    feed.latest(DEADLINE_SECONDS, 30)
+    for _ in range(14):
+        clock.pass_by(2)
+        feed.latest(DEADLINE_SECONDS, 30)
+    assert len(api.paths) == 1
+    feed.latest(DEADLINE_SECONDS, 2)
+    assert len(api.paths) == 2
+    clock.pass_by(2)
+    feed.latest(DEADLINE_SECONDS, 2)
+    feed.latest(DEADLINE_SECONDS, 30)
+    assert len(api.paths) == 3
+    clock.pass_by(3600)
+    feed.latest(DEADLINE_SECONDS, float("inf"))
+    assert len(api.paths) == 3
 
 
 def test_the_last_good_answer_outlives_the_api(api: Api) -> None:
     """While the API is away the answer stays and grows old; when it is back, all is forgotten."""
     api.counts({30: 1})
-    feed = Feed(api.settings, fetch_age_counts)
+    feed = Feed(api.settings, ask)
     assert feed.latest(DEADLINE_SECONDS).fault is None
     api.stop()
     until(lambda: feed.latest(DEADLINE_SECONDS).fault is not None)
@@ -67,7 +81,7 @@ def test_the_last_good_answer_outlives_the_api(api: Api) -> None:
     assert feed.latest(0).answer == SOME
 
 
-def test_a_request_that_hangs_holds_nobody_up() -> None:
+def test_a_request_that_hangs_holds_nobody_up(clock: Clock) -> None:
     """A look waits no longer than it says, and no second request joins one that hangs."""
     released = threading.Event()
     requests = []
@@ -82,7 +96,7 @@ def test_a_request_that_hangs_holds_nobody_up() -> None:
     view = feed.latest(0.05)
     assert time.monotonic() - started_at < 1
     assert (view.answer, view.fault) == (None, None)
-    wait_for_a_tick()
+    clock.next_tick()
     feed.latest(0)
     assert len(requests) == 1
     released.set()
@@ -109,6 +123,6 @@ def test_a_fault_does_not_keep_the_answer_in_memory(api: Api) -> None:
     """What is remembered of a bad answer is why it was bad, not the answer."""
     api.counts({30: 1})
     api.answers["/stats/ages"] = api.answers["/nowhere"] = lambda exchange: exchange.write(b"no")
-    fault = Feed(api.settings, fetch_age_counts).latest(DEADLINE_SECONDS).fault
+    fault = Feed(api.settings, ask).latest(DEADLINE_SECONDS).fault
     assert fault is not None
     assert (fault.__traceback__, fault.__cause__, fault.__context__) == (None, None, None)

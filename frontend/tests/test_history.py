@@ -64,9 +64,10 @@ def test_change_over_the_last_minute() -> None:
     assert change(totals, 10) is None
 
 
-def test_samples_change_once_a_step() -> None:
-    """A line of samples is the same all through a step, so it is drawn anew only once in it."""
+def test_samples_are_the_first_of_each_step_and_the_last() -> None:
+    """A line of samples has a point for each step, and ends with what is newest."""
     samples = [(float(second), second) for second in range(4, 40, 2)]
-    assert sampled(samples) == [4, 10, 20, 30]
-    assert sampled(samples[:-1]) == sampled(samples)
+    assert sampled(samples) == [4, 10, 20, 30, 38]
+    assert sampled(samples[:-1]) == [4, 10, 20, 30, 36]
+    assert sampled(samples[:1]) == [4]
     assert sampled([]) == []

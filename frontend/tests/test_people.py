@@ -175,6 +175,7 @@ def test_a_refusal_is_shown_in_the_apis_words(
     assert users.error[0].value == "Nothing was changed."
 
 
+@pytest.mark.usefixtures("short_patience")
 def test_a_write_without_an_answer_is_uncertain(api: Api, users: AppTest) -> None:
     """When no answer comes, nobody knows, and the page says that."""
     choose(users, 0)
@@ -272,6 +273,7 @@ def test_the_token_is_sent_with_writes_alone(
         (silence, "API down"),
     ],
 )
+@pytest.mark.usefixtures("short_patience")
 def test_faults(api: Api, users: AppTest, answer: object, state: str) -> None:
     """Each fault has its name, its reason and its hint; search and buttons stay."""
     api.answers["/users/?limit=100"] = answer  # type: ignore[assignment]

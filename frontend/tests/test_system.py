@@ -1,5 +1,6 @@
 """The system page: what is said of the three services, and by how many requests."""
 
+import pytest
 from conftest import Api, data, headed, redraw_until, silence, texts, turn_to, until
 from streamlit.testing.v1 import AppTest
 
@@ -65,12 +66,14 @@ def test_down(api: Api, page: AppTest) -> None:
     system(page)
     api.stop()
     until(lambda: badges(page.run()).count("API down") >= 2)
-    assert "Version: unknown" in texts(page)
+    assert {"Version: unknown", "Answered by: nobody"} <= set(texts(page))
+    assert len(page.get("html")) == 2  # the arrows, and no line of what was
     assert len(page.error) == 1
     assert ":gray-badge[:material/help: Unknown]" in badges(page)
     assert [each.value for each in page.metric][:2] == ["\N{EN DASH}", "\N{EN DASH}"]
 
 
+@pytest.mark.usefixtures("short_patience")
 def test_an_api_that_hangs(api: Api, page: AppTest) -> None:
     """Calls that hang are left within the deadline, and the page draws meanwhile."""
     api.answers["/health"] = api.answers["/ready"] = api.answers["/stats/ages"] = silence
