@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 FIRST = (
-    "Ada Alan Barbara Bjarne Claude Donald Edsger Emmy Frances Grace Guido Hedy Ingrid James Joan"
+    "Ada Alan Barbara Bjarne Carl Donald Edsger Emmy Frances Grace Guido Hedy Ingrid James Joan"
     " Katherine Kenneth Lynn Margaret Marie Niklaus Ole Radia Richard Robin Rosalind Shafi"
     " Sophie Tim Tony Ursula Vint Whitfield Xiaoyun Yukihiro Zoe"
 )
