@@ -264,8 +264,12 @@ def test_a_write_needs_the_token(production: Production) -> None:
     assert '"outcome": "created"' in logs
 
 
-def test_the_dashboard_is_behind_the_edge(production: Production, browser: Browser) -> None:
+def test_the_dashboard_is_behind_the_edge(
+    production: Production, caller: Caller, browser: Browser
+) -> None:
     """A browser that asks for nothing in particular sees the histogram, live."""
+    health = "/dashboard/_stcore/health"
+    wait_until("the dashboard", lambda: caller.call("GET", health)[0] == 200)
     page = browser.new_page()
     page.goto(f"http://localhost:{production.port}/")
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
