@@ -218,6 +218,11 @@ def test_live(system: System, page: Page) -> None:
     expect(page).to_have_url(re.compile("ages="))
     picture(page, "brushed")
 
+    first, last = re.findall(r"\d+", page.get_by_text("years old on average").inner_text())[:2]
+    page.get_by_role("slider").last.press("ArrowRight")  # what the brush does, without a mouse
+    one_more = f"From {first} to {int(last) + 1}: "
+    expect(page.get_by_text(one_more)).to_be_visible(timeout=10_000)
+
     page.get_by_text("Pause", exact=True).click()
     expect(page.get_by_text("Paused, updated")).to_be_visible(timeout=10_000)
     expect(page).to_have_url(re.compile("paused=true"))
@@ -331,6 +336,9 @@ def test_users(system: System, page: Page, tmp_path: Path) -> None:
     everybody = json.loads((tmp_path / "users.json").read_text(encoding="utf-8"))
     assert everybody == system.http.get(f"{system.api_url}/users/").json()
     picture(page, "download")
+    page.set_viewport_size(PHONE)
+    picture(page, "users-phone")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_a_protected_api_is_read_only_without_its_token(system: System, page: Page) -> None:
