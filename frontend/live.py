@@ -30,6 +30,7 @@ ALL_AGES = (0, MAX_AGE_YEARS)
 CARD_HEIGHT_PX = 168
 CHART_HEIGHT_PX = 360
 MINUTE_SECONDS = 60
+LATE_SECONDS = 10  # that a browser may take to see its slider follow the brush
 WAIT_SECONDS = 0.5  # how long a redraw waits for a new answer before it shows what is known
 
 
@@ -194,12 +195,22 @@ def follow_brush() -> None:
     """Move the slider to where the chart was brushed; without a brush, to all ages."""
     span = st.session_state[histogram_key()].selection.get(BRUSH, {}).get("from")
     first, last = (ages_under(*span) if span else None) or ALL_AGES
+    before = st.session_state.get("ages", ALL_AGES)
     st.session_state.ages = (max(first, 0), min(last, MAX_AGE_YEARS))
+    st.session_state.followed = (before, st.session_state.ages, feed.now())
 
 
 def forget_brush() -> None:
-    """Take the brush off the chart: the slider now says something else."""
-    st.session_state.brushes = st.session_state.get("brushes", 0) + 1
+    """Take the brush off the chart: the slider now says something else.
+
+    A tick that was sent before the browser saw the slider follow the brush says what the slider
+    said before. That is no move of it.
+    """
+    before, after, at = st.session_state.get("followed", (None, None, 0.0))
+    if st.session_state.ages == before and feed.now() - at < LATE_SECONDS:
+        st.session_state.ages = after
+    else:
+        st.session_state.brushes = st.session_state.get("brushes", 0) + 1
 
 
 def show_chosen_ages(users_by_age: dict[int, int], total: int) -> None:
