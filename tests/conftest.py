@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 from tools.processes import ROOT, WINDOWS, end
 
@@ -274,3 +274,17 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def open_page(page: Page, url: str) -> None:
+    """Open a page; again if the network of this machine changed meanwhile.
+
+    It does when a container starts or stops anywhere on the machine, and Chromium then gives up
+    what it was loading.
+    """
+    for _ in range(3):
+        with contextlib.suppress(AssertionError, Error):
+            page.goto(url)
+            expect(page.get_by_role("heading").first).to_be_visible(timeout=10_000)
+            return
+    raise AssertionError(f"{url} shows no heading")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import GENERATIONS, Docker, available, free_port, is_open, wait_until
+from conftest import GENERATIONS, Docker, available, free_port, is_open, open_page, wait_until
 from playwright.sync_api import Browser, expect
 
 from tools.processes import ROOT
@@ -91,7 +91,7 @@ def test_up_from_nothing(
     assert http.get(f"{compose.api_url}/docs").status_code == 200
     wait_until("the dashboard", lambda: healthy(docker, compose.container("frontend")))
     page = browser.new_page()
-    page.goto(f"http://localhost:{compose.dashboard_port}")
+    open_page(page, f"http://localhost:{compose.dashboard_port}")
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
     page.close()

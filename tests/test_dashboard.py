@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from conftest import Terminal, free_port, service_python, wait_until
+from conftest import Terminal, free_port, open_page, service_python, wait_until
 from playwright.sync_api import Browser, Page, ViewportSize, WebSocketRoute, expect
 
 from tools.processes import ROOT
@@ -162,15 +162,6 @@ def picture(page: Page, name: str) -> Path:
 def turn_to(page: Page, name: str, title: str) -> None:
     page.get_by_role("link", name=name, exact=True).first.click()
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=15_000)
-
-
-def open_page(page: Page, url: str) -> None:
-    """Open the dashboard; once more if the network of this machine changed meanwhile."""
-    for _ in range(2):
-        page.goto(url)
-        with contextlib.suppress(AssertionError):
-            expect(page.get_by_role("heading").first).to_be_visible(timeout=10_000)
-            return
 
 
 def drag_over_the_bars(page: Page) -> None:

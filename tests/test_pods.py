@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import Docker, wait_until
+from conftest import Docker, open_page, wait_until
 from manifests import WORKLOADS, Manifest, decoded, of_kind, pod_of, port_number, render
 from playwright.sync_api import Browser, expect
 
@@ -124,7 +124,7 @@ def test_the_pods_work_as_their_manifests_describe_them(
             if probe in pods.container(name):
                 wait_until(f"{name}'s {probe}", partial(pods.answers, name, probe), 90)
     page = browser.new_page()
-    page.goto(f"http://{pods.addresses['frontend']}:8501")
+    open_page(page, f"http://{pods.addresses['frontend']}:8501")
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=30_000)
     page.close()

@@ -17,7 +17,7 @@ from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
-from conftest import GENERATIONS, Docker, Terminal, available, wait_until
+from conftest import GENERATIONS, Docker, Terminal, available, open_page, wait_until
 from playwright.sync_api import Browser, expect
 from production import PASSWORD, TOKEN, Caller, Load, Production
 
@@ -271,7 +271,7 @@ def test_the_dashboard_is_behind_the_edge(
     health = "/dashboard/_stcore/health"
     wait_until("the dashboard", lambda: caller.call("GET", health)[0] == 200)
     page = browser.new_page()
-    page.goto(f"http://localhost:{production.port}/")
+    open_page(page, f"http://localhost:{production.port}/")
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
     assert page.url == f"http://localhost:{production.port}/dashboard/"
