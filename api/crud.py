@@ -7,10 +7,11 @@ is atomic, and needs no lock.
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from itertools import islice
-from typing import Final
+from itertools import compress, islice
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 from sortedcontainers import SortedList
 
 MAX_USER_ID: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exact
@@ -25,24 +26,26 @@ MAX_SNAPSHOTS: Final = 16  # at once; each has a copy of all ids
 User = tuple[int, str, int]  # id, name, age
 
 
-class Record(msgspec.Struct, gc=False):
-    """A user as he is kept in memory, under his id; and in a listing, under the same.
+class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A user as he is kept in memory, under his id; in a listing and in a batch, under the same.
 
     Two words smaller than a tuple, as the garbage collector need not know of it.
     """
 
-    name: str
-    age: int
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
+    age: Annotated[int, Meta(ge=0, le=MAX_AGE)]
 
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
+# Raises ValueError for JSON that is no map from ids to records within their bounds. It takes "-0".
+decode_users = msgspec.json.Decoder(dict[Annotated[int, Meta(ge=0, le=MAX_USER_ID)], Record]).decode
 
 
 def encode_users(users: list[User] | dict[int, Record]) -> bytes:
     """Return `"id":{"name":…,"age":…}` for each user, joined by commas: the inside of a map."""
     if isinstance(users, list):
         users = {user_id: Record(name, age) for user_id, name, age in users}
-    return _encode(users)[1:-1]
+    return encode(users)[1:-1]
 
 
 class UserNotFound(Exception):
@@ -110,17 +113,24 @@ class MemoryStore:
         elif self._ordering.locked():
             self._moved_ids.add(user_id)
 
-    async def create_many(self, users: list[User]) -> list[int]:
+    async def create_many(self, users: dict[int, Record]) -> list[int]:
         """Add, all at once, the users whose id is free; return the ids that were not.
 
         Raises StoreFull, and adds nobody, when they are more than there is room for.
         """
-        existing = [user_id for user_id, _, _ in users if user_id in self._users]
-        if len(self._users) + len(users) - len(existing) > self._max_users:
+        existing = [user_id for user_id in users if user_id in self._users]
+        new = {i: user for i, user in users.items() if i not in self._users} if existing else users
+        if len(self._users) + len(new) > self._max_users:
             raise StoreFull(self._max_users)
-        for user_id, name, age in users:
-            if user_id not in self._users:
-                await self.create(user_id, name, age)
+        for snapshot in self._open_snapshots:
+            snapshot.leave_live_users()
+        self._users.update(new)
+        for user in new.values():
+            self._age_counts[user.age] += 1
+        if self._ordered_ids is not None:
+            self._ordered_ids.update(new)
+        elif self._ordering.locked():
+            self._moved_ids.update(new)
         return existing
 
     async def get(self, user_id: int) -> tuple[str, int]:
@@ -185,7 +195,7 @@ class MemoryStore:
 
     async def age_counts(self) -> dict[int, int]:
         """Return how many users there are of each age that occurs, by ascending age."""
-        return {age: count for age, count in enumerate(self._age_counts) if count}
+        return dict(compress(enumerate(self._age_counts), self._age_counts))
 
     async def _put_in_order(self) -> SortedList:
         """Return the ids in order. To sort a million at once would hold up everybody else."""

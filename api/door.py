@@ -7,9 +7,11 @@ request takes one look-up, one validation, the call, and one encoding.
 
 Whatever is not in perfect order takes FastAPI's way, so its answers are FastAPI's own: an address,
 method or parameter that is not known, missing, repeated or refused, and every endpoint whose
-signature holds more than scalars. tests/test_door.py proves that nobody can tell the two apart.
+signature holds more than scalars, or a body without a `schema.ShortWay`. tests/test_door.py proves
+that nobody can tell the two apart.
 """
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import get_annotations, iscoroutinefunction
@@ -20,11 +22,12 @@ from fastapi import FastAPI, Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
+from starlette.datastructures import Headers
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import HTTPConnection
 
 import schema
-from guard import ASGIApp, Receive, Scope, Send
+from guard import ASGIApp, Message, Receive, Scope, Send
 
 JSON = (b"content-type", b"application/json")
 
@@ -47,6 +50,8 @@ class Call:
     status: int
     number_name: str  # of the parameter that is the last part of the address, or nothing
     response_name: str | None
+    body_name: str  # or nothing
+    read_body: Callable[[bytes], Any] | None
     checks: list[Check]
     validate: Callable[[dict[str, str]], dict[str, Any]]
     encode: Callable[[Any], bytes]
@@ -63,10 +68,42 @@ class Call:
             status=route.status_code or 200,
             number_name="".join(field.name for field in wants.path_params),
             response_name=wants.response_param_name,
+            body_name="".join(field.name for field in wants.body_params),
+            read_body=next((schema.reader_of(hints[f.name]) for f in wants.body_params), None),
             checks=[cast(Check, check.call) for check in wants.dependencies],
             validate=schema.validator_of({name: hints[name] for name in names}),
             encode=schema.encoder_of(route.response_model),
         )
+
+
+class KeptBody:
+    """A request's body, read here to its end; FastAPI may receive it once more."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: deque[Message] = deque()
+
+    async def json(self, scope: Scope, max_bytes: int) -> bytes:
+        """Return the body. Raises ValueError unless it says that it is JSON, and not too long."""
+        headers = Headers(scope=scope)
+        if headers.get("content-type") != "application/json":
+            raise ValueError
+        if int(headers.get("content-length", "")) > max_bytes:
+            raise ValueError
+        pieces = []
+        more = True
+        while more:
+            message = await self._receive()
+            self._kept.append(message)
+            if message["type"] != "http.request":  # the client is gone
+                raise ValueError
+            pieces.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        return b"".join(pieces)
+
+    async def __call__(self) -> Message:
+        """Return what was read first, then what comes."""
+        return self._kept.popleft() if self._kept else await self._receive()
 
 
 class Door:
@@ -91,6 +128,10 @@ class Door:
             try:
                 _read_query(scope["query_string"], values)
                 arguments = call.validate(values)
+                if call.read_body:
+                    receive = kept = KeptBody(receive)
+                    text = await kept.json(scope, call.route.max_body_size or 0)
+                    arguments[call.body_name] = call.read_body(text)
             except ValueError:
                 call = None
         if call is None:
@@ -154,9 +195,9 @@ def _read_query(query: bytes, values: dict[str, str]) -> None:
 
 
 def _is_plain(route: APIRoute) -> bool:
-    """Tell whether an endpoint is all about the scalars that it takes and the value it returns."""
+    """Tell whether an endpoint is all about the values that it takes and the one it returns."""
     wants = route.dependant
-    parameters = wants.path_params + wants.query_params
+    parameters = wants.path_params + wants.query_params + wants.body_params
     hints = get_annotations(route.endpoint)
     result = hints.pop("return", Response)
     hints.pop(wants.response_param_name or "", None)
@@ -168,7 +209,8 @@ def _is_plain(route: APIRoute) -> bool:
         and all(field.field_info.annotation is int for field in wants.path_params)
         and route.path.partition("/{")[2] == "".join(f"{f.name}}}" for f in wants.path_params)
         and all(isinstance(check.call, SecurityBase) for check in wants.dependencies)
-        and route.max_body_size is None
+        and all(schema.reader_of(hints[field.name]) for field in wants.body_params)
+        and len(wants.body_params) == (0 if route.max_body_size is None else 1)
         and result is route.response_model
         and isinstance(route.response_class, DefaultPlaceholder)
         and route.response_model_by_alias

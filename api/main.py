@@ -139,8 +139,7 @@ def add_writes(app: FastAPI, store: Store, api_token: str | None) -> None:
     )
     async def create_users(users: Batch) -> Created:
         """Create users in the shape of the list, all at once; a taken id is left alone."""
-        new = [(user_id, user.name, user.age) for user_id, user in users.items()]
-        existing = await store.create_many(new)
+        existing = await store.create_many(users)
         return Created(created=len(users) - len(existing), existing=existing)
 
     @app.put(

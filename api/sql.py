@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from crud import SNAPSHOT_CHUNK_USERS, StoreUnavailable, User, UserExists, UserNotFound
+from crud import SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, User, UserExists, UserNotFound
 from engines import DEADLINE_SECONDS, Conflict, Engine, Worker
 
 SCHEMA_VERSION: Final = 1
@@ -67,9 +67,10 @@ class SqlStore:
         """Add a user. Raises UserExists."""
         await self._writes.submit(("create", [(user_id, name, age)]))
 
-    async def create_many(self, users: list[User]) -> list[int]:
+    async def create_many(self, users: dict[int, Record]) -> list[int]:
         """Add, all at once, the users whose id is free; return the ids that were not."""
-        existing: list[int] = await self._writes.submit(("create_many", users))
+        rows = [(user_id, user.name, user.age) for user_id, user in users.items()]
+        existing: list[int] = await self._writes.submit(("create_many", rows))
         return existing
 
     async def get(self, user_id: int) -> tuple[str, int]:

@@ -4,11 +4,11 @@ A fault is repeated without end, by one layer, and nowhere else.
 """
 
 import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring as quoted
 from typing import Literal, TypeVar
 
 from answers import Fault, Unreachable, batch_existing, json_object, refusal
@@ -109,10 +109,11 @@ class Client:
         Whom the API had already, whoever it refuses as a batch, and all of them where it takes no
         batches, are left to be sent one by one: then each gets an answer of its own.
         """
-        people = {str(user.user_id): {"name": user.name, "age": user.age} for user in users}
+        # Through dictionaries and json.dumps it would take two and a half times as long.
+        people = [f'"{i}":{{"name":{quoted(name)},"age":{age}}}' for i, name, age in users]
+        body = f"{{{','.join(people)}}}".encode()
         user_ids = frozenset(user.user_id for user in users)
         request_id = new_request_id()
-        body = json.dumps(people, ensure_ascii=False).encode()
         perhaps_stored = False
 
         async def exchange() -> BatchAnswer:

@@ -1,10 +1,10 @@
 """What a plausible user is. The only file that knows Faker."""
 
-import bisect
 import itertools
 import random
 import re
 import warnings
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,28 +108,30 @@ def names(rng: random.Random, locale: str) -> Callable[[], str]:
     faker.seed_instance(rng.getrandbits(64))
     generator = faker.factories[0]
     provider = next(each for each in generator.providers if isinstance(each, Provider))
-    faker_element = provider.random_element
+    faker_element, draw = provider.random_element, rng.random
     # By identity; each entry keeps its list alive, so that no other can have the same.
-    tables: dict[int, tuple[Mapping[str, float], list[str], list[float]]] = {}
+    tables: dict[int, tuple[Mapping[str, float], list[str], list[float], float, int]] = {}
     patterns: dict[str, tuple[str, list[Callable[[], str]]]] = {}
 
     def random_element(elements: Any) -> Any:
         if not isinstance(elements, dict):
-            return elements[int(rng.random() * len(elements))]
+            return elements[int(draw() * len(elements))]
         table = tables.get(id(elements))
         if table is None:
             if len(tables) == MOST_TABLES:  # a locale that makes its lists anew each time
                 return faker_element(elements)
             totals = list(itertools.accumulate(elements.values()))
-            table = tables[id(elements)] = (elements, list(elements), totals)
-        _, words, totals = table
-        return words[bisect.bisect(totals, rng.random() * totals[-1], 0, len(words) - 1)]
+            table = (elements, list(elements), totals, totals[-1], len(totals) - 1)
+            tables[id(elements)] = table
+        _, words, totals, total, last = table
+        return words[bisect(totals, draw() * total, 0, last)]
 
     def parse(pattern: str) -> str:
-        if pattern not in patterns:
+        known = patterns.get(pattern)
+        if known is None:
             words = [getattr(provider, name) for name in _PLACE.findall(pattern)]
-            patterns[pattern] = _PLACE.sub("%s", pattern.replace("%", "%%")), words
-        template, words = patterns[pattern]
+            known = patterns[pattern] = _PLACE.sub("%s", pattern.replace("%", "%%")), words
+        template, words = known
         return template % tuple([word() for word in words])
 
     vars(provider)["random_element"] = random_element

@@ -66,10 +66,11 @@ class Ledger:
         self._open.remove(old_id)
         self._open.add(new_id)
 
-    def settle(self, user_id: int, outcome: str) -> None:
-        """Enter what became of a user."""
-        self._open.remove(user_id)
-        self.settled[outcome] += 1
+    def settle(self, user_ids: Iterable[int], outcome: str) -> None:
+        """Enter what became of users."""
+        before = len(self._open)
+        self._open.difference_update(user_ids)
+        self.settled[outcome] += before - len(self._open)
 
     def close(self) -> None:
         """Give up whoever is still on the way; they are named, for they may have arrived."""

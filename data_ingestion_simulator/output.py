@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,17 +40,33 @@ class Output:
         """Tell what happens with the run as a whole."""
         self._event("note", sentence, text=sentence)
 
-    def user(self, user_id: int, answer: Answer) -> None:
-        """Tell what became of a user, or count it."""
+    def users(self, user_ids: Sequence[int], answer: Answer) -> None:
+        """Tell what became of users, or count them."""
         if self._bulk_count:
-            self._advance(self._bulk_count)
+            self._advance(len(user_ids), self._bulk_count)
             if answer.outcome in ("created", "not sent"):
                 return
+        for user_id in user_ids:
             self._told += 1
-            if self._told == MOST_LINES_IN_BULK + 1:
-                self.say("From here on such users are counted only")
-            if self._told > MOST_LINES_IN_BULK:
-                return
+            if self._bulk_count and self._told > MOST_LINES_IN_BULK:
+                if self._told == MOST_LINES_IN_BULK + 1:
+                    self.say("From here on such users are counted only")
+                continue
+            self._user(user_id, answer)
+
+    def summary(self, ledger: Ledger, seconds: float, *, stopped: bool, fail_over: float) -> None:
+        """Tell how the run went, quiet or not; the accounts are the last line."""
+        if self._bar is not None:
+            self._bar.close()
+        told = ledger.summary(seconds)
+        if self._form == "json":
+            self._event("summary", "", stopped=stopped, **told)
+            return
+        for sentence in _sentences(ledger, fail_over):
+            _print(sentence)
+        _print(f"{'Stopped' if stopped else 'Done'} after {seconds:.1f} s: {ledger}")
+
+    def _user(self, user_id: int, answer: Answer) -> None:
         milliseconds = answer.seconds * 1000
         line = f"{answer.outcome:<13}  user {user_id}  {answer.status}  {milliseconds:.0f} ms"
         rest = [part for part in (answer.request_id, answer.reason) if part]
@@ -64,22 +81,10 @@ class Output:
             request_id=answer.request_id,
         )
 
-    def summary(self, ledger: Ledger, seconds: float, *, stopped: bool, fail_over: float) -> None:
-        """Tell how the run went, quiet or not; the accounts are the last line."""
-        if self._bar is not None:
-            self._bar.close()
-        told = ledger.summary(seconds)
-        if self._form == "json":
-            self._event("summary", "", stopped=stopped, **told)
-            return
-        for sentence in _sentences(ledger, fail_over):
-            _print(sentence)
-        _print(f"{'Stopped' if stopped else 'Done'} after {seconds:.1f} s: {ledger}")
-
-    def _advance(self, count: int) -> None:
-        self._done += 1
+    def _advance(self, more: int, count: int) -> None:
+        self._done += more
         if self._bar is not None and not self._bar.disable:
-            self._bar.update()
+            self._bar.update(more)
         elif time.monotonic() - self._progress_told >= self._every_seconds:
             self._progress_told = time.monotonic()
             self._tell_progress(count, self._progress_told - self._started)

@@ -90,12 +90,12 @@ class Sender:
         self._ledger.attempt(user.user_id for user in users)
         batch = await self._api.create_batch(users)
         self._ledger.latencies.add(self._clock() - started)
+        alone = [user for user in users if user.user_id in batch.one_by_one]
+        self._settle([u.user_id for u in users if u.user_id not in batch.one_by_one], batch.answer)
         full: Answer | None = None
-        for user in users:
-            if user.user_id not in batch.one_by_one:
-                self._settle(user, batch.answer)
-            elif full:
-                self._settle(user, full)
+        for user in alone:
+            if full:
+                self._settle([user.user_id], full)
             else:
                 answer = await self._send(user, perhaps_stored=batch.perhaps_stored)
                 # There is no room for the others either, unless they have a place already.
@@ -113,11 +113,11 @@ class Sender:
         if answer.outcome == "taken":  # an API that says so of every id wants none of our users
             reason = f"{ids_drawn} ids in a row were taken"
             answer = replace(answer, outcome="rejected", reason=reason)
-        self._settle(user, answer)
+        self._settle([user.user_id], answer)
         return answer
 
-    def _settle(self, user: User, answer: Answer) -> None:
-        self._ledger.settle(user.user_id, answer.outcome)
-        if answer.outcome == "rejected":
-            self._ledger.errors[f"rejected a user with {answer.status}"] += 1
-        self._output.user(user.user_id, answer)
+    def _settle(self, user_ids: Sequence[int], answer: Answer) -> None:
+        self._ledger.settle(user_ids, answer.outcome)
+        if answer.outcome == "rejected" and user_ids:
+            self._ledger.errors[f"rejected a user with {answer.status}"] += len(user_ids)
+        self._output.users(user_ids, answer)

@@ -88,6 +88,11 @@ def rows_of(chunk: list[User] | dict[int, Record]) -> list[User]:
     return [(user_id, user.name, user.age) for user_id, user in chunk.items()]
 
 
+def records_of(users: list[User]) -> dict[int, Record]:
+    """Return users as a batch has them."""
+    return {user_id: Record(name, age) for user_id, name, age in users}
+
+
 def free_port() -> int:
     """Return a port that nobody uses now."""
     with socket.socket() as probe:

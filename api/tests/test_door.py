@@ -5,6 +5,7 @@ socket, and both answers have to be the same: status, headers in their order, bo
 """
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -296,6 +297,161 @@ def test_what_no_client_can_send(settings: Settings, changed: dict[str, Any]) ->
     assert answers[0] == answers[1]
 
 
+# --------------------------------------------------------------------------------------- batches
+
+KEYS = [
+    "8", "0", "-0", "08", "+8", "-8", "8.0", "8e0", " 8", "8 ", "1_0", "", "x", "\\u0038", "٣",
+    "\\u002d0", str(MAX_USER_ID), str(MAX_USER_ID + 1), "9" * 30, "9" * 4301, "\\ud800",
+]  # fmt: skip
+AGES = [
+    "30", "0", "-0", "150", "151", "-1", "30.0", "3e1", "030", "true", "null", '"30"', "[]", "NaN",
+    "1e400", "9" * 30, "9" * 4301,
+]  # fmt: skip
+QUOTED_NAMES = [
+    "Bo", " Bo ", "", " ", "\u3000", "\u3000Bo", "a" * 100, "a" * 101, " " + "a" * 100, " " * 201,
+    "\\u0000", "\\n", "\n", "\x7f", "\u202e", "\\u202e", "\\ud800", "\\ud83d\\ude00", "😀" * 100,
+    "\\/", '\\"', "\\x", "{", "\u2028", "\u00ad", "\ue000", "e\u0301",
+]  # fmt: skip
+USERS = [
+    '{"name": "Bo"}', '{"age": 3}', "{}", "[]", "null", '["Bo", 3]', '{"age": 3, "name": "Bo"}',
+    '{"name": "Bo", "age": 3, "x": 1}', '{"name": "Bo", "age": 3, "age": 4}', '{"Name": "Bo"}',
+    '{"name": 3, "age": 3}', '{"name": null, "age": 3}', '{"name": "Bo", "age": 3,}',
+    '{"n\\u0061me": "Bo", "age": 3}',
+]  # fmt: skip
+ODD_BATCHES = [
+    "", " ", "{}", " {} ", "{}x", "{", "[]", "null", "3", "\ufeff{}", '{"8": }', "[" * 5_000,
+    '{"8": ' * 5_000,
+]  # fmt: skip
+
+
+def batch(body: str | bytes, *headers: str) -> bytes:
+    """Return the request that sends this as a batch."""
+    sent = body.encode(errors="surrogatepass") if isinstance(body, str) else body
+    own = ("Content-Type: application/json", f"Authorization: Bearer {TOKEN}")
+    length = f"Content-Length: {len(sent)}"
+    return http("POST", "/users/batch", *(headers or own), length) + sent
+
+
+def one(key: str, name: str, age: str) -> str:
+    """Return a batch of one user."""
+    return f'{{"{key}": {{"name": "{name}", "age": {age}}}}}'
+
+
+def test_every_batch(authorized: Pair) -> None:
+    """A batch, right or wrong in each of its parts, is answered and stored alike."""
+    for body in (
+        *(one(key, "Bo", "30") for key in KEYS),
+        *(one("8", "Bo", age) for age in AGES),
+        *(one("8", name, "30") for name in QUOTED_NAMES),
+        *(f'{{"8": {user}}}' for user in USERS),
+        *ODD_BATCHES,
+    ):
+        authorized.ask(batch(body))
+        for user_id in (0, 3, 8, 10, MAX_USER_ID):
+            authorized.ask(http("GET", f"/users/{user_id}"))
+            authorized.ask(http("DELETE", f"/users/{user_id}", f"Authorization: Bearer {TOKEN}"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"8": {"name": "\xff", "age": 3}}',
+        b'{"8": {"name": "\xed\xa0\x80", "age": 3}}',
+        one("8", "Bo", "30").encode("utf-16"),
+        one("8", "Bo", "30").encode("utf-32"),
+        '{"8": {"name": "Bo", "age": 3}, "9": {"name": "\u202e", "age": 3}}'.encode(),
+        b'{"8": {"name": "Bo", "age": 3}, "8": {"name": "Al", "age": 4}}',
+        b'{"8": {"name": "Bo", "age": 3}, "\\u0038": {"name": "Al", "age": 4}}',
+        b'{"8": {"name": "", "age": 3}, "8": {"name": "Al", "age": 4}}',
+        json.dumps({i: {"name": "Bo", "age": 3} for i in range(1, 995)}).encode(),
+        json.dumps({i: {"name": "Bo", "age": 3} for i in range(1, 9_999)}).encode(),
+        json.dumps({i: {"name": "Bo", "age": 3} for i in range(1, 10_002)}).encode(),
+        b"{" + b" " * 1_000_000 + b"}",
+    ],
+    ids=range(12),
+)
+def test_batches_of_bytes(body: bytes) -> None:
+    """Encodings, repeated ids, too many users, and more than there is room for."""
+    with Pair(Settings(api_token=None, max_users=1_000)) as pair:
+        pair.ask(batch(body))
+        pair.ask(http("GET", "/users/"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ("Content-Type: application/json",),
+        ("Content-Type: application/json", "Authorization: Bearer wrong"),
+        ("Content-Type: text/plain", f"Authorization: Bearer {TOKEN}"),
+        ("Content-Type: application/json; charset=utf-8", f"Authorization: Bearer {TOKEN}"),
+        ("Content-Type: application/problem+json", f"Authorization: Bearer {TOKEN}"),
+        (f"Authorization: Bearer {TOKEN}",),
+        (
+            "Content-Type: text/plain",
+            "Content-Type: application/json",
+            f"Authorization: Bearer {TOKEN}",
+        ),
+    ],
+)
+def test_headers_of_a_batch(authorized: Pair, headers: tuple[str, ...]) -> None:
+    """A batch is one by its Content-Type, and needs the token."""
+    authorized.ask(batch(one("8", "Bo", "30"), *headers))
+    authorized.ask(http("GET", "/users/8"))
+
+
+def test_a_batch_in_chunks(authorized: Pair) -> None:
+    """A body that does not say how long it is; and a query beside a body."""
+    own = ("Content-Type: application/json", f"Authorization: Bearer {TOKEN}")
+    body = one("8", "Bo", "30")
+    chunks = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+    authorized.ask(http("POST", "/users/batch", *own, "Transfer-Encoding: chunked", body=chunks))
+    authorized.ask(
+        http("POST", "/users/batch?x=1", *own, f"Content-Length: {len(body)}", body=body)
+    )
+
+
+@given(
+    users=st.lists(
+        st.tuples(
+            st.sampled_from(KEYS) | st.integers(0, MAX_USER_ID).map(str),
+            st.sampled_from(QUOTED_NAMES) | st.text(st.characters(exclude_characters='"\\')),
+            st.sampled_from(AGES) | st.integers(0, 150).map(str),
+        ),
+        max_size=3,
+    )
+)
+@settings(max_examples=500, deadline=None)
+def test_whatever_is_in_a_batch(pair: Pair, users: list[tuple[str, str, str]]) -> None:
+    """Any batch that can be made up of right, wrong and strange pieces."""
+    pair.ask(batch("{" + ",".join(one(*user)[1:-1] for user in users) + "}"))
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_batch(settings: Settings) -> None:
+    """What came is half of a batch, however whole it looks: nothing of it is stored."""
+    api = create_app(settings)
+    body = one("8", "Bo", "30").encode()
+    messages: list[Message] = [
+        {"type": "http.request", "body": body, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        assert message.get("status") in (None, 400)
+
+    headers = [
+        (b"host", b"testserver"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % (len(body) + 1)),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/users/batch", "query_string": b""}
+    asyncio.run(api({**scope, "root_path": "", "headers": headers}, receive, send))
+    assert TestClient(api).get("/users/8").status_code == 404
+
+
 # ---------------------------------------------------------------------------- which way is taken
 
 ORDINARY = [
@@ -330,6 +486,9 @@ def test_ordinary_requests_take_the_short_way(settings: Settings, token: str | N
         method, target = call.split()
         answer = api.request(method, target, headers={"authorization": f"Bearer {token}"})
         assert answer.status_code < 500, call
+    users = {"8": {"name": "Bo", "age": 3}}
+    headers = {"authorization": f"Bearer {token}"}
+    assert api.post("/users/batch", json=users, headers=headers).json()["created"] == 1
     assert beyond == []
     for call in OTHERS:
         method, target = call.split()

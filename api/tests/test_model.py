@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import rows_of
+from conftest import records_of, rows_of
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -126,7 +126,7 @@ class StoreBesideModel(RuleBasedStateMachine):
     @rule(batch=batches)
     def create_many(self, batch: list[User]) -> None:
         existing = [user_id for user_id, _, _ in batch if user_id in self.model]
-        assert self.loop.run(self.store.create_many(batch)) == existing
+        assert self.loop.run(self.store.create_many(records_of(batch))) == existing
         self.model = {user_id: (name, age) for user_id, name, age in batch} | self.model
 
     @rule(user_id=user_ids)

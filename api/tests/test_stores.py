@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import rows_of
+from conftest import records_of, rows_of
 
 from crud import (
     MAX_BATCH_USERS,
@@ -102,11 +102,11 @@ def test_a_batch_is_all_at_once(tell: Callable[[Story], None]) -> None:
     """A batch creates the free ids and names the others, for none, one, and as many as may be."""
 
     async def story(store: Store) -> None:
-        assert await store.create_many([]) == []
+        assert await store.create_many({}) == []
         await store.create(7, "Al", 70)
         batch: list[User] = [(i, f"User {i}", i % 100) for i in range(MAX_BATCH_USERS)]
-        assert await store.create_many(batch) == [7]
-        assert await store.create_many(batch) == list(range(MAX_BATCH_USERS))
+        assert await store.create_many(records_of(batch)) == [7]
+        assert await store.create_many(records_of(batch)) == list(range(MAX_BATCH_USERS))
         assert await store.get(7) == ("Al", 70)
         assert await everybody(store) == {i: (n, a) for i, n, a in batch} | {7: ("Al", 70)}
         assert sum((await store.age_counts()).values()) == MAX_BATCH_USERS
@@ -135,7 +135,7 @@ def test_a_snapshot_is_one_state(tell: Callable[[Story], None]) -> None:
     async def story(store: Store) -> None:
         size = 2 * SNAPSHOT_CHUNK_USERS
         before: list[User] = [(i, f"User {i}", i % 100) for i in range(size)]
-        await store.create_many(before[:MAX_BATCH_USERS])
+        await store.create_many(records_of(before[:MAX_BATCH_USERS]))
         seen: list[User] = []
         async for chunk in store.snapshot():
             seen += rows_of(chunk)

@@ -342,7 +342,7 @@ def test_a_bulk_without_a_terminal_says_how_far_it_is(capsys: pytest.CaptureFixt
     output = Output("text", 8, every_seconds=0.01)
     for user_id in range(2):
         time.sleep(0.02)
-        output.user(user_id, Answer("created", 200, 0.01))
+        output.users([user_id], Answer("created", 200, 0.01))
     told = capsys.readouterr()
 
     progress = r"\S+ 1 of 8 users \(12%\), \d+ a second, \d+ s left"

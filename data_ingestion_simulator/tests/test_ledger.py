@@ -11,7 +11,7 @@ def test_the_accounts_know_when_they_do_not_balance() -> None:
     """An attempted user of whom nothing became shows as a difference, until it is given up."""
     ledger = Ledger()
     ledger.attempt([1, 2])
-    ledger.settle(1, "created")
+    ledger.settle([1], "created")
     assert not ledger.balances()
     assert str(ledger).startswith("2 attempted != 1 created + 0 already there")
 
@@ -70,7 +70,7 @@ def test_the_share_that_failed() -> None:
     assert ledger.failed_share() == 0
     ledger.attempt(range(8))
     for user_id, outcome in enumerate(["created"] * 5 + ["already there", "rejected"]):
-        ledger.settle(user_id, outcome)
+        ledger.settle([user_id], outcome)
     ledger.close()
     ledger.missed = 2
 
