@@ -1,5 +1,6 @@
 """PostgreSQL, and whatever speaks its protocol and its SQL, as an engine of the store."""
 
+import json
 from collections.abc import Sequence
 
 import psycopg
@@ -23,15 +24,24 @@ def postgresql_engine(url: str) -> Engine:
             psycopg.errors.SerializationFailure,
         ),
         connect=lambda: _connect_postgresql(url),
-        table=_unnest,
-        among=lambda ids: ("user_id = ANY(%s)", [list(ids)]),
+        table=_elements,
+        among=_any,
     )
 
 
-def _unnest(rows: Sequence[Row], *types: str) -> Part:
-    """A statement that is the same for any number of rows is planned once: a third is saved."""
-    arrays = ", ".join(f"%s::{each}[]" for each in types)
-    return f"unnest({arrays})", [list(column) for column in zip(*rows, strict=True)]
+def _elements(rows: Sequence[Row], *types: str) -> Part:
+    """Rows travel as one JSON text: psycopg takes half the time for it that it takes for arrays.
+
+    The statement is the same for any number of rows, and so planned once.
+    """
+    columns = ", ".join(f"(row->>{number})::{each}" for number, each in enumerate(types))
+    source = "json_array_elements(%s::json) AS rows(row)"
+    table = f"(SELECT {columns} FROM {source}) AS columns"  # noqa: S608 - made of our own words
+    return table, [json.dumps(rows, ensure_ascii=False)]
+
+
+def _any(ids: Sequence[int]) -> Part:
+    return "user_id = ANY(%s::bigint[])", [f"{{{','.join(map(str, ids))}}}"]
 
 
 def _connect_postgresql(url: str) -> psycopg.Connection:

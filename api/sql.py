@@ -35,6 +35,8 @@ SCHEMA: Final = (
     f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION}) ON CONFLICT DO NOTHING",
 )
 
+CHANGES: Final = ("update", "delete")  # of users who should be there
+
 Write = tuple[str, list[User]]  # the verb, and the users it is about
 Read = int | Callable[[Any], Any]  # the id of a user, or what to do with the connection
 State = dict[int, tuple[str, int]]  # id -> (name, age), as far as it has been looked at
@@ -209,14 +211,16 @@ class SqlStore:
         """Do a batch of writes in one transaction, as if one after the other; commit it.
 
         The users concerned are looked up, the writes are played on what was found, and the
-        difference is written under the condition that nobody has changed it in between.
+        difference is written under the condition that nobody has changed it in between. That the
+        id of a user to be created is free is nearly always so, and at first not looked up.
         """
-        user_ids = sorted({user_id for _, users in writes for user_id, _, _ in users})
-        for _ in range(MAX_TRIES):
+        user_ids = sorted({i for _, users in writes for i, _, _ in users})
+        known_ids = {i for verb, users in writes if verb in CHANGES for i, _, _ in users}
+        for tries in range(MAX_TRIES):
             started = time.perf_counter()
             db.execute(self._engine.begin_write)
             try:
-                before = self._look_up(db, user_ids)
+                before = self._look_up(db, user_ids if tries else sorted(known_ids))
                 after = dict(before)
                 results = [_play(verb, users, after) for verb, users in writes]
                 self._write_difference(db, before, after)
