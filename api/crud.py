@@ -21,7 +21,7 @@ MAX_PAGE_USERS: Final = 1_000
 MAX_BATCH_USERS: Final = 10_000
 SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two other requests
 
-MAX_SNAPSHOTS: Final = 16  # at once; each has a copy of all ids
+MAX_SNAPSHOTS: Final = 16  # at once; each may have a copy of all ids
 
 User = tuple[int, str, int]  # id, name, age
 

@@ -17,7 +17,7 @@ log = logging.getLogger("api")
 MAX_WAITING: Final = 10_000  # requests for the database; more are refused
 MAX_WAITING_WEIGHT: Final = 50_000  # users in all of them together
 MAX_BATCH: Final = 500  # requests in one transaction
-MAX_BATCH_WEIGHT: Final = 10_000  # users in one transaction, but for a single larger request
+MAX_BATCH_WEIGHT: Final = 10_000  # users in one transaction
 DEADLINE_SECONDS: Final = 1.8  # so that a lost database is told within two seconds
 CHECK_SECONDS: Final = 0.05  # how long the telling may be late
 
@@ -27,7 +27,7 @@ Row = tuple[Any, ...]
 
 
 class Conflict(Exception):
-    """Another process changed a user between our look at it and our write."""
+    """What we took for granted about a user was not so, or another process changed it since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

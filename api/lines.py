@@ -106,8 +106,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
         """Write what waits."""
         self.acquire()
         try:
-            text = "".join(self._waiting)
-            self._waiting.clear()
+            # In a store's thread, perhaps: what comes meanwhile waits for the next time.
+            lines = self._waiting[:]
+            del self._waiting[: len(lines)]
+            text = "".join(lines)
             if text:
                 self.stream.write(text)
             super().flush()

@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 OUTCOMES = ("created", "already there", "rejected", "given up")
 MOST_RANGES = 10
@@ -66,11 +66,10 @@ class Ledger:
         self._open.remove(old_id)
         self._open.add(new_id)
 
-    def settle(self, user_ids: Iterable[int], outcome: str) -> None:
+    def settle(self, user_ids: Collection[int], outcome: str) -> None:
         """Enter what became of users."""
-        before = len(self._open)
         self._open.difference_update(user_ids)
-        self.settled[outcome] += before - len(self._open)
+        self.settled[outcome] += len(user_ids)
 
     def close(self) -> None:
         """Give up whoever is still on the way; they are named, for they may have arrived."""

@@ -91,7 +91,9 @@ class Sender:
         batch = await self._api.create_batch(users)
         self._ledger.latencies.add(self._clock() - started)
         alone = [user for user in users if user.user_id in batch.one_by_one]
-        self._settle([u.user_id for u in users if u.user_id not in batch.one_by_one], batch.answer)
+        told = [user.user_id for user in users if user.user_id not in batch.one_by_one]
+        if told:
+            self._settle(told, batch.answer)
         full: Answer | None = None
         for user in alone:
             if full:
@@ -118,6 +120,6 @@ class Sender:
 
     def _settle(self, user_ids: Sequence[int], answer: Answer) -> None:
         self._ledger.settle(user_ids, answer.outcome)
-        if answer.outcome == "rejected" and user_ids:
+        if answer.outcome == "rejected":
             self._ledger.errors[f"rejected a user with {answer.status}"] += len(user_ids)
         self._output.users(user_ids, answer)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from client import TOTAL_TIMEOUT_SECONDS, Answer, Line, Session, run
-from faults import AnswerUnusable, ApiFault, ApiRefuses
+from faults import AnswerUnusable, ApiFault, ApiRefuses, ApiUnreachable
 from schema import (
     AgeCounts,
     Listing,
@@ -27,6 +27,7 @@ MAX_PAGE_BYTES = 4 * 1024 * 1024
 MAX_OPENAPI_BYTES = 4 * 1024 * 1024
 API_PAGE_USERS = 1000  # the most that the API puts on a page
 MAX_EXPORT_USERS = 50_000
+LAST_PAGE_SECONDS = 1.0  # that an export leaves for its last page
 PROBE_SECONDS = 0.9
 VERSION_SECONDS = 60.0  # for which a version is believed
 
@@ -79,13 +80,18 @@ def fetch_all(settings: Settings, most: int = MAX_EXPORT_USERS) -> Listing:
 
     When the time for it runs out, what has come so far is returned. Raises ApiFault otherwise.
     """
-    give_up_at = time.monotonic() + TOTAL_TIMEOUT_SECONDS - PROBE_SECONDS
+    give_up_at = time.monotonic() + TOTAL_TIMEOUT_SECONDS - LAST_PAGE_SECONDS
 
     async def work(session: Session) -> Listing:
         users: list[User] = []
         unreadable_rows, after = 0, None
         while True:
-            page = await _page(session, settings, after, min(API_PAGE_USERS, most - len(users)))
+            try:
+                page = await _page(session, settings, after, min(API_PAGE_USERS, most - len(users)))
+            except ApiUnreachable:
+                if users and time.monotonic() > give_up_at:
+                    break
+                raise
             users += page.users
             unreadable_rows += page.unreadable_rows
             if page.next_after is not None and after is not None and page.next_after <= after:

@@ -30,6 +30,8 @@ def people_page(settings: Settings) -> None:
     with notes:
         show_notes(refused)
     show_actions(read_only=bool(refused))
+    if opened := st.session_state.get("dialog"):
+        opened[0](settings, opened[1])
     shown = show_search(loaded.users if isinstance(loaded, Listing) else [])
     if isinstance(loaded, ApiFault):
         show_no_users(loaded)
@@ -41,8 +43,6 @@ def people_page(settings: Settings) -> None:
     if loaded.unreadable_rows:
         st.text(f"{how_many(loaded.unreadable_rows, 'row')} could not be read.")
     show_downloads(settings, shown)
-    if opened := st.session_state.get("dialog"):
-        opened[0](settings, opened[1])
 
 
 # -------------------------------------------------------------------------------------- loading

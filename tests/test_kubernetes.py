@@ -200,7 +200,11 @@ def test_the_api_may_be_called_by_its_names(manifests: list[Manifest]) -> None:
 
 
 def test_secrets_are_secrets(manifests: list[Manifest]) -> None:
-    """Token, password and database address come from Secrets; over a database all must be there."""
+    """Token, password and database address come from Secrets; over a database all must be there.
+
+    The dashboard has none of them: whoever can open it could otherwise write.
+    """
+    assert "secret" not in json.dumps(of_kind(manifests, "Deployment")["frontend"]).lower()
     durable = "DATABASE_URL" in json.dumps(manifests)
     for name, workload in of_kind(manifests, *WORKLOADS).items():
         for each in pod_of(workload)["containers"][0].get("env", ()):

@@ -254,7 +254,9 @@ def test_least_privilege(production: Production, service: str) -> None:
 
 
 def test_a_write_needs_the_token(production: Production) -> None:
-    """The token from the file is asked for, and the simulator and the dashboard have it."""
+    """The token is asked for. The simulator has it; the dashboard, open to all, has not."""
+    [dashboard] = production.containers("frontend")
+    assert "api_token" not in production.docker("inspect", dashboard)
     with contextlib.closing(Caller(production.port, token="another-token")) as stranger:
         status, _, headers = stranger.call("POST", "/users/?user_id=9001&name=Alice&age=30")
 
@@ -304,6 +306,7 @@ REFUSED = {
     "a large body": (BATCH + b"Content-Length: 8388609\r\n\r\n", 413),
     "a body without a length": (BATCH + CHUNKED, 411),
     "the metrics": (b"GET /metrics HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
+    "the metrics by another spelling": (b"GET /%6detrics HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
     "another's name": (b"GET / HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n", 302),
     "another's API": (b"GET /users/ HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n", 400),
     "garbage": (b"\x16\x03\x01 hello\r\n\r\n", 0),

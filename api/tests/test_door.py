@@ -473,7 +473,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_ordinary_requests_take_the_short_way(settings: Settings, token: str | None) -> None:
-    """Health, counts, and the four calls about one user are answered without FastAPI's routes."""
+    """Probes, counts, batches and the four calls about one user do without FastAPI's routes."""
     beyond: list[str] = []
 
     async def routes(scope: Scope, _: Receive, send: Send) -> None:

@@ -105,7 +105,7 @@ def test_a_finished_snapshot_costs_writers_nothing() -> None:
 
 
 def test_snapshots_are_few() -> None:
-    """Each has a copy of all ids, so one too many is refused; there is room again when one ends."""
+    """Each may copy all ids, so one too many is refused; there is room again when one ends."""
 
     async def story() -> None:
         store = await filled(2 * SNAPSHOT_CHUNK_USERS)

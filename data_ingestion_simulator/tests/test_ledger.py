@@ -20,6 +20,17 @@ def test_the_accounts_know_when_they_do_not_balance() -> None:
     assert str(ledger).endswith("+ 1 given up (outcome unknown: user 2)")
 
 
+@pytest.mark.parametrize("settled_ids", [[1, 1], [1, 3]], ids=["twice", "never attempted"])
+def test_a_mistake_in_the_accounts_shows(settled_ids: list[int]) -> None:
+    """A user settled twice, or never attempted, is not hidden by who was given up."""
+    ledger = Ledger()
+    ledger.attempt([1, 2])
+    for user_id in settled_ids:
+        ledger.settle([user_id], "created")
+    ledger.close()
+    assert not ledger.balances()
+
+
 def test_a_user_under_another_id_is_the_same_user() -> None:
     """What is given up in the end is told under the id that it was sent with last."""
     ledger = Ledger()

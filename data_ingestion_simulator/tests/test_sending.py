@@ -28,6 +28,7 @@ class Run:
     def __init__(self, count: int | None, **options: Any) -> None:
         self.api = ThrowawayApi(**options)
         self.ledger = Ledger()
+        self.output = Output("quiet")
         self.stop = asyncio.Event()
         self._count = count
 
@@ -36,7 +37,7 @@ class Run:
         connection = Connection("http://memory")
         client = Client(connection, lambda _: None, self.ledger.errors, concurrency=concurrency)
         users = Users(random.Random(1))
-        sender = Sender(client, users, self._count, self.ledger, Output("quiet"))
+        sender = Sender(client, users, self._count, self.ledger, self.output)
         await getattr(sender, way)(*arguments, concurrency, self.stop)
         connection.close()
 
@@ -288,6 +289,35 @@ def test_a_token_that_is_refused_rejects_the_batch(status: int) -> None:
         assert len(run.api.requests) == 3
 
     run_virtually(story())
+
+
+def test_progress_is_told_before_anybody_is_settled() -> None:
+    """A first user who is already there leaves its batch without anybody to tell of."""
+
+    async def story() -> None:
+        run = Run(3)
+        run.api.users[users(1)[0].user_id] = as_stored(users(1)[0])
+        run.output = Output("quiet", 3, every_seconds=0)
+        await run.in_bulk(10)
+
+        assert run.settled() == [2, 1, 0, 0]
+
+    run_virtually(story())
+
+
+def test_a_dry_run_one_by_one_stops_when_told() -> None:
+    """Without anybody to wait for it lets others have their turn all the same."""
+
+    async def story() -> None:
+        stop = asyncio.Event()
+        ledger = Ledger()
+        sender = Sender(DryRun(), Users(random.Random(1)), None, ledger, Output("quiet"))
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+        async with asyncio.timeout(10):
+            await sender.in_bulk(1, 8, stop)
+        assert ledger.settled["not sent"]
+
+    asyncio.run(story())
 
 
 def test_memory_stays_flat() -> None:

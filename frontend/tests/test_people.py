@@ -1,7 +1,7 @@
 """The users page, run as Streamlit runs it, against an API that answers as a test tells it to."""
 
 import pytest
-from conftest import Api, badge, data, headed, silence, texts, turn_to
+from conftest import Api, badge, data, headed, silence, texts, trickle, turn_to
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
@@ -83,6 +83,8 @@ def test_nobody_has_the_id(api: Api, users: AppTest) -> None:
     assert users.info[0].proto.title == "Nobody has this id"
     assert "User 5 not found" in texts(users)
     assert not users.error
+    button(users, "Add a user").click().run()
+    assert "Create" in [each.label for each in users.button]
 
 
 @pytest.mark.parametrize("typed", ["../stats/ages", "1?x=1", "%2e%2e", "a b", "**1**"])
@@ -290,6 +292,16 @@ def test_everybody_is_collected_page_by_page(api: Api, users: AppTest) -> None:
     button(users, "Collect everybody, up to 50,000 users").click().run()
     assert "2 users: all there are; 0 rows could not be read:" in texts(users)
     assert [each.label for each in users.download_button] == ["CSV", "JSON"] * 2
+
+
+def test_what_came_before_the_time_ran_out_is_kept(api: Api, users: AppTest) -> None:
+    """A last page that does not come in time costs nobody who came before it."""
+    headers = {"Link": '</users/?limit=1000&after=1>; rel="next"'}
+    api.answers["/users/?limit=1000"] = headed(b'{"1": {"name": "A", "age": 1}}', 200, headers)
+    endless = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
+    api.answers["/users/?limit=1000&after=1"] = trickle(endless, b" ")
+    button(users, "Collect everybody, up to 50,000 users").click().run(timeout=20)
+    assert "1 user, the first by id; 0 rows could not be read:" in texts(users)
 
 
 def test_a_listing_in_a_circle_ends(api: Api, users: AppTest) -> None:
