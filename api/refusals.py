@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +28,8 @@ STATUS_OF_ERROR = {
 }
 RETRY_AFTER = {503: {"Retry-After": "1"}}
 AUTHENTICATE = {"WWW-Authenticate": "Bearer"}
+MAX_ECHO_CHARACTERS = 100  # of a refused value, in the answer that refuses it
+MAX_ECHO_ERRORS = 100  # of a batch
 
 
 class BearerToken(HTTPBearer):
@@ -68,7 +71,7 @@ class StrictRoute(APIRoute):
         known = {parameter.alias for parameter in self.dependant.query_params}
 
         async def check_and_handle(request: Request) -> Response:
-            if errors := schema.query_errors(request.scope["query_string"], known):
+            if errors := _query_errors(request.scope["query_string"], known):
                 raise RequestValidationError(errors)
             return await handle(request)
 
@@ -118,7 +121,7 @@ def add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse(
-            {"detail": [schema.shortened(e) for e in error.errors()[: schema.MAX_ECHO_ERRORS]]}, 422
+            {"detail": [_shortened(e) for e in error.errors()[:MAX_ECHO_ERRORS]]}, 422
         )
 
     @app.exception_handler(405)
@@ -132,3 +135,47 @@ def add_error_answers(app: FastAPI) -> None:
             allowed.add("HEAD")
         headers = {"Allow": ", ".join(sorted(allowed))}
         return JSONResponse({"detail": error.detail}, 405, headers)
+
+
+def _query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
+    """Return what is wrong with a query string before its values are looked at.
+
+    Each parameter may be given once and must be one of `known`; all must be ASCII, with anything
+    else percent-encoded as UTF-8. Otherwise something other than what was sent would be stored.
+    """
+    try:
+        names = [name for name, _ in parse_qsl(query.decode("ascii"), True, errors="strict")]
+    except UnicodeDecodeError:
+        return [_error("query_encoding", "Query should be UTF-8, percent-encoded")]
+    unknown = [
+        _error("extra_forbidden", "Extra inputs are not permitted", name)
+        for name in dict.fromkeys(names)
+        if name not in known
+    ]
+    repeated = [
+        _error("repeated", "Parameter should be given once", name)
+        for name in known
+        if names.count(name) > 1
+    ]
+    return unknown + repeated
+
+
+def _error(kind: str, message: str, *where: str) -> dict[str, Any]:
+    return {"type": kind, "loc": ("query", *where), "msg": message, "input": None}
+
+
+def _shortened(error: dict[str, Any]) -> dict[str, Any]:
+    """Return FastAPI's description of an invalid value without echoing more than a little of it."""
+    return {
+        "type": error["type"],
+        "loc": [_short(part) for part in error["loc"]],
+        "msg": error["msg"],
+        "input": _short(error["input"]),
+    }
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_ECHO_CHARACTERS].encode(errors="replace").decode()
+    is_small = isinstance(value, int) and abs(value) < 10**MAX_ECHO_CHARACTERS
+    return value if is_small else None

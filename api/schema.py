@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import parse_qsl
 
 from pydantic import (
     AfterValidator,
@@ -20,8 +19,6 @@ from pydantic_core import PydanticCustomError, SchemaValidator, core_schema
 
 import crud
 
-MAX_ECHO_CHARACTERS: Final = 100  # of a refused value, in the answer that refuses it
-MAX_ECHO_ERRORS: Final = 100  # of a batch
 MAX_RAW_NAME_LENGTH: Final = 2 * crud.MAX_NAME_LENGTH  # with the white space around it
 
 # White space as str.strip() has it; control and bidirectional-override characters.
@@ -292,47 +289,3 @@ def _has_one_spelling(kind: Any) -> bool:
     if get_origin(kind) in (dict, list):
         return all(map(_has_one_spelling, get_args(kind)))
     return kind in (int, str, bool, None) or get_origin(kind) is Literal
-
-
-def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
-    """Return what is wrong with a query string before its values are looked at.
-
-    Each parameter may be given once and must be one of `known`; all must be ASCII, with anything
-    else percent-encoded as UTF-8. Otherwise something other than what was sent would be stored.
-    """
-    try:
-        names = [name for name, _ in parse_qsl(query.decode("ascii"), True, errors="strict")]
-    except UnicodeDecodeError:
-        return [_error("query_encoding", "Query should be UTF-8, percent-encoded")]
-    unknown = [
-        _error("extra_forbidden", "Extra inputs are not permitted", name)
-        for name in dict.fromkeys(names)
-        if name not in known
-    ]
-    repeated = [
-        _error("repeated", "Parameter should be given once", name)
-        for name in known
-        if names.count(name) > 1
-    ]
-    return unknown + repeated
-
-
-def _error(kind: str, message: str, *where: str) -> dict[str, Any]:
-    return {"type": kind, "loc": ("query", *where), "msg": message, "input": None}
-
-
-def shortened(error: dict[str, Any]) -> dict[str, Any]:
-    """Return FastAPI's description of an invalid value without echoing more than a little of it."""
-    return {
-        "type": error["type"],
-        "loc": [_short(part) for part in error["loc"]],
-        "msg": error["msg"],
-        "input": _short(error["input"]),
-    }
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, str):
-        return value[:MAX_ECHO_CHARACTERS].encode(errors="replace").decode()
-    is_small = isinstance(value, int) and abs(value) < 10**MAX_ECHO_CHARACTERS
-    return value if is_small else None

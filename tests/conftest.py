@@ -12,11 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
+if TYPE_CHECKING:
+    from served import Postgres
 from tools.processes import ROOT, WINDOWS, end
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -173,7 +176,7 @@ def clone(folder: Path) -> Path:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Return a folder as a reader has it who has just cloned the repository."""
-    return clone(tmp_path / "clone")
+    return clone(tmp_path / f"{Docker.PREFIX}-clone")
 
 
 @pytest.fixture
@@ -200,6 +203,7 @@ class Docker:
     """The Docker engine of this machine."""
 
     NAMES = ("api0", "sim0", "frontend0")
+    PREFIX = "labtest"  # of the names of whatever else tests make
 
     def __call__(self, *words: str, check: bool = True) -> str:
         """Run a docker command and return what it prints."""
@@ -212,6 +216,18 @@ class Docker:
         self("rm", "--force", *self.NAMES, check=False)
         self("network", "rm", "microservices", check=False)
 
+    def remove_leftovers(self) -> None:
+        """Remove what a run of these tests left behind when it was killed.
+
+        Its containers start again with the engine, and hold the images that a document removes.
+        """
+        named = ("--quiet", "--filter", f"name=^/?{self.PREFIX}")
+        for container in self("ps", "--all", *named).split():
+            self("rm", "--force", "--volumes", container)
+        for kind in ("network", "volume"):
+            for each in self(kind, "ls", *named).split():
+                self(kind, "rm", each)
+
 
 @pytest.fixture(scope="session")
 def docker() -> Docker:
@@ -221,6 +237,7 @@ def docker() -> Docker:
         "version", "--format", "{{.Server.Version}}", check=False
     ):
         pytest.skip("there is no Docker engine on this machine")
+    docker.remove_leftovers()
     taken = set(docker("ps", "--all", "--format", "{{.Names}}").split()) & set(docker.NAMES)
     if taken:
         pytest.skip(f"containers that the documents name are there already: {taken}")
@@ -288,3 +305,13 @@ def open_page(page: Page, url: str) -> None:
             expect(page.get_by_role("heading").first).to_be_visible(timeout=10_000)
             return
     raise AssertionError(f"{url} shows no heading")
+
+
+@pytest.fixture
+def postgres() -> Iterator["Postgres"]:
+    """Yield a PostgreSQL server with a switch."""
+    from served import Postgres  # which needs this file
+
+    server = Postgres()
+    yield server
+    server.remove()

@@ -5,76 +5,13 @@ its return, one after the other, as a plain dict would have done it. Users do no
 other, so each id is checked by itself.
 """
 
-import http.client
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from time import perf_counter
-from typing import Any
 
-Value = tuple[str, int] | None  # name and age; None where there is no user
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the API answered: the status, the headers, and the JSON."""
-
-    status: int
-    headers: dict[str, str]
-    body: Any
-
-
-class Caller:
-    """A client with one connection, which knows no retries: what it was not told is unknown."""
-
-    def __init__(self, port: int, timeout_seconds: float = 10) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
-
-    def call(
-        self, method: str, path: str, body: Any = None, request_id: str = "-"
-    ) -> Answer | None:
-        """Return the answer, or None if the connection ended without one."""
-        sent = None if body is None else json.dumps(body)
-        try:
-            headers = {"X-Request-ID": request_id, "Content-Type": "application/json"}
-            self._connection.request(method, path, sent, headers)
-            answer = self._connection.getresponse()
-            read = answer.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            return None
-        told = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, told, json.loads(read) if read else None)
-
-    def write(self, verb: str, user_id: int, value: Value, request_id: str = "-") -> int:
-        """Create, update or delete a user; return the status, or 0 if the outcome is unknown."""
-        if verb == "delete" or value is None:
-            answer = self.call("DELETE", f"/users/{user_id}", request_id=request_id)
-        elif verb == "create":
-            query = f"user_id={user_id}&name={value[0]}&age={value[1]}"
-            answer = self.call("POST", f"/users/?{query}", request_id=request_id)
-        else:
-            query = f"name={value[0]}&age={value[1]}"
-            answer = self.call("PUT", f"/users/{user_id}?{query}", request_id=request_id)
-        return 0 if answer is None or answer.status == 503 else answer.status
-
-    def operate(self, verb: str, user_id: int, value: Value = None) -> "Operation":
-        """Do one operation and return it with what came of it, and when."""
-        called = perf_counter()
-        if verb == "get":
-            answer = self.call("GET", f"/users/{user_id}")
-            status = 0 if answer is None or answer.status == 503 else answer.status
-            value = None
-            if answer is not None and status == 200:
-                value = (answer.body["name"], answer.body["age"])
-        else:
-            status = self.write(verb, user_id, value)
-        return Operation(user_id, verb, value, status, called, perf_counter() if status else inf)
-
-    def close(self) -> None:
-        self._connection.close()
+from served import Caller, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +24,20 @@ class Operation:
     status: int  # 0 if the outcome is unknown
     called: float  # seconds
     returned: float  # infinity if the outcome is unknown: it may take effect at any time, or never
+
+
+def operate(caller: Caller, verb: str, user_id: int, value: Value = None) -> Operation:
+    """Do one operation and return it with what came of it, and when."""
+    called = perf_counter()
+    if verb == "get":
+        answer = caller.call("GET", f"/users/{user_id}")
+        status = 0 if answer is None or answer.status == 503 else answer.status
+        value = None
+        if answer is not None and status == 200:
+            value = (answer.body["name"], answer.body["age"])
+    else:
+        status = caller.write(verb, user_id, value)
+    return Operation(user_id, verb, value, status, called, perf_counter() if status else inf)
 
 
 def outcomes(state: Value, operation: Operation) -> Iterable[Value]:

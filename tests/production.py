@@ -33,7 +33,7 @@ class Production:
 
     def __init__(self, folder: Path, command: list[str], docker: Docker) -> None:
         self.folder = clone(folder)
-        self.project = f"production{os.getpid()}"
+        self.project = f"{docker.PREFIX}-production"
         self.port = free_port()
         self.docker = docker
         self.command = command

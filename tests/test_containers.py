@@ -25,7 +25,7 @@ class Compose:
     """A project of its own, on ports of its own."""
 
     def __init__(self, command: list[str], docker: Docker) -> None:
-        self.project = f"lab{os.getpid()}"
+        self.project = f"{docker.PREFIX}-compose"
         self.api_port, self.dashboard_port = free_port(), free_port()
         self.api_url = f"http://localhost:{self.api_port}"
         self._command = command  # with the options that come before a verb

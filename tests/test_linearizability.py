@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Terminal
-from test_durability import Api, Postgres, postgres  # noqa: F401 - a fixture
+from served import Api, Caller, Postgres, Value
 
-from history import Caller, Operation, Value, violations
+from history import Operation, operate, violations
 
 OPERATIONS = 100_000 if "LAB_LONG" in os.environ else 10_000
 CLIENTS = 16
@@ -34,8 +34,9 @@ def run_clients(ports: list[int], seed: int) -> list[Operation]:
             verb = dice.choices(VERBS, WEIGHTS)[0]
             value: Value = (f"c{number}-{turn}", dice.randint(0, 150))  # each name is written once
             user_id = dice.randrange(USERS)
-            caller = dice.choice(callers)
-            history.append(caller.operate(verb, user_id, None if verb == "delete" else value))
+            if verb == "delete":
+                value = None
+            history.append(operate(dice.choice(callers), verb, user_id, value))
         for caller in callers:
             caller.close()
 

@@ -29,7 +29,7 @@ class Pods:
         self._manifests = manifests
         self._workloads = of_kind(manifests, *WORKLOADS)
         subnet = f"10.{random.randrange(64, 128)}.{random.randrange(256)}"
-        self._network = f"lab-pods-{subnet}"
+        self._network = f"{docker.PREFIX}-pods-{subnet}"
         self.addresses = {name: f"{subnet}.{10 + i}" for i, name in enumerate(ORDER)}
         docker("network", "create", "--subnet", f"{subnet}.0/24", self._network)
 
