@@ -1,8 +1,8 @@
 """What a user is, what can be done with users, and the store that keeps them in memory.
 
-Nothing here knows of HTTP. The verbs are coroutines because a store on disk has to wait; this
-one never waits, so each verb runs from its first line to its last with nothing in between: it
-is atomic, and needs no lock.
+Nothing here knows of HTTP. The verbs are coroutines because a store on disk has to wait. In
+this one no verb that writes, or reads a user, ever waits, so it runs from its first line to its
+last with nothing in between: it is atomic, and needs no lock.
 """
 
 import asyncio
@@ -166,7 +166,7 @@ class MemoryStore:
                 self._ordered_ids = await self._put_in_order()
         start = self._ordered_ids.bisect_right(after)
         ids = self._ordered_ids.islice(start, start + limit)
-        return [(user_id, *await self.get(user_id)) for user_id in ids]
+        return [(i, self._users[i].name, self._users[i].age) for i in ids]
 
     async def snapshot(self) -> AsyncGenerator[dict[int, Record], None]:
         """Yield all users in chunks, as they were when the first chunk was asked for.
@@ -186,8 +186,8 @@ class MemoryStore:
     async def check(self) -> None:
         """Return, as this store is always there."""
 
-    def waiting(self) -> dict[str, int]:
-        """Return how many requests wait in which queue: there is none."""
+    def fullness(self) -> dict[str, float]:
+        """Return how full each queue of requests is: there is none."""
         return {}
 
     def close(self) -> None:

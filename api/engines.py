@@ -120,9 +120,9 @@ class Worker(Generic[Request]):
         self._look: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def __len__(self) -> int:
-        """Return how many requests wait for the next batch."""
-        return len(self._waiting)
+    def fullness(self) -> float:
+        """Return how much of what may wait for the next batch does wait, from 0 to 1."""
+        return max(len(self._waiting) / MAX_WAITING, self._waiting_weight / MAX_WAITING_WEIGHT)
 
     async def submit(self, request: Request) -> Any:
         """Return the result of a request. Raises its error, or StoreUnavailable."""

@@ -32,8 +32,7 @@ class Guard:
             await send_error(send, *refusal)
         elif scope.get("method") == "HEAD":
             as_get = {**scope, "method": "GET"}
-            await self._app(as_get, receive, _without_body(send))
-            scope["route"] = as_get.get("route")
+            await self._app(as_get, receive, _as_head(scope, as_get, send))
         else:
             await self._app(scope, receive, send)
 
@@ -67,8 +66,11 @@ def _without_port(host: str) -> str:
     return name if colon and port.isdigit() else host
 
 
-def _without_body(send: Send) -> Send:
+def _as_head(scope: Scope, as_get: Scope, send: Send) -> Send:
+    """Return a `send` that leaves out bodies, and tells those around which route answers."""
+
     async def send_headers(message: Message) -> None:
+        scope["route"] = as_get.get("route")
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await send(message)

@@ -118,7 +118,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 def configure_logging(log_format: str) -> LineHandler:
-    """Send the API's log to standard output as `text` or `json`, uvicorn's words included."""
+    """Send the API's log to standard output as `text` or `json`; as `json`, uvicorn's too."""
     handler = LineHandler(sys.stdout, JsonLines() if log_format == "json" else TextLines())
     log.handlers = [handler]
     log.setLevel(logging.INFO)

@@ -235,8 +235,8 @@ def add_probes(app: FastAPI, store: Store, lifecycle: Lifecycle, metrics: Metric
         """Give the metrics in Prometheus' text format."""
         with suppress(StoreUnavailable):
             metrics.users.set(sum((await store.age_counts()).values()))
-        for queue, requests in store.waiting().items():
-            metrics.waiting.labels(queue).set(requests)
+        for queue, ratio in store.fullness().items():
+            metrics.queues.labels(queue).set(ratio)
         return Response(metrics.render(), media_type=METRICS_MEDIA_TYPE)
 
 

@@ -21,7 +21,7 @@ from crud import SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, User, UserExist
 from engines import DEADLINE_SECONDS, Conflict, Engine, Worker
 
 SCHEMA_VERSION: Final = 1
-MAX_ROWS: Final = 1_000  # in one statement, below both engines' limits of parameters
+MAX_ROWS: Final = 1_000  # in one statement, below SQLite's limit of parameters
 MAX_LISTINGS: Final = 4  # at once; each has a connection of its own
 MAX_TRIES: Final = 10  # of a transaction that met another process's
 STRIPES: Final = 16  # of the age counts, so that processes seldom wait for each other's
@@ -125,9 +125,9 @@ class SqlStore:
         except TimeoutError:
             raise StoreUnavailable("too many listings are being read") from None
 
-    def waiting(self) -> dict[str, int]:
-        """Return how many requests wait in which queue."""
-        return {"writes": len(self._writes), "reads": len(self._reads)}
+    def fullness(self) -> dict[str, float]:
+        """Return how full each queue of requests is; at 1 it takes no more."""
+        return {"writes": self._writes.fullness(), "reads": self._reads.fullness()}
 
     def close(self) -> None:
         """Give the connections back."""

@@ -48,9 +48,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self.users = Gauge("api_users", "Users in the store.", registry=self._registry)
-        self.waiting = Gauge(
-            "api_store_waiting",
-            "Requests that wait for the store.",
+        self.queues = Gauge(
+            "api_store_queue_ratio",
+            "How full a queue for the store is: at 1, requests are refused.",
             ["queue"],
             registry=self._registry,
         )

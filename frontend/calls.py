@@ -173,7 +173,7 @@ class ApiProbe:
             not_ready=ready if isinstance(ready, ApiFault) else None,
             readiness=None if isinstance(ready, ApiFault) else ready,
             version=self._version,
-            served_by=health.headers.get("x-served-by", "")[:100] or None,
+            served_by=health.headers.get("x-replica", "")[:100] or None,
             latency_seconds=health.seconds,
         )
 

@@ -139,7 +139,7 @@ class Session:
                         break  # of an error, its status says enough
         except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreachable(url, error) from error
-        if not response.is_success and response.status_code not in (404, 405):
+        if not response.is_success and response.status_code not in (404, 405, 422):
             path = response.request.url.path  # not what follows it, which may hold a name
             logging.warning(
                 "%s %s answered %d, request %s", method, path, response.status_code, request_id

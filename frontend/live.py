@@ -195,9 +195,10 @@ def follow_brush() -> None:
     """Move the slider to where the chart was brushed; without a brush, to all ages."""
     span = st.session_state[histogram_key()].selection.get(BRUSH, {}).get("from")
     first, last = (ages_under(*span) if span else None) or ALL_AGES
-    before = st.session_state.get("ages", ALL_AGES)
-    st.session_state.ages = (max(first, 0), min(last, MAX_AGE_YEARS))
-    st.session_state.followed = (before, st.session_state.ages, feed.now())
+    state = st.session_state
+    left = state.setdefault("left_ages", {})  # what the slider said, and until when
+    left[state.get("ages", ALL_AGES)] = left[state.get("chosen_ages", ALL_AGES)] = feed.now()
+    state.ages = state.chosen_ages = (max(first, 0), min(last, MAX_AGE_YEARS))
 
 
 def forget_brush() -> None:
@@ -206,11 +207,14 @@ def forget_brush() -> None:
     A tick that was sent before the browser saw the slider follow the brush says what the slider
     said before. That is no move of it.
     """
-    before, after, at = st.session_state.get("followed", (None, None, 0.0))
-    if st.session_state.ages == before and feed.now() - at < LATE_SECONDS:
-        st.session_state.ages = after
+    state = st.session_state
+    chosen = state.get("chosen_ages")
+    left_at = state.get("left_ages", {}).get(state.ages, float("-inf"))
+    if state.ages == chosen or feed.now() - left_at < LATE_SECONDS:
+        state.ages = chosen
     else:
-        st.session_state.brushes = st.session_state.get("brushes", 0) + 1
+        state.brushes = state.get("brushes", 0) + 1
+        state.chosen_ages, state.left_ages = state.ages, {}
 
 
 def show_chosen_ages(users_by_age: dict[int, int], total: int) -> None:

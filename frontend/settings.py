@@ -38,7 +38,8 @@ class Settings:
 
     def user_url(self, user_id: int | str) -> str:
         """Return the address of one user; whatever the id is, it stays one part of the path."""
-        return f"{self.api_url.rstrip('/')}/{quote(str(user_id), safe='')}"
+        quoted = quote(str(user_id), safe="").replace(".", "%2E")  # `..` would lead elsewhere
+        return f"{self.api_url.rstrip('/')}/{quoted}"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

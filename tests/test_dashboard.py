@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -164,12 +165,13 @@ def turn_to(page: Page, name: str, title: str) -> None:
     expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible(timeout=15_000)
 
 
-def drag_over_the_bars(page: Page) -> None:
+def drag_over_the_bars(page: Page, start: float = 0.3, end: float = 0.5) -> None:
+    """Brush from one share of the chart's width to another."""
     box = page.get_by_test_id("stVegaLiteChart").first.bounding_box()
     assert box
-    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 150)
+    page.mouse.move(box["x"] + start * box["width"], box["y"] + 150)
     page.mouse.down()
-    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 160, steps=5)
+    page.mouse.move(box["x"] + end * box["width"], box["y"] + 160, steps=5)
     page.mouse.up()
 
 
@@ -216,6 +218,10 @@ def test_live(system: System, page: Page) -> None:
     page.get_by_role("slider").last.press("ArrowRight")  # what the brush does, without a mouse
     one_more = f"From {first} to {int(last) + 1}: "
     expect(page.get_by_text(one_more)).to_be_visible(timeout=10_000)
+    page.get_by_role("slider").first.press("Home")
+    page.get_by_role("slider").last.press("End")  # all ages, as before the brush
+    expect(page.get_by_text("years old on average")).to_be_hidden(timeout=10_000)
+    expect(page).not_to_have_url(re.compile("ages="))
 
     page.get_by_text("Pause", exact=True).click()
     expect(page.get_by_text("Paused, updated")).to_be_visible(timeout=10_000)
@@ -233,7 +239,7 @@ def test_live(system: System, page: Page) -> None:
 
 
 def test_a_brush_on_a_slow_line(system: System, page: Page) -> None:
-    """What was brushed stays chosen, though ticks were sent before the page saw its slider move."""
+    """What was brushed last stays chosen, though ticks left before the page saw its slider move."""
     system.start_api()
     for user_id in range(90):
         system.create(user_id, user_id)
@@ -252,16 +258,46 @@ def test_a_brush_on_a_slow_line(system: System, page: Page) -> None:
     page.route_web_socket("**/_stcore/stream", connect)
     open_page(page, system.start_dashboard(system.api_url))
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=15_000)
-    picture(page, "before the brush")
+    picture(page, "before-the-brush")
     slow.set()
     drag_over_the_bars(page)
+    page.wait_for_timeout(1.5 * 2_000)
+    drag_over_the_bars(page, 0.5, 0.7)
     page.wait_for_timeout(2.5 * 2_000)
     slow.clear()
     for socket, message in held:
         socket.send(message)
     expect(page.get_by_text("years old on average")).to_be_visible(timeout=10_000)
     page.wait_for_timeout(2 * 2_000)
-    expect(page.get_by_text("years old on average")).to_be_visible()
+    chosen = page.get_by_text("years old on average").inner_text()
+    assert int(re.findall(r"\d+", chosen)[0]) >= 40, chosen
+
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "bGFiLWxhYi1sYWItbGFiIQ==",
+}
+
+
+@pytest.mark.parametrize(
+    ("host", "variables", "status"),
+    [
+        ("localhost", {}, 101),
+        ("127.0.0.1:8501", {}, 101),
+        ("evil.example:8501", {}, 403),
+        ("users.example", {"STREAMLIT_SERVER_ALLOWED_HOSTS": "localhost users.example"}, 101),
+    ],
+)
+def test_by_another_name(system: System, host: str, variables: dict[str, str], status: int) -> None:
+    """A page whose name was made to lead here (DNS rebinding) gets no session."""
+    url = system.start_dashboard(system.api_url, **variables)
+    with contextlib.closing(HTTPConnection("localhost", int(url.rpartition(":")[2]))) as line:
+        headers = UPGRADE | {"Host": host, "Origin": f"http://{host}"}
+        line.request("GET", "/_stcore/stream", headers=headers)
+
+        assert line.getresponse().status == status
 
 
 def test_many_viewers_cost_what_one_costs(system: System, page: Page) -> None:

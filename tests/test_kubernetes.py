@@ -175,8 +175,8 @@ def test_the_settings_take_the_variables(manifests: list[Manifest]) -> None:
         container = pod_of(of_kind(manifests, "Deployment")[name])["containers"][0]
         variables = expanded(container["env"])
         text = (ROOT / folder / "settings.py").read_text(encoding="utf-8")
-        known = {*re.findall(r'"([A-Z][A-Z_]+)"', text), "POD_IP", "UVICORN_TIMEOUT_KEEP_ALIVE"}
-        assert variables.keys() <= known
+        servers = {"UVICORN_TIMEOUT_KEEP_ALIVE", "STREAMLIT_SERVER_ALLOWED_HOSTS"}
+        assert variables.keys() <= {*re.findall(r'"([A-Z][A-Z_]+)"', text), "POD_IP", *servers}
 
         program = (
             "import json, settings, sys\nprint(settings.read_settings(json.loads(sys.argv[1])))"
@@ -185,18 +185,30 @@ def test_the_settings_take_the_variables(manifests: list[Manifest]) -> None:
         subprocess.run(command, cwd=ROOT / folder, check=True)
 
 
+def public_names(manifests: list[Manifest], service: str) -> list[str]:
+    """Return the names at the edge that lead to a service."""
+    return [
+        rule["host"]
+        for ingress in of_kind(manifests, "Ingress").values()
+        for rule in ingress["spec"]["rules"]
+        if rule["http"]["paths"][0]["backend"]["service"]["name"] == service
+    ]
+
+
 def test_the_api_may_be_called_by_its_names(manifests: list[Manifest]) -> None:
     """The API answers by its Service's name, its pod's address, and the name at the edge."""
     api = pod_of(of_kind(manifests, "Deployment")["api"])["containers"][0]
     hosts = expanded(api["env"])["ALLOWED_HOSTS"].split(",")
-    public = [
-        rule["host"]
-        for ingress in of_kind(manifests, "Ingress").values()
-        for rule in ingress["spec"]["rules"]
-        if rule["http"]["paths"][0]["backend"]["service"]["name"] == "api"
-    ]
 
-    assert hosts == ["api", "10.0.0.7", "[10.0.0.7]", *public]
+    assert hosts == ["api", "10.0.0.7", "[10.0.0.7]", *public_names(manifests, "api")]
+
+
+def test_the_dashboard_may_be_opened_by_its_name(manifests: list[Manifest]) -> None:
+    """Where the edge has a name for the dashboard, it answers by that one, and on this machine."""
+    frontend = pod_of(of_kind(manifests, "Deployment")["frontend"])["containers"][0]
+    hosts = expanded(frontend["env"]).get("STREAMLIT_SERVER_ALLOWED_HOSTS", "localhost").split()
+
+    assert hosts == ["localhost", *public_names(manifests, "frontend")]
 
 
 def test_secrets_are_secrets(manifests: list[Manifest]) -> None:

@@ -77,14 +77,6 @@ def test_an_alert_says_what_to_do() -> None:
         assert alert["annotations"].keys() == {"summary", "action"}, name
 
 
-def test_the_queue_alert_is_at_half_of_what_may_wait() -> None:
-    """Somebody is told while there is still room."""
-    engines = (ROOT / "api/engines.py").read_text(encoding="utf-8")
-    most = int(re.findall(r"^MAX_WAITING: Final = ([\d_]+)", engines, re.M)[0])
-
-    assert alerts()["StoreQueue"]["expr"].endswith(f"> {most // 2}")
-
-
 def test_prometheus_asks_the_pods_that_are_there() -> None:
     """In Kubernetes it looks up the Service that stands for all pods, at their port."""
     (job,) = yaml.safe_load((FOLDER / "prometheus-kubernetes.yml").read_text("utf-8"))[

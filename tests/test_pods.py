@@ -62,6 +62,8 @@ class Pods:
             given = {**variables, "POD_IP": self.addresses[name]}
             variables[each["name"]] = self._value(each, given)
         options += [f"--env={key}={value}" for key, value in variables.items()]
+        if name == "frontend":  # as `kubectl port-forward` would
+            options += ["--publish", "127.0.0.1::8501"]
         self._docker("run", "--detach", "--name", self.id(name), *options, container["image"])
 
     def _value(self, variable: dict[str, Any], given: dict[str, str]) -> str:
@@ -124,7 +126,8 @@ def test_the_pods_work_as_their_manifests_describe_them(
             if probe in pods.container(name):
                 wait_until(f"{name}'s {probe}", partial(pods.answers, name, probe), 90)
     page = browser.new_page()
-    open_page(page, f"http://{pods.addresses['frontend']}:8501")
+    forwarded = docker("port", pods.id("frontend"), "8501").rpartition(":")[2]
+    open_page(page, f"http://localhost:{forwarded}")
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=30_000)
     page.close()

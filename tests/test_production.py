@@ -269,7 +269,7 @@ def test_a_write_needs_the_token(production: Production) -> None:
 def test_the_dashboard_is_behind_the_edge(
     production: Production, caller: Caller, browser: Browser
 ) -> None:
-    """A browser that asks for nothing in particular sees the histogram, live."""
+    """Who asks for nothing in particular sees the histogram, live; the system page, who answers."""
     health = "/dashboard/_stcore/health"
     wait_until("the dashboard", lambda: caller.call("GET", health)[0] == 200)
     page = browser.new_page()
@@ -277,6 +277,8 @@ def test_the_dashboard_is_behind_the_edge(
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
     assert page.url == f"http://localhost:{production.port}/dashboard/"
+    page.get_by_role("link", name="System", exact=True).first.click()
+    expect(page.get_by_text(re.compile(r"Answered by: api\d+"))).to_be_visible(timeout=15_000)
     page.close()
 
 

@@ -28,6 +28,8 @@ BULK_USERS = 50_000
 SINGLE_USERS = 5_000
 READS = 5_000
 READERS = 8
+# No variable of the caller's may decide what is measured, and into whose database users go.
+INHERITED = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 Measured = dict[str, Any]
@@ -110,7 +112,7 @@ def simulate(port: int, users: int, *flags: str) -> None:
     subprocess.run(
         [*command, *flags],
         cwd=ROOT / "data_ingestion_simulator",
-        env={**os.environ, "API_BASE_URL": f"http://127.0.0.1:{port}"},
+        env=INHERITED | {"API_BASE_URL": f"http://127.0.0.1:{port}"},
         stdout=subprocess.DEVNULL,
         check=True,
     )
@@ -162,7 +164,7 @@ def api(url: str | None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     process = subprocess.Popen(
         [python, "-m", "uvicorn", "main:app", "--port", str(port)],
         cwd=ROOT / "api",
-        env={**os.environ, **({"DATABASE_URL": url} if url else {})},
+        env=INHERITED | ({"DATABASE_URL": url} if url else {}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -122,15 +122,15 @@ def test_metrics_count_by_route_template(api: TestClient) -> None:
 
 
 def test_metrics_of_a_store_on_disk(serve: Callable[..., Served], tmp_path: Path) -> None:
-    """Over a database Prometheus also finds how many requests wait, and how long commits take."""
+    """Over a database Prometheus also finds how full the queues are, and how long commits take."""
     served = serve(DATABASE_URL=f"sqlite:///{tmp_path / 'users.db'}")
     with served.client() as client:
         client.post("/users/?user_id=1&name=Bo&age=1")
         client.get("/users/1")
         text = client.get("/metrics").text
 
-    assert 'api_store_waiting{queue="writes"} 0.0' in text
-    assert 'api_store_waiting{queue="reads"} 0.0' in text
+    assert 'api_store_queue_ratio{queue="writes"} 0.0' in text
+    assert 'api_store_queue_ratio{queue="reads"} 0.0' in text
     assert "api_store_commit_seconds_count 1.0" in text
 
 

@@ -39,16 +39,24 @@ class Collector:
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
-    def spans(self) -> dict[str, Span]:
-        """Return the spans by name."""
+    def all(self) -> list[Span]:
+        """Return the spans as they came."""
         requests = [ExportTraceServiceRequest.FromString(body) for body in self.bodies]
-        return {
-            span.name: span
+        return [
+            span
             for request in requests
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
-        }
+        ]
+
+    def spans(self) -> dict[str, Span]:
+        """Return the spans by name."""
+        return {span.name: span for span in self.all()}
+
+    def count(self, name: str) -> int:
+        """Return how many spans have a name."""
+        return sum(span.name == name for span in self.all())
 
     def close(self) -> None:
         self._server.shutdown()
@@ -99,6 +107,22 @@ def test_a_request_goes_on_with_its_senders_trace(
     assert told(request)["http.response.status_code"] == 201
     assert told(request)["request_id"] == "lab-1"
     assert told(stored)["db.system.name"] == store
+
+
+def test_a_span_is_named_as_the_line_is(serve: Callable[..., Served], collector: Collector) -> None:
+    """A HEAD has its route's name, and a page is one call of the store with all its users."""
+    served = serve(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    with served.client() as client:
+        client.post("/users/batch", json={str(i): {"name": "Al", "age": 30} for i in range(10)})
+        client.get("/users/?limit=10")
+        client.head("/users/7")
+    log = stop(served)
+    spans = collector.spans()
+
+    assert "HEAD /users/{user_id} 200" in log
+    assert told(spans["HEAD /users/{user_id}"])["http.route"] == "/users/{user_id}"
+    assert collector.count("store.page") == 1
+    assert collector.count("store.get") == 1  # by the HEAD
 
 
 def test_no_name_and_no_age_in_a_trace(serve: Callable[..., Served], collector: Collector) -> None:

@@ -122,7 +122,8 @@ def test_an_id_stays_one_part_of_the_path() -> None:
     """Whatever is looked for, only a user is asked for."""
     settings = Settings(api_url="http://h/users/")
     assert settings.user_url(7) == "http://h/users/7"
-    assert settings.user_url("../a?b#c") == "http://h/users/..%2Fa%3Fb%23c"
+    assert settings.user_url("../a?b#c") == "http://h/users/%2E%2E%2Fa%3Fb%23c"
+    assert settings.user_url("..") == "http://h/users/%2E%2E"
 
 
 def test_a_token_comes_from_a_file(tmp_path: Path) -> None:

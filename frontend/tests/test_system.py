@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 def healthy(api: Api) -> None:
     """Answer as an API does that is alive and ready."""
     api.counts({30: 1})
-    api.answers["/health"] = headed(b'{"status": "healthy"}', 200, {"X-Served-By": "api-1"})
+    api.answers["/health"] = headed(b'{"status": "healthy"}', 200, {"X-Replica": "api-1"})
     api.answers["/ready"] = data({"status": "ready", "store": "sqlite", "durable": True})
     api.answers["/openapi.json"] = data({"info": {"version": "9.8.7"}})
 
