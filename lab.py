@@ -19,6 +19,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one shall b
 import argparse
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -166,6 +167,17 @@ def lint() -> int:
     return int(any(codes))
 
 
+def pin_without_extras(lock: Path) -> None:
+    """Pin what is pinned with extras without them, too.
+
+    To pip before 23.3 the two are strangers: it takes the newest release of the one that is not
+    pinned, and fails for want of its hash on the day when that is not the other's release.
+    """
+    pins = lock.read_text(encoding="utf-8")
+    both = re.sub(r"^([\w.-]+)\[[^]]*\]((?:.*\\\n)+.*\n)", r"\1\2\g<0>", pins, flags=re.M)
+    lock.write_text(both, encoding="utf-8", newline="\n")
+
+
 def lock(upgrade: bool) -> int:
     """Pin every requirement with its hashes, for all platforms; write what the API promises."""
     tools = environment(ROOT, "tests/requirements.txt")
@@ -174,11 +186,14 @@ def lock(upgrade: bool) -> int:
             source = ROOT / folder / f"{name}.in"
             command = [
                 tools, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes",
+                "--no-strip-extras",
                 "--python-version", "3.11", "--custom-compile-command", "python3 lab.py lock",
                 *(["--upgrade"] if upgrade else []), source.name, "-o", f"{name}.txt",
             ]  # fmt: skip
-            if source.exists() and run(command, source.parent):
-                return 1
+            if source.exists():
+                if run(command, source.parent):
+                    return 1
+                pin_without_extras(source.with_suffix(".txt"))
     api = environment(ROOT / "api", "requirements.txt")
     return run([api, "-c", WRITE_CONTRACT, str(ROOT / "contract" / "openapi.json")], ROOT / "api")
 

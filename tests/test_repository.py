@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from conftest import service_python
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tools.processes import ROOT
 
@@ -32,6 +34,11 @@ PRODUCT = [
     and "tests" not in Path(name).parts
     and (ROOT / name).exists()
 ]
+LIST_WISHES = """
+import importlib.metadata, json
+found = importlib.metadata.distributions()
+print(json.dumps([(one.name, one.requires or []) for one in found]))
+"""
 ROOMS = [path for path in PRODUCT if path.parts[0] in SERVICES]
 
 
@@ -173,6 +180,26 @@ def test_every_requirement_is_pinned_with_its_hashes() -> None:
 
         assert all("==" in pin and "--hash=sha256:" in pin for pin in pins), source
         assert {name.lower().replace("_", "-") for name in asked} <= pinned, source
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_wanted_with_extras_is_pinned_with_and_without(service: str) -> None:
+    """Else the pip of an older Python fails on the day when one of the two has a newer release."""
+    pins: dict[str, set[frozenset[str]]] = {}
+    for lock in (ROOT / service).glob("requirements*.txt"):
+        text = lock.read_text(encoding="utf-8")
+        for name, extras in re.findall(r"^([\w.-]+)(?:\[(.*)\])?==", text, re.M):
+            pins.setdefault(name, set()).add(frozenset(filter(None, extras.split(","))))
+    listing = subprocess.check_output([service_python(service), "-c", LIST_WISHES], text=True)
+    for name, wishes in json.loads(listing):
+        with_extras = frozenset[str]().union(*pins.get(canonicalize_name(name), ()))
+        for wish in map(Requirement, wishes):
+            wanted = not wish.marker or any(
+                wish.marker.evaluate({"extra": extra}) for extra in ("", *with_extras)
+            )
+            if wanted and wish.extras:
+                both = {frozenset(), frozenset(wish.extras)}
+                assert both <= pins[canonicalize_name(wish.name)], (name, str(wish))
 
 
 def test_links_between_documents_lead_somewhere() -> None:
