@@ -1,8 +1,8 @@
 """The API's log: its lines, for people or for machines, and when they are written.
 
-A line for each request through `logging` would cost more than most requests do. So that one line
-is put together from parts that are ready, and waits for the end of the event loop's turn, when all
-lines of that turn are written at once. A kill that nothing can answer loses those of one turn.
+A line for each request through `logging` would cost more than most requests do. So what it tells
+waits for the end of the event loop's turn, when the lines of that turn are put together from parts
+that are ready, and written at once. A kill that nothing can answer loses those of one turn.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import TextIO
 
 log = logging.getLogger("api")
+
+Answered = tuple["Kind", float, str]  # a request that was: its kind, milliseconds, request id
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,14 @@ class TextLines(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
-    def access(self, kind: Kind, milliseconds: float, request_id: str) -> str:
-        """Return a request's line, as `format` would make it."""
+    def access(self, requests: list[Answered]) -> list[str]:
+        """Return requests' lines, as `format` would make them, with one time for all."""
         now = time.time()
-        time_text = _time_text(int(now), self.default_time_format)
-        return (
-            f"{time_text},{int(now % 1 * 1000):03d} INFO"
-            f" {kind.text} {milliseconds:.1f} ms {request_id}\n"
-        )
+        begin = f"{_time_text(int(now), self.default_time_format)},{int(now % 1 * 1000):03d} INFO"
+        return [
+            f"{begin} {kind.text} {milliseconds:.1f} ms {request_id}\n"
+            for kind, milliseconds, request_id in requests
+        ]
 
 
 class JsonLines(logging.Formatter):
@@ -66,14 +68,15 @@ class JsonLines(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
 
-    def access(self, kind: Kind, milliseconds: float, request_id: str) -> str:
-        """Return a request's line; what it is made of has nothing in it to escape."""
+    def access(self, requests: list[Answered]) -> list[str]:
+        """Return requests' lines; what they are made of has nothing in it to escape."""
         time_text = _time_text(int(time.time()), self.default_time_format)
-        return (
+        return [
             f'{{"time": "{time_text}", "level": "INFO",'
             f' "message": "{kind.text} {milliseconds:.1f} ms {request_id}", {kind.json},'
             f' "milliseconds": {milliseconds:.1f}, "request_id": "{request_id}"}}\n'
-        )
+            for kind, milliseconds, request_id in requests
+        ]
 
 
 @lru_cache(maxsize=1)
@@ -88,14 +91,13 @@ class LineHandler(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self.setFormatter(lines)
         self._lines = lines
-        self._waiting: list[str] = []
+        self._waiting: list[Answered] = []
 
     def access(self, kind: Kind, milliseconds: float, request_id: str) -> None:
         """Log a request that has been answered. Called on the event loop."""
-        line = self._lines.access(kind, milliseconds, request_id)
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._waiting.append(line)
+        self._waiting.append((kind, milliseconds, request_id))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log an event, after what waits: events of a store's threads come here, too."""
@@ -107,11 +109,10 @@ class LineHandler(logging.StreamHandler[TextIO]):
         self.acquire()
         try:
             # In a store's thread, perhaps: what comes meanwhile waits for the next time.
-            lines = self._waiting[:]
-            del self._waiting[: len(lines)]
-            text = "".join(lines)
-            if text:
-                self.stream.write(text)
+            waiting = self._waiting[:]
+            del self._waiting[: len(waiting)]
+            if waiting:
+                self.stream.write("".join(self._lines.access(waiting)))
             super().flush()
         finally:
             self.release()
