@@ -1,9 +1,8 @@
-"""What an engine is to the store, the one that comes with Python, and the thread for either."""
+"""What an engine is to the store, and the thread that speaks to it."""
 
 import asyncio
 import itertools
 import logging
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -50,38 +49,15 @@ class Engine:
 
 def engine_for(url: str) -> Engine:
     """Return the engine that a DATABASE_URL names: `sqlite:///path` or `postgresql://…`."""
+    # Each is loaded only here: psycopg takes ten megabytes and a tenth of a second, SQLite one
+    # megabyte, which nobody else needs.
     if url.startswith("sqlite:///"):
-        return Engine(
-            kind="sqlite",
-            mark="?",
-            id_type="INTEGER",
-            begin_write="BEGIN IMMEDIATE",  # the one writer from the start, not half way
-            begin_snapshot="BEGIN",
-            fault=sqlite3.Error,
-            no_table=sqlite3.OperationalError,
-            conflicts=(Conflict,),
-            connect=lambda: _connect_sqlite(url.removeprefix("sqlite:///")),
-            table=_values,
-            among=lambda ids: (f"user_id IN ({', '.join('?' * len(ids))})", list(ids)),
-        )
-    # Only here, as psycopg takes ten megabytes and a tenth of a second, which nobody else needs.
+        from sqlite import sqlite_engine
+
+        return sqlite_engine(url.removeprefix("sqlite:///"))
     from postgresql import postgresql_engine
 
     return postgresql_engine(url)
-
-
-def _values(rows: Sequence[Row], *types: str) -> Part:
-    row = f"({', '.join('?' * len(types))})"
-    return f"(VALUES {', '.join([row] * len(rows))})", list(itertools.chain.from_iterable(rows))
-
-
-def _connect_sqlite(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=DEADLINE_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA journal_mode = WAL")  # readers go on while a writer commits
-    connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits with the power
-    return connection
 
 
 @dataclass(slots=True)

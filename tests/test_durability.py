@@ -255,10 +255,10 @@ def test_each_acknowledgement_comes_after_a_sync(
     shutil.copytree(ROOT / "api", folder, ignore=shutil.ignore_patterns(".venv", ".mypy_cache"))
     if store == "sqlite":
         url = f"sqlite:///{tmp_path / 'users.db'}"
-        engines = folder / "engines.py"
-        text = engines.read_text(encoding="utf-8")
+        engine = folder / "sqlite.py"
+        text = engine.read_text(encoding="utf-8")
         assert "PRAGMA synchronous = FULL" in text
-        engines.write_text(text.replace("synchronous = FULL", mode), encoding="utf-8")
+        engine.write_text(text.replace("synchronous = FULL", mode), encoding="utf-8")
     else:
         postgres: Postgres = request.getfixturevalue("postgres")
         url = f"{postgres.url}&options=-c%20{mode.replace('=', '%3D')}"

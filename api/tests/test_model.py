@@ -30,6 +30,7 @@ import crud
 import engines
 import postgresql
 import sql
+import sqlite
 from crud import MAX_AGE, MAX_USER_ID, MemoryStore, Record, User, UserExists, UserNotFound
 from engines import engine_for
 from sql import SqlStore
@@ -199,6 +200,7 @@ def machine(
     # This is not about time, and a busy machine may stand still for longer than the API waits.
     monkeypatch.setattr(engines, "DEADLINE_SECONDS", 30)
     monkeypatch.setattr(postgresql, "DEADLINE_SECONDS", 30)
+    monkeypatch.setattr(sqlite, "DEADLINE_SECONDS", 30)
     monkeypatch.setattr(crud, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
     monkeypatch.setattr(sql, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
     programs = count()
