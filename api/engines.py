@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from crud import StoreUnavailable
@@ -21,6 +22,7 @@ DEADLINE_SECONDS: Final = 1.8  # so that a lost database is told within two seco
 CHECK_SECONDS: Final = 0.05  # how long the telling may be late
 
 Request = TypeVar("Request")
+Batch = tuple[list[Request], asyncio.Future[Sequence[Any]]]
 Part = tuple[str, list[Any]]  # of a statement, and its parameters
 Row = tuple[Any, ...]
 
@@ -41,10 +43,21 @@ class Engine:
     fault: type[Exception]
     no_table: type[Exception]
     conflicts: tuple[type[Exception], ...]  # after which the same transaction may succeed
+    # Which may be the fault of one request alone, so that the others are tried without it.
+    faults_of_one: tuple[type[Exception], ...]
+    ping: str  # has a row where writes can be taken
     connect: Callable[[], Any]
+    is_stale: Callable[[Any], bool]  # whether a connection's database is no longer the one meant
     # Rows as a table of these types, and a list of ids as a condition, each with its parameters.
     table: Callable[..., Part]
     among: Callable[[Sequence[int]], Part]
+
+    def unavailable(self, fault: Exception) -> StoreUnavailable:
+        """Log a fault; return what is said of it to those who asked."""
+        # Its code, not its words, which may hold values that do not belong into a log.
+        code = getattr(fault, "sqlstate", None) or getattr(fault, "sqlite_errorname", "")
+        log.warning("%s failed: %s %s", self.kind, type(fault).__name__, code)
+        return StoreUnavailable(f"{self.kind} {type(fault).__name__}")
 
 
 def engine_for(url: str) -> Engine:
@@ -88,7 +101,8 @@ class Worker(Generic[Request]):
         self._prepare = prepare
         self._run = run
         self._weigh = weigh
-        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._thread: threading.Thread | None = None
+        self._batches: SimpleQueue[Batch[Request] | None] = SimpleQueue()
         self._connection: Any = None
         self._waiting: list[_Waiting] = []
         self._waiting_weight = 0
@@ -103,12 +117,17 @@ class Worker(Generic[Request]):
     async def submit(self, request: Request) -> Any:
         """Return the result of a request. Raises its error, or StoreUnavailable."""
         weight = self._weigh(request)
-        if len(self._waiting) >= MAX_WAITING or self._waiting_weight + weight > MAX_WAITING_WEIGHT:
+        too_heavy = weight > 1 and self._waiting_weight + weight > MAX_WAITING_WEIGHT
+        if too_heavy or len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable("too many requests wait for it")
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(_Waiting(request, weight, loop.time(), result))
         self._waiting_weight += weight
+        if self._thread is None:
+            # A daemon, as a database that hangs must not keep a process from its end.
+            self._thread = threading.Thread(target=self._serve, name=self._engine.kind, daemon=True)
+            self._thread.start()
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._work())
         if self._look is None:
@@ -127,15 +146,15 @@ class Worker(Generic[Request]):
                 continue  # all of them have been told that this takes too long
             requests = [waiting.request for waiting in batch]
             self._running = batch
-            results = await loop.run_in_executor(self._thread, self._run_connected, requests)
+            done: asyncio.Future[Sequence[Any]] = loop.create_future()
+            self._batches.put((requests, done))
+            results = await done
             self._running = []
             for waiting, result in zip(batch, results, strict=True):
-                if waiting.result.done():
-                    continue
-                if isinstance(result, Exception):
+                if not isinstance(result, Exception):
+                    _settle(waiting.result, result)
+                elif not waiting.result.done():
                     waiting.result.set_exception(result)
-                else:
-                    waiting.result.set_result(result)
 
     def _give_up_on_the_late(self) -> None:
         """Tell those who have waited for DEADLINE_SECONDS; they wait in the order they came.
@@ -160,20 +179,33 @@ class Worker(Generic[Request]):
                 return taken
         return min(MAX_BATCH, len(self._waiting))
 
+    def _serve(self) -> None:
+        """Run batches until there are no more to come: the thread."""
+        while batch := self._batches.get():
+            requests, done = batch
+            results = self._run_connected(requests)
+            with suppress(RuntimeError):  # the loop has been closed meanwhile
+                done.get_loop().call_soon_threadsafe(_settle, done, results)
+        self._disconnect()
+
     def _run_connected(self, requests: list[Request]) -> Sequence[Any]:
         try:
+            if self._connection is not None and self._engine.is_stale(self._connection):
+                log.warning("%s: the database was replaced", self._engine.kind)
+                self._disconnect()
             if self._connection is None:
                 self._connection = self._engine.connect()
                 self._prepare(self._connection)
             return self._run(self._connection, requests)
-        except Exception as error:
-            self._disconnect()
-            if isinstance(error, self._engine.fault):
-                # Its code, not its words, which may hold values that do not belong into a log.
-                code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", "")
-                log.warning("%s failed: %s %s", self._engine.kind, type(error).__name__, code)
-                error = StoreUnavailable(f"{self._engine.kind} {type(error).__name__}")
-            return [error] * len(requests)
+        except self._engine.fault as fault:
+            error: Exception = self._engine.unavailable(fault)
+        except StoreUnavailable as unavailable:
+            log.warning("%s", unavailable)
+            error = unavailable
+        except Exception as mistake:
+            error = mistake
+        self._disconnect()
+        return [error] * len(requests)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -183,5 +215,14 @@ class Worker(Generic[Request]):
 
     def close(self) -> None:
         """End the thread and its connection, after what it is doing."""
-        self._thread.submit(self._disconnect)
-        self._thread.shutdown(wait=False)
+        self._batches.put(None)
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Return when the thread has ended, or has not for too long."""
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
+
+
+def _settle(done: asyncio.Future[Any], result: Any) -> None:
+    if not done.done():
+        done.set_result(result)

@@ -1,11 +1,11 @@
 """All users, or a page of them: the one answer that has no bounds, in pieces that have."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 import schema
 from crud import Record, User, encode_users
@@ -31,7 +31,7 @@ LISTING: dict[str, Any] = {
 }
 
 
-async def in_pieces(first: Users, rest: AsyncIterator[Users]) -> AsyncIterator[bytes]:
+async def _in_pieces(first: Users, rest: AsyncIterator[Users]) -> AsyncIterator[bytes]:
     """Yield a snapshot as the pieces of one JSON object."""
     yield b"{" + encode_users(first)
     async for users in rest:
@@ -44,6 +44,22 @@ class Listing(StreamingResponse):
     """A listing as long as somebody reads it: while it waits, it holds a snapshot."""
 
     media_type = "application/json"
+
+    def __init__(self, first: Users, rest: AsyncGenerator[Users, None]) -> None:
+        """Answer with the first chunk of a snapshot, and then with the rest of it."""
+        super().__init__(_in_pieces(first, rest))
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; in the end, however it came, give the snapshot back.
+
+        Left to the garbage collector, those of clients that went away would keep their places, and
+        a database's their transactions, for as long as it likes.
+        """
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._rest.aclose()
 
     async def stream_response(self, send: Send) -> None:
         """Send the pieces; a client that takes none for too long gets no more of them."""

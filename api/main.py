@@ -22,7 +22,7 @@ from engines import engine_for
 from guard import ASGIApp, Guard
 from lifecycle import Lifecycle, stop_supervisor
 from lines import configure_logging, log
-from listing import LISTING, Listing, Users, in_pieces, page_answer
+from listing import LISTING, Listing, Users, page_answer
 from refusals import RETRY_AFTER, BearerToken, StrictRoute, add_error_answers, refusals
 from schema import (
     Absent,
@@ -192,7 +192,7 @@ def add_reads(app: FastAPI, store: Store) -> None:
             snapshot = store.snapshot()
             # Before the answer begins, while it can still be 503.
             first: Users = await anext(snapshot, [])
-            return Listing(in_pieces(first, snapshot))
+            return Listing(first, snapshot)
         limit = MAX_PAGE_USERS if limit is None else limit
         after = -1 if after is None else after
         return page_answer(await store.page(after, limit + 1), limit)

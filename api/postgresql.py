@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import psycopg
 
+from crud import StoreUnavailable
 from engines import DEADLINE_SECONDS, Conflict, Engine, Part, Row
 
 
@@ -23,7 +24,14 @@ def postgresql_engine(url: str) -> Engine:
             psycopg.errors.DeadlockDetected,
             psycopg.errors.SerializationFailure,
         ),
+        faults_of_one=(
+            psycopg.errors.LockNotAvailable,
+            psycopg.DataError,
+        ),
+        # A standby, or a database that its operator has closed, only reads.
+        ping="SELECT 1 WHERE current_setting('transaction_read_only') = 'off'",
         connect=lambda: _connect_postgresql(url),
+        is_stale=lambda _: False,
         table=_elements,
         among=_any,
     )
@@ -56,5 +64,17 @@ def _connect_postgresql(url: str) -> psycopg.Connection:
         keepalives_interval=2,
         keepalives_count=3,
     )
-    connection.execute(f"SET statement_timeout = {DEADLINE_SECONDS * 1000:.0f}")
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        connection.close()
+        raise StoreUnavailable(f"the database has the encoding {encoding}, which lacks most names")
+    for timeout, seconds in (
+        ("statement", DEADLINE_SECONDS),
+        # So short that who shares a transaction with a user whom somebody has locked can be tried
+        # once more in time.
+        ("lock", DEADLINE_SECONDS / 4),
+        # Longer than a listing waits for its reader. It frees what a vanished API has locked.
+        ("idle_in_transaction_session", 60),
+    ):
+        connection.execute(f"SET {timeout}_timeout = {seconds * 1000:.0f}")
     return connection

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from itertools import islice
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import (
@@ -13,12 +14,15 @@ from pydantic import (
     Field,
     GetPydanticSchema,
     TypeAdapter,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError, SchemaValidator, core_schema
 
 import crud
 
+MAX_FIELDS: Final = 10  # of a user in a batch that are looked at one by one
+MAX_WRONG_USERS: Final = 100  # of a batch that are told of
 MAX_RAW_NAME_LENGTH: Final = 2 * crud.MAX_NAME_LENGTH  # with the white space around it
 
 # White space as str.strip() has it; control and bidirectional-override characters.
@@ -125,6 +129,14 @@ class ListedUser(BaseModel):
     name: Name
     age: Age
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, user: Any) -> Any:
+        """Refuse a crowd of fields as one: an error for each would fill the memory."""
+        if isinstance(user, dict) and len(user) > MAX_FIELDS:
+            raise PydanticCustomError("fields", "A user should have a name, an age and no more")
+        return user
+
 
 # The same bounds as UserId's, for the keys of an object: 0 to 2**53 - 1 in plain digits.
 USER_ID_PATTERN: Final = (
@@ -142,11 +154,21 @@ class TooManyUsers(Exception):
         super().__init__(f"A batch has at most {crud.MAX_BATCH_USERS} users")
 
 
+_is_user = TypeAdapter(dict[UserId, ListedUser]).validator.isinstance_python
+
+
 def _few(users: Any) -> Any:
-    """Count before pydantic validates, which costs a thousand times more than counting."""
-    if isinstance(users, dict) and len(users) > crud.MAX_BATCH_USERS:
+    """Bound what pydantic looks at: so many users, and of a crowd of wrong ones so many.
+
+    It counts slowly, and keeps an error for everything that is wrong with each user.
+    """
+    if not isinstance(users, dict):
+        return users
+    if len(users) > crud.MAX_BATCH_USERS:
         raise TooManyUsers
-    return users
+    wrong = (pair for pair in users.items() if not _is_user(dict([pair])))
+    some = dict(islice(wrong, MAX_WRONG_USERS))
+    return some if len(some) == MAX_WRONG_USERS else users
 
 
 def _read_batch(body: bytes) -> dict[int, crud.Record]:

@@ -13,7 +13,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ SCHEMA_VERSION: Final = 1
 MAX_ROWS: Final = 1_000  # in one statement, below SQLite's limit of parameters
 MAX_LISTINGS: Final = 4  # at once; each has a connection of its own
 MAX_TRIES: Final = 10  # of a transaction that met another process's
+CLOSE_SECONDS: Final = 1.0  # for a database to take its leave
 STRIPES: Final = 16  # of the age counts, so that processes seldom wait for each other's
 
 SCHEMA: Final = (
@@ -100,30 +100,31 @@ class SqlStore:
 
     async def check(self) -> None:
         """Return if the database answers. Raises StoreUnavailable."""
-        await self._reads.submit(_ping)
+        if await self._reads.submit(self._ping) is None:
+            raise StoreUnavailable("it takes no writes")
 
     async def snapshot(self) -> AsyncGenerator[list[User], None]:
         """Yield all users in chunks by ascending id, as they were when the first was asked for."""
-        await self._take_listing_place()
-        reader: Worker[Read] = Worker(self._engine, self._create_schema, self._run_reads)
+        deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
-            await reader.submit(lambda db: db.execute(self._engine.begin_snapshot))
-            after = -1
-            next_chunk = partial(self._page, limit=SNAPSHOT_CHUNK_USERS)
-            while chunk := await reader.submit(partial(next_chunk, after=after)):
-                yield chunk
-                after = chunk[-1][0]
-        finally:
-            reader.close()
-            self._listing_places.release()
-
-    async def _take_listing_place(self) -> None:
-        """Wait for a place, but not for those who asked for a listing and do not read it."""
-        try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout_at(deadline):
                 await self._listing_places.acquire()
         except TimeoutError:
             raise StoreUnavailable("too many listings are being read") from None
+        reader: Worker[Read] = Worker(self._engine, self._create_schema, self._run_reads)
+        try:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    chunk = await reader.submit(self._begin_snapshot)
+            except TimeoutError:
+                raise StoreUnavailable("it does not answer") from None
+            while chunk:
+                yield chunk
+                next_chunk = partial(self._page, after=chunk[-1][0], limit=SNAPSHOT_CHUNK_USERS)
+                chunk = await reader.submit(next_chunk)
+        finally:
+            reader.close()
+            self._listing_places.release()
 
     def fullness(self) -> dict[str, float]:
         """Return how full each queue of requests is; at 1 it takes no more."""
@@ -131,8 +132,10 @@ class SqlStore:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._writes.close()
-        self._reads.close()
+        for worker in (self._writes, self._reads):
+            worker.close()
+        for worker in (self._writes, self._reads):
+            worker.wait(CLOSE_SECONDS)
 
     # ------------------------------------------------- what follows runs in a worker's thread
 
@@ -140,21 +143,25 @@ class SqlStore:
         """Make the tables where they are missing. Raises StoreUnavailable for another version's."""
         version = self._version(db)
         if version is None:
+            fault = None
             for statement in SCHEMA:
-                with suppress(self._engine.fault):  # another process makes it at this moment
+                try:
                     db.execute(statement.format(id_type=self._engine.id_type))
+                except self._engine.fault as error:  # another process makes it, or we may not
+                    fault = fault or error
             version = self._version(db)
+            if version is None and fault:
+                raise fault
         if version != SCHEMA_VERSION:
             raise StoreUnavailable(f"its schema has version {version}, not {SCHEMA_VERSION}")
 
     def _version(self, db: Any) -> int | None:
         """Return the version of the schema that is there, or None where there is none."""
         try:
-            version: int | None = db.execute("SELECT MAX(version) FROM schema_version").fetchone()[
-                0
-            ]
+            row = db.execute("SELECT MAX(version) FROM schema_version").fetchone()
         except self._engine.no_table:
             return None
+        version: int | None = row[0]
         return version
 
     def _execute(self, db: Any, statement: str, values: Sequence[Any] = ()) -> Any:
@@ -168,6 +175,9 @@ class SqlStore:
             if cursor.rowcount != len(rows):
                 raise Conflict
 
+    def _ping(self, db: Any) -> Any:
+        return db.execute(self._engine.ping).fetchone()
+
     def _page(self, db: Any, after: int, limit: int) -> list[User]:
         rows = self._execute(
             db,
@@ -175,6 +185,10 @@ class SqlStore:
             (after, limit),
         )
         return [(user_id, name, age) for user_id, name, age in rows.fetchall()]
+
+    def _begin_snapshot(self, db: Any) -> list[User]:
+        db.execute(self._engine.begin_snapshot)
+        return self._page(db, -1, SNAPSHOT_CHUNK_USERS)
 
     def _age_counts(self, db: Any) -> dict[int, int]:
         rows = db.execute(
@@ -212,7 +226,8 @@ class SqlStore:
 
         The users concerned are looked up, the writes are played on what was found, and the
         difference is written under the condition that nobody has changed it in between. That the
-        id of a user to be created is free is nearly always so, and at first not looked up.
+        id of a user to be created is free is nearly always so, and at first not looked up. Where
+        one write may have failed all of them (its user is locked), each has a transaction alone.
         """
         user_ids = sorted({i for _, users in writes for i, _, _ in users})
         known_ids = {i for verb, users in writes if verb in CHANGES for i, _, _ in users}
@@ -229,7 +244,21 @@ class SqlStore:
                 return results
             except self._engine.conflicts:
                 db.execute("ROLLBACK")
+            except self._engine.faults_of_one as fault:
+                db.execute("ROLLBACK")
+                if len(writes) == 1:
+                    return [self._engine.unavailable(fault)]
+                return self._run_one_by_one(db, writes)
         raise StoreUnavailable("other processes kept changing the same users")
+
+    def _run_one_by_one(self, db: Any, writes: Sequence[Write]) -> list[Any]:
+        """Do writes in a transaction each, as long as anybody still waits for them."""
+        give_up = time.monotonic() + DEADLINE_SECONDS
+        late = StoreUnavailable("it does not answer")
+        return [
+            self._run_writes(db, [write])[0] if time.monotonic() < give_up else late
+            for write in writes
+        ]
 
     def _write_difference(self, db: Any, before: State, after: State) -> None:
         """Make `before` into `after`, by ascending id: so two processes seldom lock crosswise."""
@@ -265,10 +294,6 @@ class SqlStore:
                 "ON CONFLICT (stripe, age) DO UPDATE SET users = age_counts.users + excluded.users",
                 values,
             )
-
-
-def _ping(db: Any) -> None:
-    db.execute("SELECT 1").fetchone()
 
 
 def _play(verb: str, users: list[User], state: State) -> Any:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
+from pathlib import Path
 
 from engines import DEADLINE_SECONDS, Conflict, Engine, Part, Row
 
@@ -18,7 +19,10 @@ def sqlite_engine(path: str) -> Engine:
         fault=sqlite3.Error,
         no_table=sqlite3.OperationalError,
         conflicts=(Conflict,),
+        faults_of_one=(),
+        ping="SELECT 1",
         connect=lambda: _connect_sqlite(path),
+        is_stale=lambda connection: _file_at(path) != connection.file,
         table=_values,
         among=lambda ids: (f"user_id IN ({', '.join('?' * len(ids))})", list(ids)),
     )
@@ -29,10 +33,26 @@ def _values(rows: Sequence[Row], *types: str) -> Part:
     return f"(VALUES {', '.join([row] * len(rows))})", list(chain.from_iterable(rows))
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that remembers its file: a path may come to mean another one."""
+
+    file: tuple[int, int] | None
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    """Return which file is at a path, by what no other file has."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _connect_sqlite(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, timeout=DEADLINE_SECONDS, isolation_level=None, check_same_thread=False
+        path, timeout=DEADLINE_SECONDS, isolation_level=None, factory=_Connection
     )
     connection.execute("PRAGMA journal_mode = WAL")  # readers go on while a writer commits
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits with the power
+    connection.file = _file_at(path)
     return connection

@@ -146,4 +146,4 @@ def _request_id(scope: Scope) -> bytes:
         if name == b"x-request-id" and _request_id_pattern.fullmatch(value):
             return bytes(value)
     # It tells requests apart and guards nothing, so it need not be hard to guess.
-    return random.randbytes(8).hex().encode()
+    return random.randbytes(8).hex().encode()  # noqa: S311

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from starlette.testclient import TestClient
 
@@ -218,3 +219,22 @@ def test_head_answers_as_get_without_a_body(api: TestClient, path: str) -> None:
     assert head.status_code == get.status_code
     assert head.content == b""
     assert {**head.headers, **dict.fromkeys(varying)} == {**get.headers, **dict.fromkeys(varying)}
+
+
+def test_a_listing_of_one_store_loads_into_another(tmp_path: Path, postgresql_url: str) -> None:
+    """Backup by contract: from memory to SQLite, to PostgreSQL, and back, the bytes in between."""
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute("DROP TABLE IF EXISTS users, age_counts, schema_version")
+    urls = (None, f"sqlite:///{tmp_path}/users.db", postgresql_url, None)
+    users = {"0": {"name": " Zoë 李 \U0001f600", "age": 0}, "7": {"name": '"Bo"', "age": 150}}
+    backup = json.dumps(users).encode()
+    for url in urls:
+        settings = Settings(database_url=url, allowed_hosts=("testserver",))
+        with TestClient(create_app(settings)) as api:
+            sent = {"Content-Type": "application/json"}
+            answer = api.post("/users/batch", content=backup, headers=sent)
+            assert answer.json() == {"created": 2, "existing": []}
+            assert api.get("/stats/ages").json() == {"total": 2, "ages": {"0": 1, "150": 1}}
+            backup = api.get("/users/").content
+
+    assert json.loads(backup) == users

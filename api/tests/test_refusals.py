@@ -1,8 +1,13 @@
 """Requests that are wrong on purpose: each gets a clear answer, and nothing is stored."""
 
+import json
+import tracemalloc
+from typing import Any
+
 import pytest
 from starlette.testclient import TestClient
 
+from crud import MAX_BATCH_USERS
 from main import create_app
 from settings import Settings
 
@@ -116,3 +121,44 @@ def test_every_error_has_the_one_shape(api: TestClient) -> None:
         assert answer.status_code >= 400
         assert answer.headers["content-type"] == "application/json"
         assert list(answer.json()) == ["detail"]
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        {"1": {"name": "Bo", "age": 1} | dict.fromkeys(map(str, range(200_000)))},
+        {str(i): dict.fromkeys("abcdefgh") for i in range(MAX_BATCH_USERS)},
+    ],
+    ids=["one user with a crowd of fields", "a crowd of users with wrong fields"],
+)
+def test_a_crowd_of_mistakes_costs_no_more_than_to_read_it(
+    api: TestClient, users: dict[str, Any]
+) -> None:
+    """However much is wrong with a batch, it is refused in the memory that its JSON takes."""
+    body = json.dumps(users)
+    del users
+    tracemalloc.start()
+    try:
+        json.loads(body)
+        to_read = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        answer = api.post(
+            "/users/batch", content=body, headers={"Content-Type": "application/json"}
+        )
+        to_refuse = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert answer.status_code == 422
+    assert 1 <= len(answer.json()["detail"]) <= 100
+    assert to_refuse < 2 * to_read + 5 * len(body)
+
+
+def test_a_batch_that_a_full_store_has_no_room_for() -> None:
+    """It is refused whole: 507, and nobody of it is created."""
+    with TestClient(create_app(Settings(max_users=2, allowed_hosts=("testserver",)))) as api:
+        users = {str(i): {"name": "Bo", "age": 1} for i in range(3)}
+        assert api.post("/users/batch", json=users).status_code == 507
+        assert api.get("/users/").json() == {}
+        del users["0"]
+        assert api.post("/users/batch", json=users).json() == {"created": 2, "existing": []}
