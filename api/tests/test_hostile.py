@@ -158,7 +158,7 @@ BODIES: dict[str, Case] = {
         batch(json.dumps({n: {"name": "Mallory", "age": 66} for n in range(20_000, 30_001)})), 413,
     ),
     "a crowd of fields": (
-        batch(json.dumps({"5": {"name": "Mallory"} | dict.fromkeys(map(str, range(300_000)))})), 422,
+        batch(json.dumps({"5": {"name": "Mallory"} | dict.fromkeys(map(str, range(99_999)))})), 422,
     ),
     "over 8 MiB": (batch(b" " * (8 * 1024 * 1024 + 1)), 413),
     "over 8 MiB in chunks": (chunked(*[b" " * 65_536] * 129), 413),
