@@ -18,22 +18,13 @@ from typing import Any, Final
 
 from crud import SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, User, UserExists, UserNotFound
 from engines import DEADLINE_SECONDS, Conflict, Engine, Worker
+from tables import create_tables
 
-SCHEMA_VERSION: Final = 1
 MAX_ROWS: Final = 1_000  # in one statement, below SQLite's limit of parameters
 MAX_LISTINGS: Final = 4  # at once; each has a connection of its own
 MAX_TRIES: Final = 10  # of a transaction that met another process's
 CLOSE_SECONDS: Final = 1.0  # for a database to take its leave
 STRIPES: Final = 16  # of the age counts, so that processes seldom wait for each other's
-
-SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY)",
-    "CREATE TABLE IF NOT EXISTS users"
-    " (user_id {id_type} PRIMARY KEY, name TEXT NOT NULL, age INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS age_counts"
-    " (stripe INTEGER, age INTEGER, users BIGINT NOT NULL, PRIMARY KEY (stripe, age))",
-    f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION}) ON CONFLICT DO NOTHING",
-)
 
 CHANGES: Final = ("update", "delete")  # of users who should be there
 
@@ -58,11 +49,12 @@ class SqlStore:
         self.kind = engine.kind
         self._observe_commit = observe_commit
         self._engine = engine
+        self._prepare = partial(create_tables, engine)
         self._stripe = random.randrange(STRIPES)  # noqa: S311 - any will do
         self._writes: Worker[Write] = Worker(
-            engine, self._create_schema, self._run_writes, weigh=lambda write: len(write[1])
+            engine, self._prepare, self._run_writes, weigh=lambda write: len(write[1])
         )
-        self._reads: Worker[Read] = Worker(engine, self._create_schema, self._run_reads)
+        self._reads: Worker[Read] = Worker(engine, self._prepare, self._run_reads)
         self._listing_places = asyncio.Semaphore(MAX_LISTINGS)
 
     async def create(self, user_id: int, name: str, age: int) -> None:
@@ -111,7 +103,7 @@ class SqlStore:
                 await self._listing_places.acquire()
         except TimeoutError:
             raise StoreUnavailable("too many listings are being read") from None
-        reader: Worker[Read] = Worker(self._engine, self._create_schema, self._run_reads)
+        reader: Worker[Read] = Worker(self._engine, self._prepare, self._run_reads)
         try:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -138,31 +130,6 @@ class SqlStore:
             worker.wait(CLOSE_SECONDS)
 
     # ------------------------------------------------- what follows runs in a worker's thread
-
-    def _create_schema(self, db: Any) -> None:
-        """Make the tables where they are missing. Raises StoreUnavailable for another version's."""
-        version = self._version(db)
-        if version is None:
-            fault = None
-            for statement in SCHEMA:
-                try:
-                    db.execute(statement.format(id_type=self._engine.id_type))
-                except self._engine.fault as error:  # another process makes it, or we may not
-                    fault = fault or error
-            version = self._version(db)
-            if version is None and fault:
-                raise fault
-        if version != SCHEMA_VERSION:
-            raise StoreUnavailable(f"its schema has version {version}, not {SCHEMA_VERSION}")
-
-    def _version(self, db: Any) -> int | None:
-        """Return the version of the schema that is there, or None where there is none."""
-        try:
-            row = db.execute("SELECT MAX(version) FROM schema_version").fetchone()
-        except self._engine.no_table:
-            return None
-        version: int | None = row[0]
-        return version
 
     def _execute(self, db: Any, statement: str, values: Sequence[Any] = ()) -> Any:
         return db.execute(statement.replace("?", self._engine.mark), values)
