@@ -20,8 +20,7 @@ from pydantic_core import PydanticCustomError, SchemaValidator, core_schema
 
 import crud
 
-MAX_WRONG_USERS: Final = 100  # of a batch, of which is told what is wrong
-MAX_WRONG_FIELDS: Final = 10  # of such a user
+MAX_WRONG: Final = 50  # users of a batch, and fields of each, of which is told what is wrong
 MAX_RAW_NAME_LENGTH: Final = 2 * crud.MAX_NAME_LENGTH  # with the white space around it
 
 # White space as str.strip() has it; control and bidirectional-override characters.
@@ -151,9 +150,9 @@ def _few(users: Any) -> Any:
     pairs = users.items() if isinstance(users, dict) else ()
     if len(pairs) > crud.MAX_BATCH_USERS:
         raise TooManyUsers
-    wrong = islice((pair for pair in pairs if not _is_user(dict([pair]))), MAX_WRONG_USERS)
+    wrong = islice((pair for pair in pairs if not _is_user(dict([pair]))), MAX_WRONG)
     some = {
-        i: dict(islice(user.items(), MAX_WRONG_FIELDS)) if isinstance(user, dict) else user
+        i: dict(islice(user.items(), MAX_WRONG)) if isinstance(user, dict) else user
         for i, user in wrong
     }
     return some or users
