@@ -81,6 +81,7 @@ def test_each_store_is_linearizable(
 
     assert found == []
     assert unknown <= len(history) / 1000, "void: too much is unknown"
+    assert len(history) == OPERATIONS
     assert len(history) / seconds >= MIN_OPERATIONS_PER_SECOND, "void: too little traffic"
     for api in apis:
         caller = Caller(api.port)

@@ -194,6 +194,22 @@ def test_an_open_door_is_refused(command: list[str]) -> None:
     refuse_unsafe_start(Settings(api_token="correct-horse"), command, {})
 
 
+def test_an_open_door_stops_the_start() -> None:
+    """A server told to listen to the network ends at once: with the reason and exit code 2."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "main:app", "--host", "0.0.0.0", "--port", "0"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "API_TOKEN must be set, or OPEN_TO_NETWORK=yes, to listen beyond this machine\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "environ"),
     [
