@@ -134,6 +134,15 @@ def test_metrics_of_a_store_on_disk(serve: Callable[..., Served], tmp_path: Path
     assert "api_store_commit_seconds_count 1.0" in text
 
 
+def test_users_that_nobody_knows_of_are_not_none(serve: Callable[..., Served]) -> None:
+    """An API that has not reached its database yet tells no number of users, and not 0."""
+    served = serve(DATABASE_URL="postgresql://lab@127.0.0.1:1/lab")
+    with served.client() as client:
+        text = client.get("/metrics").text
+
+    assert "\napi_users NaN\n" in text
+
+
 def test_a_fault_is_answered_and_logged_under_its_id(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
