@@ -1,7 +1,19 @@
 #!/bin/sh
-# Starts the edge: over TLS if there is a certificate (with its chain and key, in one file), else not.
+# Starts the edge: over TLS if there is a certificate (with its chain and key, in one file). Without TLS only
+# if its folder is not there or empty: a certificate that was meant and cannot be read ends the start.
 folder=$(dirname "$0")
-if [ -e "$folder/certificates/edge.pem" ]; then
-  export EDGE_TLS="ssl crt $folder/certificates/edge.pem alpn h2,http/1.1"
+certificates=$folder/certificates
+if [ -e "$certificates" ] || [ -L "$certificates" ]; then
+  if ! names=$(ls -A "$certificates" 2> /dev/null); then
+    echo "edge/certificates must be a folder that user 99 can read, or not be there at all" >&2
+    exit 2
+  fi
+  if [ -n "$names" ]; then
+    if ! [ -f "$certificates/edge.pem" ] || ! [ -r "$certificates/edge.pem" ]; then
+      echo "edge/certificates must be empty, or have a file edge.pem that user 99 can read" >&2
+      exit 2
+    fi
+    export EDGE_TLS="ssl crt $certificates/edge.pem alpn h2,http/1.1"
+  fi
 fi
 exec haproxy -W -db -f "$folder/haproxy.cfg"

@@ -130,7 +130,7 @@ def test_a_secret_that_cannot_be_used_refuses_to_start(production: Production) -
 
 
 def test_tls_by_a_certificate(production: Production) -> None:
-    """With a certificate the edge speaks TLS and nothing else; a new one is taken without pause."""
+    """With a certificate the edge speaks TLS and nothing else; a new one cuts off no open page."""
     certificates = production.folder / "edge" / "certificates"
     certificates.mkdir()
     make_certificate(certificates / "edge.pem")
@@ -138,6 +138,7 @@ def test_tls_by_a_certificate(production: Production) -> None:
         production.compose("restart", "edge")
         wait_until("TLS", lambda: peer_certificate(production.port), 20)
         first = peer_certificate(production.port)
+        page = opened_page(production.port)
         plain, _ = exchange(production.port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         make_certificate(certificates / "edge.pem")
         production.compose("kill", "-s", "USR2", "edge")
@@ -147,6 +148,10 @@ def test_tls_by_a_certificate(production: Production) -> None:
             secure.request("GET", "/health")
             answer = secure.getresponse()
             body = answer.read()
+        time.sleep(12)  # longer than anything that has to end in a hurry
+        with contextlib.closing(page):
+            page.sock.sendall(PING)
+            assert page.sock.recv(1_000).endswith(PONG)
     finally:
         shutil.rmtree(certificates)
         production.compose("restart", "edge")
@@ -154,6 +159,47 @@ def test_tls_by_a_certificate(production: Production) -> None:
 
     assert (answer.status, body) == (200, b'{"status":"healthy"}')
     assert not plain.startswith("HTTP/1.1 2")
+
+
+def test_a_certificate_that_cannot_be_read_starts_no_edge(production: Production) -> None:
+    """What was meant for TLS is not sent in plain because the edge cannot read a certificate."""
+    certificates = production.folder / "edge" / "certificates"
+    certificates.mkdir()
+    (certificates / "edge.pem").write_text("of root alone")
+    try:
+        certificates.chmod(0o700)
+        folder = production.try_compose("run", "--rm", "-T", "--no-deps", "edge")
+        certificates.chmod(0o755)
+        (certificates / "edge.pem").chmod(0o600)
+        file = production.try_compose("run", "--rm", "-T", "--no-deps", "edge")
+    finally:
+        shutil.rmtree(certificates)
+
+    for done in (folder, file):
+        assert done.returncode == 2
+        assert "that user 99 can read" in done.stdout + done.stderr
+
+
+PING, PONG = b"\x89\x80\0\0\0\0", b"\x8a\0"  # RFC 6455: a client's, which has a mask, a server's
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "bGFiLWxhYi1sYWItbGFiIQ==",
+}
+
+
+def opened_page(port: int) -> HTTPSConnection:
+    """Return the connection by which an open page of the dashboard hears of what is new."""
+    page = HTTPSConnection("localhost", port, timeout=15, context=trust_anybody())
+
+    def is_open() -> bool:
+        page.close()
+        page.request("GET", "/dashboard/_stcore/stream", headers=UPGRADE)
+        return page.getresponse().status == 101
+
+    wait_until("the dashboard", is_open, 20)
+    return page
 
 
 def make_certificate(path: Path) -> None:
@@ -307,6 +353,7 @@ REFUSED = {
     "long headers": (b"GET / HTTP/1.1\r\n" + HEAD + b"X: " + b"a" * 17_000 + b"\r\n\r\n", 431),
     "a large body": (BATCH + b"Content-Length: 8388609\r\n\r\n", 413),
     "a body without a length": (BATCH + CHUNKED, 411),
+    "an upload": (b"POST /dashboard/_stcore/upload_file/a/b HTTP/1.1\r\n" + HEAD + CHUNKED, 405),
     "the metrics": (b"GET /metrics HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
     "the metrics by another spelling": (b"GET /%6detrics HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
     "another's name": (b"GET / HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n", 302),
