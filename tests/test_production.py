@@ -535,6 +535,9 @@ def test_connections_of_one_client(production: Production) -> None:
 SLOW, IDLE = (2_000, 5_000) if LONG else (200, 500)
 CUT_OFF_SECONDS = 75
 NOISE_SECONDS = 0.01  # of this machine, in a p99 of few milliseconds
+STILL_THERE = (
+    0.9  # of the attackers, when the p99 of others has been measured: else it was no attack
+)
 
 
 def p99_seconds(production: Production) -> float:
@@ -551,9 +554,8 @@ def p99_seconds(production: Production) -> float:
     return sorted(seconds)[495]
 
 
-def memory_mib(production: Production) -> dict[str, float]:
-    """Return what the edge and each replica take."""
-    containers = [*production.containers("edge"), *production.containers("api")]
+def memory_mib(production: Production, containers: list[str]) -> dict[str, float]:
+    """Return what containers take."""
     form = "{{.Name}} {{.MemUsage}}"
     lines = production.docker("stats", "--no-stream", "--format", form, *containers).splitlines()
     usage = {}
@@ -564,41 +566,51 @@ def memory_mib(production: Production) -> dict[str, float]:
     return usage
 
 
+def cost(production: Production, containers: list[str]) -> tuple[float, dict[str, float]]:
+    """Return the p99 of a client, and the memory of containers in the midst of it."""
+    with ThreadPoolExecutor() as pool:
+        memory = pool.submit(memory_mib, production, containers)
+        return p99_seconds(production), memory.result()
+
+
 def test_an_attack_costs_others_little(
     production: Production, terminal: Callable[..., Terminal]
 ) -> None:
     """While clients dawdle and idle by the thousand, others' p99 at most doubles; memory is flat.
 
-    All attackers are cut off within 75 s. They come from twenty addresses, so that no limit for one
-    client ends the attack. A machine with other work spoils a comparison now and then: one of
-    three has to hold.
+    All attackers are cut off within 75 s, and nine in ten are there all the time that others are
+    measured. They come from twenty addresses, so that no limit for one client ends the attack. A
+    machine with other work spoils a comparison now and then: one of three has to hold.
     """
     [edge] = production.containers("edge")
     attack = (
-        "docker", "run", "--rm", "--user", "0", "--cap-add", "NET_ADMIN",
+        "docker", "run", "--rm", "--interactive", "--user", "0", "--cap-add", "NET_ADMIN",
         "--network", f"{production.project}_outside", "--volume", f"{ATTACK}:/attack.py:ro",
         "python:3.13-slim", "python", "/attack.py", edge[:12], str(SLOW), str(IDLE),
     )  # fmt: skip
+    containers = [edge, *production.containers("api")]
     for attempt in range(3):
-        before, memory_before = p99_seconds(production), memory_mib(production)
+        before, memory_before = cost(production, containers)
         attackers = terminal(*attack)
         attackers.wait_for("open")
-        during, memory_during = p99_seconds(production), memory_mib(production)
+        during, memory_during = cost(production, containers)
+        attackers.type("measured\n")
         attackers.wait_for("longest_seconds", deadline_seconds=CUT_OFF_SECONDS + 30)
         report = json.loads(attackers.lines[-1])
         growth = {name: memory_during[name] - mib for name, mib in memory_before.items()}
         print(f"p99 {before * 1e3:.1f} ms, then {during * 1e3:.1f} ms; MiB {growth}; {report}")
 
-        assert report["opened"] == report["cut"] == SLOW + IDLE
+        assert report["cut"] == SLOW + IDLE
         assert report["longest_seconds"] <= CUT_OFF_SECONDS
         # A slow client has a buffer of the edge; nobody else has anything.
         edge_growth = growth.pop("edge_1")
-        assert edge_growth <= 16 + (SLOW * 32 + IDLE * 4) / 1024
+        assert edge_growth <= 16 + (SLOW * 36 + IDLE * 4) / 1024
         assert max(growth.values()) <= 16
-        if during <= max(2 * before, before + NOISE_SECONDS):
+        attacked = report["still_there"] >= STILL_THERE * (SLOW + IDLE)
+        if attacked and during <= max(2 * before, before + NOISE_SECONDS):
             return
         time.sleep(5 * attempt)
-    pytest.fail("others were slowed down three times")
+    pytest.fail("others were slowed down three times, or the attackers were gone too soon")
 
 
 def test_requests_of_one_client(production: Production) -> None:
