@@ -96,7 +96,8 @@ def _database_url(value: str | None, password: str | None) -> str | None:
 
 
 def _api_token(value: str | None, from_file: str | None) -> str | None:
-    if value is not None and from_file is not None:
+    # Empty beside a file it is no second token: so Compose takes back a variable that it hands on.
+    if value and from_file is not None:
         raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
     token = value if from_file is None else from_file
     if token is None or re.fullmatch(r"[!-~]{8,200}", token):

@@ -45,7 +45,7 @@ class Settings:
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from `environ`; a variable that is not there has its default.
 
-    Raises SettingsError when one cannot be used. An empty value is one that cannot.
+    Raises SettingsError when one cannot be used. An empty value is one, but for the token.
     """
     return Settings(
         api_url=_api_url(environ.get("API_URL", Settings().api_url)),
@@ -70,9 +70,10 @@ def _secret(environ: Mapping[str, str], variable: str) -> str | None:
 
 
 def _api_token(value: str | None, from_file: str | None) -> str | None:
-    if value is not None and from_file is not None:
+    if value and from_file is not None:
         raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
-    token = value if from_file is None else from_file
+    # Empty is none, so the page only shows: so Compose takes back a variable that it hands on.
+    token = (value or None) if from_file is None else from_file
     if token is None or re.fullmatch(r"[!-~]{8,200}", token):
         return token
     name = "API_TOKEN" if from_file is None else "What API_TOKEN_FILE names"

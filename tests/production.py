@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from conftest import Docker, clone, free_port, wait_until
 
 TOKEN = "t" * 32
+SHELLS_TOKEN = "of-the-operators-shell"  # noqa: S105 - and of no container
 # Made up, of characters that mean something in an address.
 PASSWORD = "p@ss/w:rd%"  # noqa: S105
 
@@ -38,7 +39,8 @@ class Production:
         self.docker = docker
         self.command = command
         self._variables = {
-            **{name: value for name, value in os.environ.items() if name != "API_TOKEN"},
+            **os.environ,
+            "API_TOKEN": SHELLS_TOKEN,
             "COMPOSE_FILE": os.pathsep.join(["docker-compose.yml", "docker-compose.prod.yml"]),
             "COMPOSE_PROJECT_NAME": self.project,
             "EDGE": f"127.0.0.1:{self.port}",

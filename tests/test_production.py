@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import GENERATIONS, Docker, Terminal, available, open_page, wait_until
 from playwright.sync_api import Browser, expect
-from production import PASSWORD, TOKEN, Caller, Load, Production
+from production import PASSWORD, SHELLS_TOKEN, TOKEN, Caller, Load, Production
 
 from tools.processes import ROOT
 
@@ -127,6 +127,11 @@ def test_a_secret_that_cannot_be_used_refuses_to_start(production: Production) -
         assert done.returncode == 2
         assert sentence in (done.stdout + done.stderr).splitlines()
         assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_token_of_the_shell_reaches_nobody(either: Production) -> None:
+    """What the classroom's file would hand on is in no variable of production."""
+    assert SHELLS_TOKEN not in either.compose("config")
 
 
 def test_tls_by_a_certificate(production: Production) -> None:
@@ -297,6 +302,7 @@ def test_least_privilege(production: Production, service: str) -> None:
     assert limits["ReadonlyRootfs"] is (service != "postgres")
     assert PASSWORD not in str(inspected)
     assert TOKEN not in str(inspected)
+    assert SHELLS_TOKEN not in str(inspected)
 
 
 def test_a_write_needs_the_token(production: Production) -> None:

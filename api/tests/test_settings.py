@@ -117,6 +117,13 @@ def test_a_token_given_twice(secret: Path) -> None:
         read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(secret)})
 
 
+def test_an_empty_token_beside_a_file(secret: Path) -> None:
+    """An empty variable is no second token: the file's counts."""
+    settings = read_settings({"API_TOKEN": "", "API_TOKEN_FILE": str(secret)})
+
+    assert settings.api_token == "correct/horse@battery"  # noqa: S105 - made up
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -253,3 +253,11 @@ def test_a_token_given_twice(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("correct-horse")
     with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
         read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(tmp_path / "token")})
+
+
+def test_an_empty_token_beside_a_file(tmp_path: Path) -> None:
+    """An empty variable is no second token: the file's counts."""
+    (tmp_path / "token").write_text("correct-horse")
+    settings = read_settings({"API_TOKEN": "", "API_TOKEN_FILE": str(tmp_path / "token")})
+
+    assert settings.api_token == "correct-horse"  # noqa: S105 - made up
