@@ -283,6 +283,12 @@ def haproxy_image(docker: Docker) -> str:
 
 
 @pytest.fixture(scope="session")
+def prometheus_image(docker: Docker) -> str:
+    """Return the image of who collects the metrics."""
+    return official_or_stand_in(docker, "prom/prometheus", "prometheus")
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Yield a browser, as installed on this machine."""
     if CHROMIUM is None:

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -72,10 +72,16 @@ class Production:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def run_documented(self, heading: str) -> None:
-        """Run the shell block under a heading of docs/production.md, by this generation."""
+    def run_documented(self, heading: str, otherwise: Sequence[tuple[str, str]] = ()) -> None:
+        """Run the shell block under a heading of docs/production.md, by this generation.
+
+        Names in it may be replaced by others, so that a test disturbs nothing else.
+        """
         block = documented(self.folder, heading)
         block = block.replace("docker-compose ", " ".join(self.command) + " ")
+        for was, becomes in otherwise:
+            assert was in block
+            block = block.replace(was, becomes)
         done = subprocess.run(
             ["sh", "-euc", block],
             cwd=self.folder,

@@ -16,14 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPSConnection
 from pathlib import Path
 
+import httpx2
 import pytest
-from conftest import GENERATIONS, Docker, Terminal, available, open_page, wait_until
+from conftest import GENERATIONS, Docker, Terminal, available, free_port, open_page, wait_until
 from playwright.sync_api import Browser, expect
 from production import PASSWORD, SHELLS_TOKEN, TOKEN, Caller, Load, Production
 
 from tools.processes import ROOT
 
-pytestmark = pytest.mark.usefixtures("postgres_image", "haproxy_image")
+pytestmark = pytest.mark.usefixtures("postgres_image", "haproxy_image", "prometheus_image")
 
 LONG = "LAB_LONG" in os.environ
 ATTACK = ROOT / "tests" / "attack.py"
@@ -239,6 +240,46 @@ def peer_certificate(port: int) -> bytes:
             return secure.getpeercert(binary_form=True) or b""
     except OSError:
         return b""
+
+
+# --------------------------------------------------------------------------------- the metrics
+
+
+@pytest.fixture
+def metrics(production: Production) -> Iterator[Callable[[str], list[str]]]:
+    """Yield a function that asks a Prometheus, started as documented, for a metric's values."""
+    docker, port = production.docker, free_port()
+    name = f"{docker.PREFIX}-prometheus"
+    labels = "--filter label=com.docker.compose."
+    production.run_documented(
+        "Watch it",
+        [
+            (labels, f"{labels}project={production.project} {labels}"),
+            ("--name prometheus", f"--name {name}"),
+            ("bridge prometheus", f"bridge {name}"),
+            ("start prometheus", f"start {name}"),
+            ("9090:", f"{port}:"),
+        ],
+    )
+
+    def values(expression: str) -> list[str]:
+        query = {"query": expression}
+        url = f"http://127.0.0.1:{port}/api/v1/query"
+        try:
+            found = httpx2.get(url, params=query, trust_env=False).json()["data"]["result"]
+        except (httpx2.TransportError, ValueError):
+            return []
+        return [sample["value"][1] for sample in found]
+
+    yield values
+    docker("rm", "--force", "--volumes", name)
+
+
+def test_prometheus_asks_each_replica(metrics: Callable[[str], list[str]]) -> None:
+    """Started as documented, it finds three replicas, and each one answers by its address."""
+    wait_until("three", lambda: metrics('up{job="api"}') == ["1", "1", "1"], 60)
+
+    assert len(metrics("api_build_info")) == 3
 
 
 # ------------------------------------------------------------------------------------- the edge
