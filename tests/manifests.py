@@ -1,11 +1,9 @@
-"""Kubernetes manifests as Kustomize renders them, and what each place says about the same fact."""
+"""Kubernetes manifests as Kustomize renders them, and who may speak to whom in them."""
 
 import base64
 import re
 import shutil
 import subprocess
-from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,12 @@ import pytest
 import yaml
 
 RENDERINGS = ("base", "overlays/local", "overlays/production")
-OUTSIDE = {"ingress": "edge", "monitoring": "prometheus", "kube-system": "dns"}  # by namespace
-FOLDERS = {"api": "api", "simulator": "data_ingestion_simulator", "frontend": "frontend"}
+NAME, NAMESPACE = "app.kubernetes.io/name", "kubernetes.io/metadata.name"
 WORKLOADS = ("Deployment", "StatefulSet")
 
 Manifest = dict[str, Any]
-Arrow = tuple[str, str, int]  # caller, called, port
-Claim = tuple[str, str, object]  # a fact, the place that tells it, its value there
+Port = int | str  # a number, and by UDP a number with /UDP
+Arrow = tuple[str, str, Port]  # caller, called, port
 
 
 def render(folder: Path) -> list[Manifest]:
@@ -66,52 +63,78 @@ def picture(root: Path) -> set[Arrow]:
     return {(caller, called, int(port)) for caller, port, called in found}
 
 
+# Who is outside of the namespace, exactly as policies have to name them: a selector left out, or a
+# wider range of addresses, would be others as well.
+OUTSIDE: dict[str, dict[str, Any]] = {
+    "edge": {"namespaceSelector": {"matchLabels": {NAMESPACE: "ingress"}}},
+    "prometheus": {
+        "namespaceSelector": {"matchLabels": {NAMESPACE: "monitoring"}},
+        "podSelector": {"matchLabels": {NAME: "prometheus"}},
+    },
+    "dns": {
+        "namespaceSelector": {"matchLabels": {NAMESPACE: "kube-system"}},
+        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+    },
+    "database": {"ipBlock": {"cidr": "192.0.2.0/24"}},
+}
+
+
 def arrows(manifests: list[Manifest]) -> set[Arrow]:
     """Return the arrows that the policies open; fail if only one end of one is open."""
-    policies = of_kind(manifests, "NetworkPolicy").values()
     pods = of_kind(manifests, *WORKLOADS)
     leaving, arriving = set(), set()
-    for policy in policies:
+    for policy in of_kind(manifests, "NetworkPolicy").values():
         for name in _selected(policy["spec"]["podSelector"], pods):
-            for rule in policy["spec"].get("egress", ()):
+            for rule in _rules(policy["spec"], "Egress"):
                 leaving |= {(name, *end) for end in _ends(rule, "to", pods, None)}
-            for rule in policy["spec"].get("ingress", ()):
+            for rule in _rules(policy["spec"], "Ingress"):
                 arriving |= {
                     (caller, name, port) for caller, port in _ends(rule, "from", pods, name)
                 }
-    half_open = {(*end,) for end in leaving - arriving if end[1] in pods} | {
-        (*end,) for end in arriving - leaving if end[0] in pods
+    half_open = {end for end in leaving - arriving if end[1] in pods} | {
+        end for end in arriving - leaving if end[0] in pods
     }
     assert not half_open, f"open at one end only: {half_open}"
     return leaving | arriving
 
 
+def _rules(policy: dict[str, Any], direction: str) -> list[dict[str, Any]]:
+    """Return a policy's rules for a direction; Kubernetes ignores those of one it is not for."""
+    rules: list[dict[str, Any]] = policy.get(direction.lower(), [])
+    types = policy.get("policyTypes", ["Ingress", "Egress"] if "egress" in policy else ["Ingress"])
+    assert direction in types or not rules, f"rules without effect: {policy}"
+    return rules
+
+
 def _ends(
     rule: dict[str, Any], side: str, pods: dict[str, Manifest], called: str | None
-) -> set[tuple[str, int]]:
+) -> set[tuple[str, Port]]:
     """Return who is named on one side of a rule, each with the port that is called."""
     assert rule[side], "a rule without peers is open to everybody"
     assert rule["ports"], "a rule without ports is open on all of them"
-    found = set()
-    for peer in rule[side]:
-        for name in _peers(peer, pods):
-            for each in rule["ports"]:
-                target = pods.get(called or name)
-                port = (
-                    port_number(pod_of(target)["containers"][0], each["port"])
-                    if target
-                    else each["port"]
-                )
-                found.add((name, port))
-    return found
+    return {
+        (name, _port(each, pods.get(called or name)))
+        for peer in rule[side]
+        for name in _peers(peer, pods)
+        for each in rule["ports"]
+    }
+
+
+def _port(opened: dict[str, Any], target: Manifest | None) -> Port:
+    assert opened.keys() <= {"port", "protocol"}, f"more than one port: {opened}"
+    number = (
+        port_number(pod_of(target)["containers"][0], opened["port"]) if target else opened["port"]
+    )
+    protocol = opened.get("protocol", "TCP")
+    return int(number) if protocol == "TCP" else f"{number}/{protocol}"
 
 
 def _peers(peer: dict[str, Any], pods: dict[str, Manifest]) -> list[str]:
-    if "ipBlock" in peer:
-        return ["database"]  # the only neighbour that is known by its address
-    if "namespaceSelector" in peer:
-        return [OUTSIDE[peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]]]
-    return _selected(peer["podSelector"], pods)
+    if peer.keys() == {"podSelector"}:
+        return _selected(peer["podSelector"], pods)
+    known = [name for name, exactly in OUTSIDE.items() if peer == exactly]
+    assert known, f"nobody of the picture: {peer}"
+    return known
 
 
 def _selected(selector: dict[str, Any], pods: dict[str, Manifest]) -> list[str]:
@@ -126,106 +149,3 @@ def _selected(selector: dict[str, Any], pods: dict[str, Manifest]) -> list[str]:
         for name, has in labels.items()
         if all(has.get(key) in values for key, values in wanted.items())
     ]
-
-
-# ------------------------------------------------------------------------- facts that live twice
-
-
-def disagreements(root: Path) -> dict[str, dict[str, object]]:
-    """Return, for each fact that is not the same everywhere, what each place of a checkout says."""
-    told: dict[str, dict[str, object]] = defaultdict(dict)
-    for fact, place, value in claims(root):
-        told[fact][place] = value
-    return {fact: places for fact, places in told.items() if len(set(places.values())) > 1}
-
-
-def claims(root: Path) -> Iterator[Claim]:
-    """Yield every fact that more than one file holds, wherever it is told."""
-    compose = yaml.safe_load((root / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
-    for name, folder in FOLDERS.items():
-        yield from _image_claims(name, (root / folder / "Dockerfile").read_text(encoding="utf-8"))
-        yield from _compose_claims(name, compose[name])
-    yield "database image", "compose", compose["database"]["image"]
-    production = yaml.safe_load((root / "docker-compose.prod.yml").read_text(encoding="utf-8"))
-    yield "database image", "compose in production", production["services"]["postgres"]["image"]
-    yield "database memory", "compose", compose["database"]["mem_limit"].removesuffix("m")
-    variables = dict(
-        re.findall(r"^(\w+)=(.*)$", (root / "postgres.env").read_text(encoding="utf-8"), re.M)
-    )
-    yield "database url", "postgres.env", variables["DATABASE_URL"]
-    config = (root / "frontend/.streamlit/config.toml").read_text(encoding="utf-8")
-    yield "frontend port", "config.toml", int(re.findall(r"^port = (\d+)", config, re.M)[0])
-    for caller, name, port in picture(root):
-        yield f"{name} port", f"the picture's {caller}", port
-    for name in RENDERINGS:
-        yield from _manifest_claims(name, render(root / "kubernetes" / name))
-    yield from _version_claims(root)
-
-
-def _image_claims(name: str, dockerfile: str) -> Iterator[Claim]:
-    yield f"{name} user", "Dockerfile", re.findall(r"^USER (\d+)", dockerfile, re.M)[0]
-    for port in re.findall(r"^EXPOSE (\d+)", dockerfile, re.M):
-        yield f"{name} port", "Dockerfile EXPOSE", int(port)
-    for port in re.findall(r'"--port", "(\d+)"', dockerfile):
-        yield f"{name} port", "Dockerfile CMD", int(port)
-    for port, path in re.findall(r"http://localhost:(\d+)(/[\w/]+)", dockerfile):
-        yield f"{name} port", "Dockerfile HEALTHCHECK", int(port)
-        yield f"{name} health", "Dockerfile HEALTHCHECK", path
-
-
-def _compose_claims(name: str, service: dict[str, Any]) -> Iterator[Claim]:
-    yield f"{name} image", "compose", service["image"]
-    yield f"{name} memory", "compose", service["mem_limit"].removesuffix("m")
-    for published in service.get("ports", ()):
-        yield f"{name} port", "compose ports", int(published.rpartition(":")[2])
-    for variable in service["environment"]:
-        yield from _address_claims(f"compose {name}", *variable.partition("=")[::2])
-
-
-def _address_claims(place: str, variable: str, value: str) -> Iterator[Claim]:
-    for host, port in re.findall(r"^http://([\w.]+):(\d+)", value):
-        yield f"{host} port", f"{place} {variable}", int(port)
-        yield f"{variable}", place, value
-
-
-def _manifest_claims(rendering: str, manifests: list[Manifest]) -> Iterator[Claim]:
-    workloads = of_kind(manifests, *WORKLOADS)
-    for name, workload in workloads.items():
-        pod = pod_of(workload)
-        container = pod["containers"][0]
-        image = container["image"].rpartition("/")[2]
-        yield f"{name} image", rendering, image if name == "database" else image.partition(":")[0]
-        yield f"{name} memory", rendering, container["resources"]["limits"]["memory"][:-2]
-        if name != "database":
-            yield f"{name} user", rendering, str(pod["securityContext"]["runAsUser"])
-        for port in container.get("ports", ()):
-            yield f"{name} port", f"{rendering} container", port["containerPort"]
-        for probe in ("startupProbe", "livenessProbe"):
-            if "httpGet" in container.get(probe, {}):
-                get = container[probe]["httpGet"]
-                yield f"{name} health", f"{rendering} {probe}", get["path"]
-                yield f"{name} port", f"{rendering} {probe}", port_number(container, get["port"])
-        for variable in container.get("env", ()):
-            yield from _address_claims(
-                f"{rendering} {name}", variable["name"], variable.get("value", "")
-            )
-    for service in of_kind(manifests, "Service").values():
-        name = service["spec"]["selector"]["app.kubernetes.io/name"]
-        for port in service["spec"]["ports"]:
-            place = f"{rendering} Service {service['metadata']['name']}"
-            yield f"{name} port", place, port["port"]
-            behind = pod_of(workloads[name])["containers"][0]
-            yield f"{name} port", f"{rendering} target", port_number(behind, port["targetPort"])
-    for caller, name, port in arrows(manifests):
-        yield f"{name} port", f"{rendering} policy for {caller}", port
-    for secret in of_kind(manifests, "Secret").values():
-        for key, value in decoded(secret).items():
-            yield key.replace("DATABASE_URL", "database url"), rendering, value
-
-
-def _version_claims(root: Path) -> Iterator[Claim]:
-    main = (root / "api/main.py").read_text(encoding="utf-8")
-    yield "version", "api/main.py", re.findall(r'^VERSION = "(.+)"', main, re.M)[0]
-    production = (root / "kubernetes/overlays/production/kustomization.yaml").read_text("utf-8")
-    for image, tag in re.findall(r"newName: \S+/([\w-]+), newTag: (\S+) }", production):
-        yield "version", f"production {image}", tag

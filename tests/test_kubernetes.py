@@ -12,14 +12,14 @@ from typing import Any
 import kubernetes_validate
 import pytest
 from conftest import service_python
+from facts import FOLDERS, disagreements
 from manifests import (
-    FOLDERS,
     RENDERINGS,
     WORKLOADS,
+    Arrow,
     Manifest,
     arrows,
     decoded,
-    disagreements,
     of_kind,
     picture,
     pod_of,
@@ -292,27 +292,70 @@ def test_the_edge_shows_what_is_for_users() -> None:
 # ---------------------------------------------------------------------------- who speaks to whom
 
 
-def test_the_policies_are_the_picture() -> None:
-    """Production's policies open the arrows of the picture, and names for those who begin one."""
-    opened = arrows(rendered("overlays/production"))
-    drawn = picture(ROOT)
-    pods = of_kind(rendered("overlays/production"), *WORKLOADS)
-    callers = {caller for caller, _, _ in drawn if caller in pods}
+def names_for(callers: set[str]) -> set[Arrow]:
+    """Return the arrows of those who look up names: by UDP, and what is too long for it by TCP."""
+    return {(caller, "dns", port) for caller in callers for port in (53, "53/UDP")}
+
+
+def check_policies(root: Path) -> None:
+    """Assert that production's policies are the picture, and names for those who begin an arrow."""
+    manifests = render(root / "kubernetes/overlays/production")
+    drawn = picture(root)
+    pods = of_kind(manifests, *WORKLOADS)
 
     assert len(drawn) >= 6
-    assert opened == drawn | {(caller, "dns", 53) for caller in callers}
+    assert arrows(manifests) == drawn | names_for({caller for caller, _, _ in drawn} & pods.keys())
+
+
+def test_the_policies_are_the_picture() -> None:
+    """Production's policies open the arrows of the picture, and names for those who begin one."""
+    check_policies(ROOT)
+
+
+BASE, PRODUCTION = "kubernetes/base/network.yaml", "kubernetes/overlays/production/network.yaml"
+KUBE_DNS = "          podSelector:\n            matchLabels: { k8s-app: kube-dns }\n"
+PROMETHEUS = (
+    "          podSelector:\n            matchLabels: { app.kubernetes.io/name: prometheus }\n"
+)
+CALLERS = "values: [simulator, frontend] }\n  policyTypes: "
+WRONG_POLICIES = {
+    "the whole world for the database": (PRODUCTION, "192.0.2.0/24", "0.0.0.0/0"),
+    "the database by UDP": (PRODUCTION, "port: 5432 }", "port: 5432, protocol: UDP }"),
+    "more than one port": (PRODUCTION, "port: 5432 }", "port: 5432, endPort: 5440 }"),
+    "names by TCP alone": (BASE, "{ port: 53, protocol: UDP }, ", ""),
+    "all of kube-system for names": (BASE, KUBE_DNS, ""),
+    "all of monitoring for Prometheus": (PRODUCTION, PROMETHEUS, ""),
+    "rules without effect": (BASE, CALLERS + "[Egress]", CALLERS + "[Ingress]"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG_POLICIES)
+def test_a_policy_that_opens_something_else(checkout: Path, mistake: str) -> None:
+    """A policy that opens more than the picture, or less, does not go unnoticed."""
+    change(checkout, *WRONG_POLICIES[mistake])
+
+    with pytest.raises(AssertionError):
+        check_policies(checkout)
+
+
+def change(checkout: Path, file: str, was: str, becomes: str) -> None:
+    """Change one place of a checkout."""
+    text = (checkout / file).read_text(encoding="utf-8")
+    assert was in text
+    (checkout / file).write_text(text.replace(was, becomes, 1), encoding="utf-8")
 
 
 def test_overlays_open_no_more_than_the_picture(manifests: list[Manifest]) -> None:
     """Everything is closed but for arrows of the picture, in the base and in each overlay."""
     nobody = of_kind(manifests, "NetworkPolicy")["nobody"]["spec"]
-    opened = {arrow for arrow in arrows(manifests) if arrow[1] != "dns"}
+    asking = {arrow for arrow in arrows(manifests) if arrow[1] == "dns"}
+    opened = arrows(manifests) - asking
+    pods = of_kind(manifests, *WORKLOADS)
 
     assert nobody == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert opened <= picture(ROOT)
     assert {("simulator", "api", 8000), ("frontend", "api", 8000)} <= opened
-    asking = {caller for caller, called, _ in arrows(manifests) if called == "dns"}
-    assert asking == {caller for caller, _, _ in opened} & of_kind(manifests, *WORKLOADS).keys()
+    assert asking == names_for({caller for caller, _, _ in opened} & pods.keys())
 
 
 # ------------------------------------------------------------------------- facts that live twice
@@ -323,6 +366,8 @@ def test_what_is_told_twice_is_told_alike() -> None:
     assert disagreements(ROOT) == {}
 
 
+INGRESS = "kubernetes/overlays/production/ingress.yaml"
+READINESS = "readinessProbe:\n            httpGet: { path: /_stcore/health, port: http }"
 ONE_PLACE = [
     ("docker-compose.yml", "-8000}:8000", "-8000}:8001"),
     ("docker-compose.yml", "API_BASE_URL=http://api:8000", "API_BASE_URL=http://api:8001"),
@@ -338,6 +383,29 @@ ONE_PLACE = [
     ("kubernetes/base/frontend.yaml", "containerPort: 8501", "containerPort: 8502"),
     ("kubernetes/overlays/local/database.yaml", "containerPort: 5432", "containerPort: 5433"),
     ("kubernetes/overlays/production/network.yaml", "port: 5432", "port: 5433"),
+    ("kubernetes/base/api.yaml", "path: /ready, port: http", "path: /ready, port: 8001"),
+    ("kubernetes/base/frontend.yaml", READINESS, READINESS.replace("http }", "8502 }")),
+    (INGRESS, "name: frontend, port: { name: http }", "name: frontend, port: { number: 80 }"),
+    (INGRESS, "name: api, port: { name: http }", "name: api, port: { number: 80 }"),
+    ("edge/haproxy.cfg", " api:8000", " api:8001"),
+    ("edge/haproxy.cfg", " frontend:8501", " frontend:8502"),
+    ("edge/haproxy.cfg", "bind :8000", "bind :8001"),
+    ("edge/haproxy.cfg", "bind :8080", "bind :8081"),
+    ("docker-compose.prod.yml", "API_BASE_URL=http://edge:8000", "API_BASE_URL=http://edge:8001"),
+    ("docker-compose.prod.yml", "API_URL=http://edge:8000", "API_URL=http://edge:8001"),
+    ("docker-compose.prod.yml", "main:app --host", "main:app --workers 2 --host"),
+    ("observability/prometheus-compose.yml", "port: 8000", "port: 8001"),
+    ("docker-compose.prod.yml", "localhost:8501", "localhost:8502"),
+    ("docker-compose.prod.yml", "8080}:8080", "8080}:8081"),
+    ("docker-compose.prod.yml", "@postgres/", "@postgres:5433/"),
+    ("observability/prometheus.yml", '["localhost:8000"]', '["localhost:8001"]'),
+    ("observability/prometheus-kubernetes.yml", "port: 8000", "port: 8001"),
+    (
+        "data_ingestion_simulator/settings.py",
+        'str = "http://localhost:8000',
+        'str = "http://localhost:80',
+    ),
+    ("frontend/settings.py", 'str = "http://localhost:8000', 'str = "http://localhost:80'),
     ("docs/architecture.md", "simulator -->|8000|", "simulator -->|8001|"),
     ("docker-compose.yml", "mem_limit: 768m", "mem_limit: 769m"),
     ("docker-compose.yml", "image: user-api", "image: users-api"),
@@ -352,9 +420,7 @@ def test_one_place_that_says_something_else(
     checkout: Path, file: str, was: str, becomes: str
 ) -> None:
     """A port, name, size or version changed in one place only does not go unnoticed."""
-    text = (checkout / file).read_text(encoding="utf-8")
-    assert was in text
-    (checkout / file).write_text(text.replace(was, becomes, 1), encoding="utf-8")
+    change(checkout, file, was, becomes)
 
     assert disagreements(checkout)
 
