@@ -447,3 +447,21 @@ def test_from_a_clone_to_the_histogram_in_five_commands() -> None:
     found = of_kind(manifests, "Service")[service]
     assert found["metadata"]["namespace"] == namespace
     assert found["spec"]["ports"][0]["port"] == int(port)
+
+
+def test_the_readme_names_what_is_yours_to_say() -> None:
+    """Each file with a name or an address that is made up is named, and so is a batch's size."""
+    section = (
+        (ROOT / "kubernetes/README.md").read_text(encoding="utf-8").partition("## Production")[2]
+    )
+    main = (ROOT / "api/main.py").read_text(encoding="utf-8")
+    mebibytes = re.findall(r"^MAX_BATCH_BYTES = (\d+) \* 1024 \* 1024$", main, re.M)[0]
+    made_up = {
+        path.name
+        for path in (ROOT / "kubernetes/overlays/production").iterdir()
+        if re.search(r"example\.org|192\.0\.2", path.read_text(encoding="utf-8"))
+    }
+
+    assert len(made_up) >= 5
+    assert {name for name in made_up if f"`{name}`" not in section} == set()
+    assert f"proxy-body-size: {mebibytes}m" in section

@@ -115,7 +115,7 @@ def pods(docker: Docker, postgres_image: str) -> Iterator[Pods]:
 def test_the_pods_work_as_their_manifests_describe_them(
     pods: Pods, docker: Docker, browser: Browser
 ) -> None:
-    """In any order of starting every probe answers, and a browser sees the users of the simulator.
+    """Started from the wrong end, all probes answer, and a browser sees the users of the simulator.
 
     Then the database goes away: the API is still alive, and not ready, until it is back.
     """
