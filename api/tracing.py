@@ -5,7 +5,8 @@ it is given the name that the log has for it, and relieved of what the log may n
 part gets a span of its own; and all go to an OpenTelemetry collector.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -45,6 +46,7 @@ class Tracing:
         tracer = self._provider.get_tracer("api.store")
         for verb in VERBS:
             setattr(store, verb, _in_a_span(tracer, store.kind, verb, getattr(store, verb)))
+        store.snapshot = _listing_in_a_span(tracer, store.kind, store.snapshot)
 
     def close(self) -> None:
         """Send what has not been sent."""
@@ -64,6 +66,28 @@ def _in_a_span(
             record_exception=False,  # its words may hold what a log may not
         ):  # fmt: skip
             return await call(*arguments, **named)
+
+    return in_a_span
+
+
+def _listing_in_a_span(
+    tracer: trace.Tracer, kind: str, call: Callable[[], AsyncGenerator[Any, None]]
+) -> Callable[[], AsyncGenerator[Any, None]]:
+    """Return a listing with a span that lasts as long as somebody reads it."""
+    attributes = {"db.system.name": kind, "db.operation.name": "snapshot"}
+
+    async def in_a_span() -> AsyncGenerator[Any, None]:
+        span: Any = nullcontext()
+        if trace.get_current_span().is_recording():
+            # Never the current one: between two chunks it would be that of whoever asks for them.
+            span = tracer.start_span(
+                "store.snapshot", kind=trace.SpanKind.CLIENT, attributes=attributes,
+                record_exception=False,
+            )  # fmt: skip
+        with span:
+            async with aclosing(call()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     return in_a_span
 

@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,12 +59,17 @@ def test_a_request_has_one_id_in_both_logs(terminal: Callable[..., Terminal]) ->
         api.wait_for(re.compile(rf"POST /users/ 201 .* {request_id}$"), deadline_seconds=5)
 
 
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
 def test_a_request_is_one_trace_from_the_simulator_to_the_store(
-    terminal: Callable[..., Terminal], collected: tuple[str, list[bytes]]
+    terminal: Callable[..., Terminal],
+    collected: tuple[str, list[bytes]],
+    tmp_path: Path,
+    store: str,
 ) -> None:
     """The id that the simulator tells is the trace of the API's span and of the store's."""
     endpoint, bodies = collected
-    api, told = users_sent(terminal, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    database = {"DATABASE_URL": f"sqlite:///{tmp_path / 'users.db'}"} if store == "sqlite" else {}
+    api, told = users_sent(terminal, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **database)
     api.stop()
     wait_until("the traces", lambda: bodies, 10)
     sent = b"".join(bodies)
