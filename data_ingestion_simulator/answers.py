@@ -31,41 +31,66 @@ class Unreachable(Fault):
 def check_status(status: int, headers: Mapping[str, str]) -> None:
     """Let a 2xx or a refusal pass; raises Fault for a status that asks to come again.
 
-    A refusal is a 4xx, or 507: a store that is full is not emptied by asking it again.
+    A refusal is a 4xx, or 501 or 507: what is not there, and a store that is full, are not mended
+    by asking again.
     """
     if 300 <= status < 400:
         # Where to is not said: that address would carry the user's name.
         raise Fault(f"answered {status}, a redirect, which is not followed")
-    if (not 200 <= status < 500 or status in (408, 429)) and status != 507:
+    if (not 200 <= status < 500 or status in (408, 429)) and status not in (501, 507):
         raise Fault(f"answered {status}", retry_after_seconds(headers))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
     """Seconds the header Retry-After asks for, as a number or a date (RFC 9110, 10.2.3); else 0."""
-    value = headers.get("Retry-After", "")
+    value = headers.get("Retry-After", "").strip()
     try:
-        if value.isdecimal():
+        if re.fullmatch("[0-9]+", value):
             return float(value)
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # as in the form of C's asctime(), which is in UTC as well
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, (date - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-def json_object(body: bytes) -> dict[str, object]:
-    """The JSON object in the body; raises Fault for anything else."""
+def json_value(body: bytes) -> object:
+    """The JSON in the body, None if there is no body; raises Fault for anything else."""
+    if not body:
+        return None
     try:
-        value = json.loads(body.decode())
+        return json.loads(body.decode())
     except (ValueError, RecursionError):
-        kind = "HTML" if body.lstrip().startswith(b"<") else "something"
+        kind = "HTML" if is_html(body) else "something"
         raise Fault(f"answered with {kind} that is not JSON") from None
-    if not isinstance(value, dict):
-        raise Fault("answered with JSON that is not an object")
-    return value
+
+
+def is_html(body: bytes) -> bool:
+    """Is this a page for people, such as a login's or a proxy's?"""
+    return body.lstrip().startswith(b"<")
+
+
+def is_error(body: bytes) -> bool:
+    """Does a 2xx hold an error inside, as those of the course's first version do? Raises Fault."""
+    value = json_value(body)
+    return isinstance(value, dict) and "error" in value
+
+
+def stored_user(body: bytes) -> tuple[object, object] | None:
+    """Name and age of the user that is shown, if one is; raises Fault for what is not JSON.
+
+    As an object, or as a pair, which is how the course's first version keeps them.
+    """
+    match json_value(body):
+        case {"name": name, "age": age} | [name, age]:
+            return name, age
+    return None
 
 
 def batch_existing(body: bytes, user_ids: Collection[int]) -> frozenset[int]:
     """Which users of a batch the API had already; raises Fault unless it accounts for all."""
-    match json_object(body):
+    match json_value(body):
         case {"created": int(created), "existing": [*ids]}:
             existing = frozenset(one for one in ids if isinstance(one, int))
             if existing <= set(user_ids) and created + len(existing) == len(user_ids):
@@ -79,9 +104,10 @@ def refusal(body: bytes, *, name: str, age: int) -> str:
     An answer without a readable `detail` gives an empty line.
     """
     try:
-        words = _words_of(json_object(body).get("detail"))
+        value = json_value(body)
     except Fault:
         return ""
+    words = _words_of(value.get("detail")) if isinstance(value, dict) else ""
     line = " ".join("".join(char if char.isprintable() else " " for char in words).split())
     spellings = {
         re.escape(spelling)

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
 from typing import Literal, TypeVar
 
-from answers import Fault, Unreachable, batch_existing, json_object, refusal
+from answers import (
+    Fault,
+    Unreachable,
+    batch_existing,
+    is_error,
+    is_html,
+    refusal,
+    stored_user,
+)
 from connection import Connection
 from generator import User
 from retries import RetryBudget, backoff_seconds
@@ -73,10 +81,11 @@ class Client:
         self._budget = RetryBudget(self._clock, normal_per_second, concurrency)
         self._backoff = backoff
         self._teller: object = None
+        self._address_doubted = False
         self.takes_batches = True
 
     async def wait_until_healthy(self) -> None:
-        """Return as soon as `GET /health` answers 2xx, however long that takes."""
+        """Return as soon as `GET /health` answers 2xx and no HTML, however long that takes."""
         await self._until_answered(self._ask_health)
 
     async def create(self, user: User, *, perhaps_stored: bool = False) -> Answer:
@@ -132,8 +141,9 @@ class Client:
             rejected = Answer("rejected", status, seconds, _hint(status), request_id)
             if status in (401, 403) and not perhaps_stored:
                 return BatchAnswer(rejected)
-            if status in (404, 405) or (len(users) == 1 and status != 507):
+            if status in (404, 405, 501) and self.takes_batches:
                 self.takes_batches = False
+                self._say("The API takes no batches: users go one by one")
             return BatchAnswer(rejected, user_ids, perhaps_stored)
 
         return await self._until_answered(exchange)
@@ -143,7 +153,7 @@ class Client:
         query: dict[str, str | int] = {"user_id": user.user_id, "name": user.name, "age": user.age}
         status, body = await self._exchange("POST", "/users/", request_id, query)
         # The classroom's first API answers 200 with an error inside where 409 is meant.
-        if status == 409 or (status < 300 and "error" in json_object(body)):
+        if status == 409 or (status < 300 and is_error(body)):
             return "taken", status, ""
         if status < 300:
             return "created", status, ""
@@ -155,18 +165,23 @@ class Client:
     ) -> Outcome:
         """Is the user stored after all? Raises Fault where that cannot be told yet."""
         status, body = await self._exchange("GET", f"/users/{user.user_id}", request_id)
-        stored = json_object(body) if status < 300 else {}
-        if (stored.get("name"), stored.get("age")) == (user.name, user.age):
+        stored = stored_user(body) if status < 300 else None
+        if stored == (user.name, user.age):
             return "created" if perhaps_stored else "already there"
-        if outcome == "taken" and perhaps_stored and "name" not in stored:
+        if outcome == "taken" and perhaps_stored and not stored:
             # It may be ours: under a new id the same person would be stored twice.
             raise Fault(f"called an id taken, then answered {status} without showing its user")
         return outcome
 
     async def _ask_health(self) -> None:
-        status, _ = await self._exchange("GET", "/health", new_request_id())
-        if status >= 300:
-            raise Fault(f"answered {status} when asked for its health")
+        status, body = await self._exchange("GET", "/health", new_request_id())
+        if status < 300 and not is_html(body):
+            return
+        if status not in (401, 403) and not self._address_doubted:
+            self._address_doubted = True
+            self._say("Somebody answers there, but has no /health: is API_BASE_URL right?")
+        what = "HTML" if status < 300 else f"{status} {_hint(status)}".strip()
+        raise Fault(f"answered {what} when asked for its health")
 
     async def _until_answered(self, exchange: Callable[[], Awaitable[T]]) -> T:
         """Repeat the exchange until it raises no Fault: the one layer that retries.

@@ -76,7 +76,6 @@ FAULTS: dict[str, tuple[Act, str]] = {
     "408": (answer(408, b""), "answered 408"),
     "HTML": (answer(200, b"<!doctype html><p>Log in"), "answered with HTML that is not JSON"),
     "half JSON": (answer(201, b'{"user_id": 1'), "answered with something that is not JSON"),
-    "a list": (answer(201, []), "answered with JSON that is not an object"),
     "redirect": (
         answer(307, b"", {"Location": "/elsewhere?name=Zo%C3%AB"}),
         "answered 307, a redirect, which is not followed",
@@ -103,6 +102,25 @@ def test_what_is_not_an_answer_is_repeated(act: Act, reason: str, stored: bool) 
             assert said[0].startswith(f"The API {reason}; next try in 0.")
             assert said[1].startswith("The API is back after ")
             assert "Zo" not in "".join(said)
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(204, b""), (200, b""), (200, None), (200, "created"), (200, []), (201, {"user_id": 7})],
+    ids=str,
+)
+def test_any_json_or_nothing_is_a_success(status: int, body: object) -> None:
+    """An API may answer a create with whatever JSON it likes, or with none: it is sent once."""
+
+    async def story() -> None:
+        async with ThrowawayApi() as api:
+            api.plays["create"].append(answer(status, body))
+            result, said = await create(api)
+
+            assert (result.outcome, result.status, said) == ("created", status, [])
+            assert len(api.requests) == 1
 
     run(story())
 
@@ -173,7 +191,7 @@ def test_retry_after_is_obeyed() -> None:
     run(story())
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 507])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 501, 507])
 def test_a_refusal_is_not_repeated(status: int) -> None:
     """A 4xx or a full store is taken for what it is: the user is rejected, once, with the reason
     but unnamed.
@@ -216,12 +234,15 @@ def test_a_connection_that_never_was_leaves_no_doubt() -> None:
 
 
 @pytest.mark.parametrize("conflict", CONFLICTS, ids=["409", "200 with an error"])
-def test_an_equal_user_was_already_there(conflict: Act) -> None:
-    """A conflict at the first try, with an equal user stored, is no creation of ours."""
+@pytest.mark.parametrize("shown", [{"name": ANA.name, "age": ANA.age}, [ANA.name, ANA.age]])
+def test_an_equal_user_was_already_there(conflict: Act, shown: Any) -> None:
+    """A conflict at the first try, with an equal user stored, is no creation of ours; the user may
+    be shown as an object or as a pair.
+    """
 
     async def story() -> None:
         async with ThrowawayApi() as api:
-            api.users[ANA.user_id] = {"name": ANA.name, "age": ANA.age}
+            api.users[ANA.user_id] = shown
             api.plays["create"].append(conflict)
             result, said = await create(api)
 
@@ -294,21 +315,28 @@ def test_no_second_id_while_the_first_may_have_arrived(act: Act) -> None:
 
 
 def test_health_is_waited_for() -> None:
-    """Neither a 503, a 404 nor a connection reset is health; the first 2xx is."""
+    """Neither a 503, a 404, HTML nor a broken connection is health; the first other 2xx is. That
+    there is no /health is said once, with the setting that may be wrong.
+    """
 
     async def story() -> None:
         async with ThrowawayApi() as api:
-            acts = [answer(503, {}), answer(404, {}), throwaway_api.reset, answer(204, b"")]
+            page = answer(200, b"<!doctype html><p>Welcome")
+            acts = [answer(503, {}), answer(404, {}), page, throwaway_api.reset, answer(204, b"")]
             api.plays["health"].extend(acts)
             said: list[str] = []
             async with conversation(api, said) as client:
                 await client.wait_until_healthy()
 
-            assert len(api.seen("health")) == 4
-            assert said[0].startswith("The API answered 503; ")
-            assert said[1].startswith("The API answered 404 when asked for its health; ")
-            assert said[2].startswith("The API closed the connection without an answer; ")
-            assert said[3].startswith("The API is back after ")
+            assert len(api.seen("health")) == 5
+            assert [sentence.split("; ")[0] for sentence in said[:5]] == [
+                "The API answered 503",
+                "Somebody answers there, but has no /health: is API_BASE_URL right?",
+                "The API answered 404 when asked for its health",
+                "The API answered HTML when asked for its health",
+                "The API closed the connection without an answer",
+            ]
+            assert said[5].startswith("The API is back after ")
 
     run(story())
 

@@ -30,12 +30,13 @@ class Run:
         self.ledger = Ledger()
         self.output = Output("quiet")
         self.stop = asyncio.Event()
+        self.said: list[str] = []
         self._count = count
 
     async def _send(self, way: str, *arguments: Any, concurrency: int) -> None:
         virtual_loop().api = self.api
         connection = Connection("http://memory")
-        client = Client(connection, lambda _: None, self.ledger.errors, concurrency=concurrency)
+        client = Client(connection, self.said.append, self.ledger.errors, concurrency=concurrency)
         users = Users(random.Random(1))
         sender = Sender(client, users, self._count, self.ledger, self.output)
         await getattr(sender, way)(*arguments, concurrency, self.stop)
@@ -147,9 +148,9 @@ def test_a_bulk_goes_by_batches() -> None:
     run_virtually(story())
 
 
-@pytest.mark.parametrize("status", [400, 404, 405, 422])
+@pytest.mark.parametrize("status", [404, 405, 501])
 def test_without_batches_users_go_one_by_one(status: int) -> None:
-    """An API that has no batches is asked once, whatever it answers."""
+    """An API that has no batches is asked once, and that is said once."""
 
     async def story() -> None:
         run = Run(50)
@@ -157,8 +158,25 @@ def test_without_batches_users_go_one_by_one(status: int) -> None:
         await run.in_bulk(10)
 
         assert len(run.api.seen("batch")) == 1
+        assert run.said == ["The API takes no batches: users go one by one"]
         assert len(run.api.seen("create")) == len(run.api.users) == 50
         assert (run.settled(), run.ledger.errors) == ([50, 0, 0, 0], {})
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_one_batch_that_is_refused_does_not_end_batches(status: int) -> None:
+    """Where only the first user is not wanted, the others go by batches all the same."""
+
+    async def story() -> None:
+        run = Run(51, batches=True)
+        run.api.plays["batch"].append(answer(status, {"detail": "No"}))
+        run.api.plays["create"].append(answer(status, {"detail": "No"}))
+        await run.in_bulk(10)
+
+        assert len(run.api.seen("batch")) == 6
+        assert (run.settled(), run.said) == ([50, 0, 1, 0], [])
 
     run_virtually(story())
 
