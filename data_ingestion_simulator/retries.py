@@ -8,7 +8,8 @@ LONGEST_BACKOFF_SECONDS = 5.0
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 
 MOST_TIMES_NORMAL = 1.2
-MOST_TOKENS = 10.0
+MOST_TOKENS = 5.0
+RAREST_RETRY_SECONDS = 30.0
 LEARNING_SHARE = 0.1
 ROUNDING = 1e-6
 
@@ -28,13 +29,17 @@ class RetryBudget:
     """Tokens for requests: while the API is sick it gets at most 1.2 times its normal load.
 
     Every request takes a token, and a retry waits until there is one. Tokens come back at 1.2 times
-    the normal load, or one in five seconds if that is more, so that the API's return is noticed. In
-    any t seconds there are at most 10 + 2 * concurrency + 1.2 * normal * t requests: a first try
-    and a question about a stored user go on credit. A token bucket, as in gRPC's retry throttling
-    (proposal A6), but filled by time: here a call that failed is not dropped, it waits.
+    the normal load. In any t seconds there are at most 5 + 2 * concurrency + 1.2 * normal * t
+    requests: a first try and a question about a stored user go on credit. A token bucket, as in
+    gRPC's retry throttling (proposal A6), but filled by time: here a call that failed is not
+    dropped, it waits.
+
+    A pace slower than a user in 36 seconds gets more than that: a token in 30 seconds, for else
+    nobody would notice that the API is back.
 
     The normal load is that of the schedule, `normal_per_second`. In bulk there is none: it is what
-    so many requests at once come to when each takes as long as the last answers did (Little's law).
+    so many requests at once come to when each takes as long as the last answers did (Little's law),
+    and until there was an answer, one in five seconds.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class RetryBudget:
         self._in_bulk = normal_per_second is None
         self._concurrency = concurrency
         self._normal_per_second = normal_per_second or 0.0
+        longest_seconds = LONGEST_BACKOFF_SECONDS if self._in_bulk else RAREST_RETRY_SECONDS
+        self._least_per_second = 1 / longest_seconds
         self._answer_seconds = 0.0
         self._tokens = MOST_TOKENS
         self._counted_at = clock()
@@ -66,7 +73,7 @@ class RetryBudget:
 
     @property
     def _tokens_per_second(self) -> float:
-        return max(MOST_TIMES_NORMAL * self._normal_per_second, 1 / LONGEST_BACKOFF_SECONDS)
+        return max(MOST_TIMES_NORMAL * self._normal_per_second, self._least_per_second)
 
     def _count(self) -> float:
         now = self._clock()
