@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -16,6 +17,7 @@ EXAMPLES = """examples:
   python main.py                                     a user every five seconds
   python main.py --rate 200 --count 12000            a minute of constant load
   python main.py --count 1000000                     a million users, as fast as the API takes them
+  python main.py --count 1000000 --interval none     the same where SIMULATION_INTERVAL is set
   python main.py --count 20 --seed 7 --locale ja_JP --dry-run
   python main.py --count 5000 --output json --fail-over 1%
 
@@ -93,7 +95,7 @@ class Setting(NamedTuple):
 
 SETTINGS = (
     Setting("API_BASE_URL", "http://localhost:8000", "http://api0:8000", "where the API is"),
-    Setting("SIMULATION_INTERVAL", "5", "0.5", "seconds from one user to the next, one at a time"),
+    Setting("SIMULATION_INTERVAL", "5", "0.5", "seconds from one user to the next, or none"),
     Setting("SIMULATION_RATE", "none", "200", "users a second, due at fixed times; no interval"),
     Setting("SIMULATION_COUNT", "endless", "1000000", "how many users; with no pace, in bulk"),
     Setting("SIMULATION_SEED", "random", "7", "a number: the same one gives the same users"),
@@ -116,7 +118,12 @@ def read_settings(
 
     Raises SettingsError for what cannot be used; prints the help and exits for `--help`.
     """
-    flags = vars(_parser().parse_args(arguments))
+    known, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        # Its name alone: what was given with it may be a secret.
+        flag = re.match("--[a-z-]+|-[a-z]|", unknown[0])[0] or "A value without a flag"  # type: ignore[index]
+        raise SettingsError(f"{flag} cannot be used; --help shows what can be set")
+    flags = vars(known)
     given = {setting.variable: _given(setting, flags, environ) for setting in SETTINGS}
     count = _unless("endless", given["SIMULATION_COUNT"], 1_000_000_000)
     interval_seconds, rate_per_second = _pace(
@@ -177,26 +184,32 @@ def _given(setting: Setting, flags: Mapping[str, str], environ: Mapping[str, str
 def _pace(interval: Given, rate: Given, *, bulk: bool) -> tuple[float | None, float | None]:
     """Interval or rate, the other being None; neither for a bulk, when none was given."""
     interval_seconds = _number(interval, 0.001, 86_400, "seconds")
-    if rate.value == "none":
-        return (None, None) if bulk and not interval.strength else (interval_seconds, None)
     rate_per_second = _number(rate, 0.001, 10_000, "users a second")
-    if interval.strength == rate.strength:
-        raise SettingsError(f"{interval.name} and {rate.name} both set the pace: give one of them")
-    # A flag is the pace even if the other's variable is set.
-    return (
-        (None, rate_per_second) if rate.strength > interval.strength else (interval_seconds, None)
-    )
+    if interval_seconds and rate_per_second:
+        if interval.strength == rate.strength:
+            both = f"{interval.name} and {rate.name}"
+            raise SettingsError(f"{both} both set the pace: give one of them")
+        # A flag is the pace even if the other's variable is set.
+        if rate.strength < interval.strength:
+            return interval_seconds, None
+    if rate_per_second:
+        return None, rate_per_second
+    if bulk and not (interval_seconds and interval.strength):
+        return None, None
+    if not interval_seconds:
+        raise SettingsError(f"{interval.name} can be none only with a rate or a count")
+    return interval_seconds, None
 
 
-def _number(given: Given, least: float, most: float, unit: str) -> float:
-    try:
-        number = float(given.value)
-    except ValueError:
-        number = 0.0
-    # nan compares false with everything, so it is refused here as well.
-    if least <= number <= most:
-        return number
-    raise given.refused(f"a number of {unit} from {least} to {most}")
+def _number(given: Given, least: float, most: float, unit: str) -> float | None:
+    """A number, or None for `none`. Not all that float() takes, such as 1_0 and other digits."""
+    if given.value == "none":
+        return None
+    if re.fullmatch(r"[0-9]*\.?[0-9]*(e[+-]?[0-9]+)?", given.value, re.ASCII | re.IGNORECASE):
+        with suppress(ValueError):
+            if least <= (number := float(given.value)) <= most:
+                return number
+    raise given.refused(f"a number of {unit} from {least} to {most}, or none")
 
 
 def _whole(given: Given, least: int, most: int) -> int:

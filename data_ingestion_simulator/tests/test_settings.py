@@ -28,6 +28,7 @@ def test_interval_is_a_number_of_seconds(value: str, seconds: float) -> None:
 
 
 BAD_INTERVALS = ["abc", "-1", "nan", "inf", "-inf", "0", "", " ", "1e30", "0.0009", "86400.1", "5s"]
+BAD_INTERVALS += ["1_0", "٥", "1e", ".", "+5", "0x5", "None"]
 
 
 @pytest.mark.parametrize("value", BAD_INTERVALS)
@@ -36,7 +37,7 @@ def test_other_intervals_are_refused(value: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({"SIMULATION_INTERVAL": value})
 
-    expected = f"must be a number of seconds from 0.001 to 86400, not {value!r}"
+    expected = f"must be a number of seconds from 0.001 to 86400, or none, not {value!a}"
     assert str(caught.value) == f"SIMULATION_INTERVAL {expected}"
 
 
@@ -132,6 +133,10 @@ def test_a_flag_comes_before_a_variable_and_that_before_the_default() -> None:
         ({"SIMULATION_COUNT": "9", "SIMULATION_RATE": "none"}, [], (None, None)),
         ({"SIMULATION_COUNT": "endless"}, [], (5.0, None)),
         ({}, ["--count", "9", "--rate", "20"], (None, 20.0)),
+        ({"SIMULATION_INTERVAL": "5"}, ["--count", "9", "--interval", "none"], (None, None)),
+        ({"SIMULATION_INTERVAL": "none"}, ["--count", "9"], (None, None)),
+        ({"SIMULATION_INTERVAL": "none", "SIMULATION_RATE": "20"}, [], (None, 20.0)),
+        ({"SIMULATION_RATE": "20"}, ["--interval", "none"], (None, 20.0)),
     ],
     ids=lambda value: str(value),
 )
@@ -155,6 +160,25 @@ def test_two_paces_are_a_mistake() -> None:
     ):
         with pytest.raises(SettingsError, match=r"INTERVAL and .*RATE both|--interval and --rate"):
             read_settings(environ, flags)
+
+
+@pytest.mark.parametrize("flags", [[], ["--rate", "none"], ["--count", "endless"]], ids=str)
+def test_no_pace_at_all_is_a_mistake(flags: list[str]) -> None:
+    """Without an interval there must be a rate, or a count for a bulk."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"SIMULATION_INTERVAL": "none"}, flags)
+    assert str(caught.value) == "SIMULATION_INTERVAL can be none only with a rate or a count"
+
+
+@pytest.mark.parametrize(
+    "flags", [["--api-token", "topsecret"], ["--api-token=topsecret"], ["-ptopsecret"]], ids=str
+)
+def test_what_is_given_with_an_unknown_flag_is_not_repeated(flags: list[str]) -> None:
+    """The value may be a secret, and is told nobody; one line names the flag."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({}, [*flags, "two\nlines"])
+    flag = flags[0][:2] if flags[0].startswith("-p") else "--api-token"
+    assert str(caught.value) == f"{flag} cannot be used; --help shows what can be set"
 
 
 @pytest.mark.parametrize(
