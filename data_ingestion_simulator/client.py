@@ -239,20 +239,26 @@ def _hint(status: int) -> str:
 
 
 class DryRun:
-    """A conversation with nobody, in place of a Client: nothing is sent."""
+    """A conversation with nobody, in place of a Client: users are shown, and nothing is sent."""
 
     takes_batches = True
+
+    def __init__(self, show: Callable[[User], None]) -> None:
+        self._show = show
 
     async def wait_until_healthy(self) -> None:
         """Nobody is waited for."""
 
-    async def create(self, _user: User, *, perhaps_stored: bool = False) -> Answer:
-        """Say that the user was not sent; others may do something meanwhile."""
+    async def create(self, user: User, *, perhaps_stored: bool = False) -> Answer:
+        """Show who would be sent; others may do something meanwhile."""
         del perhaps_stored
+        self._show(user)
         await asyncio.sleep(0)
         return NOT_SENT
 
-    async def create_batch(self, _users: Sequence[User]) -> BatchAnswer:
-        """Say that the users were not sent; others may do something meanwhile."""
+    async def create_batch(self, users: Sequence[User]) -> BatchAnswer:
+        """Show who would be sent; others may do something meanwhile."""
+        for user in users:
+            self._show(user)
         await asyncio.sleep(0)
         return BatchAnswer(NOT_SENT)

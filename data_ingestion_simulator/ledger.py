@@ -4,9 +4,10 @@ import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 OUTCOMES = ("created", "already there", "rejected", "given up")
+STORED = ("created", "already there")
 MOST_RANGES = 10
 
 
@@ -29,8 +30,8 @@ class Latencies:
         bounded = min(max(seconds, self.SHORTEST_SECONDS), self.LONGEST_SECONDS)
         self._buckets[math.ceil(math.log(bounded) / self.LOG_GROWTH)] += 1
 
-    def percentile_seconds(self, percent: float) -> float:
-        """The smallest duration that so many per cent of all do not exceed; 0 if there are none."""
+    def percentile_seconds(self, percent: float) -> float | None:
+        """The smallest duration that so many per cent of all do not exceed; None without any."""
         rank = math.ceil(self._buckets.total() * percent / 100)
         ordered = sorted(self._buckets.items())
         totals = itertools.accumulate(count for _, count in ordered)
@@ -38,25 +39,36 @@ class Latencies:
             if total >= rank:
                 # Of a bucket's bounds neither, but what is equally far from both in proportion.
                 return 2 * self.GROWTH**bucket / (self.GROWTH + 1)
-        return 0.0
+        return None
 
 
 class Ledger:
-    """The accounts: attempted = created + already there + rejected + given up."""
+    """The accounts: attempted = created + already there + rejected + given up (+ not sent).
 
-    def __init__(self) -> None:
+    Users are due each `period_seconds`, 0 in bulk. Those never attempted are `dropped`: their tick
+    found no place; or `late`: this program came to it too late.
+    """
+
+    def __init__(
+        self, period_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.attempted = 0
-        self.missed = 0
+        self.dropped = self.late = 0
         self.settled = Counter(dict.fromkeys(OUTCOMES, 0))
         self.given_up_ids: list[int] = []
         self.errors: Counter[str] = Counter()
         self.latencies = Latencies()
+        self._period_seconds = period_seconds
+        self._clock = clock
         self._open: set[int] = set()
-        self._began: float | None = None
+        self._began_at: float | None = None
+        self._ended_at = 0.0
 
-    def attempt(self, user_ids: Iterable[int]) -> None:
+    def attempt(self, user_ids: Iterable[int], due_at: float) -> None:
         """Open an account for each user that is about to be sent."""
-        self._began = self._began or time.monotonic()
+        if self._began_at is None:
+            self._began_at = due_at
+        self._ended_at = max(self._ended_at, due_at + self._period_seconds)
         before = len(self._open)
         self._open.update(user_ids)
         self.attempted += len(self._open) - before
@@ -70,10 +82,11 @@ class Ledger:
         """Enter what became of users."""
         self._open.difference_update(user_ids)
         self.settled[outcome] += len(user_ids)
+        self._ended_at = max(self._ended_at, self._clock())
 
     def close(self) -> None:
         """Give up whoever is still on the way; they are named, for they may have arrived."""
-        self.given_up_ids = sorted(self._open)
+        self.given_up_ids += sorted(self._open)
         self.settled["given up"] += len(self._open)
         self._open.clear()
 
@@ -81,51 +94,73 @@ class Ledger:
         """Is every attempted user accounted for? False would be a mistake in this program."""
         return self.attempted == self.settled.total()
 
-    def users_per_second(self) -> float:
-        """The rate from the first attempt until now."""
-        seconds = time.monotonic() - self._began if self._began else 0.0
-        return self.attempted / seconds if seconds else 0.0
+    def users_per_second(self) -> float | None:
+        """How many users were stored a second; None if nobody was sent.
+
+        Counts from when the first was sent until the last answer, and at a pace at least until the
+        next would have been due: three users at an interval of 0.1 s are ten a second.
+        """
+        if self._began_at is None or self._ended_at <= self._began_at:
+            return None
+        return self.stored() / (self._ended_at - self._began_at)
+
+    def stored(self) -> int:
+        """How many users the API has, as far as we know."""
+        return sum(self.settled[outcome] for outcome in STORED)
 
     def failed_share(self) -> float:
-        """The share of all users due that were not stored: rejected, given up or missed."""
-        due = self.attempted + self.missed
-        failed = self.settled["rejected"] + self.settled["given up"] + self.missed
+        """The share of users due that were not stored: rejected, given up, dropped or late."""
+        not_attempted = self.dropped + self.late
+        due = self.attempted + not_attempted
+        failed = self.settled["rejected"] + self.settled["given up"] + not_attempted
         return failed / due if due else 0.0
 
+    def failed(self, fail_over: float) -> bool:
+        """Were more users than this share not stored, or none at all, though not for a stop?"""
+        none_stored = not self.stored() and self.settled["rejected"] + self.dropped + self.late > 0
+        return none_stored or self.failed_share() > fail_over
+
     def __str__(self) -> str:
-        sides = " + ".join(f"{count} {outcome}" for outcome, count in self.settled.items())
-        unknown = f" (outcome unknown: user {ranges(self.given_up_ids)})"
-        equation = f"{self.attempted} attempted {'=' if self.balances() else '!='} {sides}"
+        sides = " + ".join(f"{count:,} {outcome}" for outcome, count in self.settled.items())
+        unknown = f" (outcome unknown: user {in_words(self.given_up_ids)})"
+        equation = f"{self.attempted:,} attempted {'=' if self.balances() else '!='} {sides}"
         return equation + (unknown if self.given_up_ids else "")
 
     def summary(self, seconds: float) -> dict[str, object]:
         """Everything above as JSON; `seconds` is how long the run took."""
-        milliseconds = {
-            f"p{percent}": round(self.latencies.percentile_seconds(percent) * 1000, 3)
-            for percent in (50, 95, 99)
-        }
+        percentiles = {f"p{each}": self.latencies.percentile_seconds(each) for each in (50, 95, 99)}
+        rate = self.users_per_second()
         return {
             "seconds": round(seconds, 3),
             "attempted": self.attempted,
             **{outcome.replace(" ", "_"): count for outcome, count in self.settled.items()},
-            "missed": self.missed,
+            "dropped": self.dropped,
+            "late": self.late,
             "balances": self.balances(),
             "failed_share": self.failed_share(),
-            "users_per_second": round(self.users_per_second(), 3),
-            "latency_milliseconds": milliseconds,
+            "users_per_second": None if rate is None else round(rate, 3),
+            "latency_milliseconds": {
+                name: None if seconds is None else round(seconds * 1000, 3)
+                for name, seconds in percentiles.items()
+            },
             "errors": dict(self.errors.most_common()),
             "outcome_unknown": ranges(self.given_up_ids),
         }
 
 
-def ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers in few words: 1-3, 7."""
-    spans: list[list[int]] = []
+def ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Ascending numbers as pairs of a first and a last: [1, 3], [7, 7]."""
+    pairs: list[list[int]] = []
     for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
+        if pairs and number == pairs[-1][1] + 1:
+            pairs[-1][1] = number
         else:
-            spans.append([number, number])
-    words = [f"{first}-{last}" if first < last else f"{first}" for first, last in spans]
+            pairs.append([number, number])
+    return pairs
+
+
+def in_words(numbers: Iterable[int]) -> str:
+    """Ascending numbers in few words: 1-3, 7."""
+    words = [f"{first}-{last}" if first < last else f"{first}" for first, last in ranges(numbers)]
     more = [f"and {len(words) - MOST_RANGES} more"] if len(words) > MOST_RANGES else []
     return ", ".join(words[:MOST_RANGES] + more)

@@ -40,16 +40,23 @@ def main() -> int:
     try:
         return run(read_settings(arguments=sys.argv[1:]))
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         return 2
     except ModuleNotFoundError as error:
-        print(f"{error.name} is missing: run pip install -r requirements.txt", file=sys.stderr)
+        complain(f"{error.name} is missing: run pip install -r requirements.txt")
         return 1
     except OSError as error:
         # What happens on the network ends in a fault and is retried: this was a line of ours.
-        with suppress(OSError):
-            print(f"The output cannot be written: {error.strerror}", file=sys.stderr)
+        complain(f"The output cannot be written: {error.strerror}")
         return 1
+
+
+def complain(sentence: str) -> None:
+    """Say it on stderr, or on stdout where that is closed (None) or cannot be written."""
+    for stream in filter(None, (sys.stderr, sys.stdout)):
+        with suppress(OSError):
+            print(sentence, file=stream)
+            return
 
 
 def run(settings: Settings) -> int:
@@ -68,26 +75,33 @@ def run(settings: Settings) -> int:
     except UnknownLocale:
         must_be = "SIMULATION_LOCALE (--locale) must be a locale of Faker such as de_DE"
         raise SettingsError(f"{must_be}, not {settings.locale!r}") from None
-    ledger = Ledger()
-    output = Output(settings.output, None if settings.period_seconds else settings.count)
-    output.say(purpose(settings))
-    runner.run(until_stopped(simulate(settings, users, ledger, output, stop), stop))
-    ledger.close()
-    seconds, stopped = time.monotonic() - started, stop.is_set()
-    output.summary(ledger, seconds, stopped=stopped, fail_over=settings.fail_over)
+    ledger = Ledger(settings.period_seconds or 0.0)
+    in_bulk = not settings.period_seconds and not settings.dry_run
+    output = Output(settings.output, settings.count if in_bulk else None)
+    try:
+        output.say(purpose(settings))
+        runner.run(until_stopped(simulate(settings, users, ledger, output, stop), stop))
+        ledger.close()
+        seconds, stopped = time.monotonic() - started, stop.is_set()
+        output.summary(ledger, seconds, stopped=stopped, fail_over=settings.fail_over)
+    except OSError:  # whoever cannot read the summary gets the accounts at least
+        ledger.close()
+        complain(str(ledger))
+        raise
     if not ledger.balances():
         return 1
-    return 3 if ledger.failed_share() > settings.fail_over else 0
+    return 3 if ledger.failed(settings.fail_over) else 0
 
 
 def purpose(settings: Settings) -> str:
     """The first line: what is going to happen."""
-    users = "users" if settings.count is None else f"{settings.count} users"
+    users = "users" if settings.count is None else f"{settings.count:,} users"
     if settings.interval_seconds:
         what = f"a new user every {settings.interval_seconds:g} s"
-        what += f", {settings.count} in all," if settings.count else ""
+        what += f", {settings.count:,} in all," if settings.count else ""
     elif settings.rate_per_second:
-        what = f"{users}, {settings.rate_per_second:g} a second, {settings.concurrency} at once,"
+        rate = f"{settings.rate_per_second:,g}"
+        what = f"{users}, {rate} a second, at most {settings.concurrency} on their way,"
     else:
         what = f"{users}, {settings.concurrency} requests at once,"
     return f"Simulator: {what} to {settings.api_base_url}" + (
@@ -104,7 +118,7 @@ async def simulate(
     from sending import Sender
 
     period_seconds = settings.period_seconds
-    api: Client | DryRun = DryRun()
+    api: Client | DryRun = DryRun(output.preview)
     if not settings.dry_run:
         api = Client(
             Connection(settings.api_base_url, token=settings.api_token),
@@ -114,10 +128,13 @@ async def simulate(
             concurrency=settings.concurrency,
         )
     await api.wait_until_healthy()
+    output.begin()
     sender = Sender(api, users, settings.count, ledger, output)
     try:
-        if period_seconds:
-            await sender.at_pace(period_seconds, settings.concurrency, stop)
+        if settings.interval_seconds:
+            await sender.one_by_one(settings.interval_seconds, stop)
+        elif period_seconds:
+            await sender.at_rate(period_seconds, settings.concurrency, stop)
         else:
             await sender.in_bulk(settings.batch_size, settings.concurrency, stop)
     except ExceptionGroup as failed:

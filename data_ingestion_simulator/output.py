@@ -1,6 +1,11 @@
-"""What is said, and in which form; never a name or an age. The only file that knows tqdm."""
+"""What is said, and in which form. The only file that knows tqdm.
+
+Never a name or an age, but for a dry run, which is asked for in order to see them.
+"""
 
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -8,10 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from client import Answer
+from generator import User
 from ledger import Ledger
 
 PLAIN_PROGRESS_SECONDS = 10.0
 MOST_LINES_IN_BULK = 10
+NONE = "\N{EN DASH}"
 
 
 class Output:
@@ -33,8 +40,12 @@ class Output:
         self._bar: Any = None
         self._done = self._told = 0
         self._started = self._progress_told = time.monotonic()
-        if bulk_count and form == "text":
-            self._bar = _bar(bulk_count)
+
+    def begin(self) -> None:
+        """The first users are leaving now: progress counts from here, not the wait for the API."""
+        self._started = self._progress_told = time.monotonic()
+        if self._bulk_count and self._form == "text" and _on_a_terminal():
+            self._bar = _bar(self._bulk_count)
 
     def say(self, sentence: str) -> None:
         """Tell what happens with the run as a whole."""
@@ -44,8 +55,10 @@ class Output:
         """Tell what became of users, or count them."""
         if self._bulk_count:
             self._advance(len(user_ids), self._bulk_count)
-            if answer.outcome in ("created", "not sent"):
+            if answer.outcome == "created":
                 return
+        if answer.outcome == "not sent":  # and was shown
+            return
         for user_id in user_ids:
             self._told += 1
             if self._bulk_count and self._told > MOST_LINES_IN_BULK:
@@ -53,6 +66,11 @@ class Output:
                     self.say("From here on such users are counted only")
                 continue
             self._user(user_id, answer)
+
+    def preview(self, user: User) -> None:
+        """Show a user who would be sent."""
+        line = f"not sent       user {user.user_id}  {user.name}, {user.age}"
+        self._event("user", line, outcome="not sent", **user._asdict())
 
     def summary(self, ledger: Ledger, seconds: float, *, stopped: bool, fail_over: float) -> None:
         """Tell how the run went, quiet or not; the accounts are the last line."""
@@ -63,12 +81,12 @@ class Output:
             self._event("summary", "", stopped=stopped, **told)
             return
         for sentence in _sentences(ledger, fail_over):
-            _print(sentence)
-        _print(f"{'Stopped' if stopped else 'Done'} after {seconds:.1f} s: {ledger}")
+            print(_timed(sentence))
+        print(_timed(f"{'Stopped' if stopped else 'Done'} after {seconds:,.1f} s: {ledger}"))
 
     def _user(self, user_id: int, answer: Answer) -> None:
         milliseconds = answer.seconds * 1000
-        line = f"{answer.outcome:<13}  user {user_id}  {answer.status}  {milliseconds:.0f} ms"
+        line = f"{answer.outcome:<13}  user {user_id}  {answer.status}  {milliseconds:,.0f} ms"
         rest = [part for part in (answer.request_id, answer.reason) if part]
         self._event(
             "user",
@@ -83,7 +101,7 @@ class Output:
 
     def _advance(self, more: int, count: int) -> None:
         self._done += more
-        if self._bar is not None and not self._bar.disable:
+        if self._bar is not None:
             self._bar.update(more)
         elif time.monotonic() - self._progress_told >= self._every_seconds:
             self._progress_told = time.monotonic()
@@ -92,10 +110,10 @@ class Output:
     def _tell_progress(self, count: int, seconds: float) -> None:
         rate = self._done / seconds
         left_seconds = (count - self._done) / rate
-        share = f"{self._done} of {count} users ({self._done / count:.0%})"
+        share = f"{self._done:,} of {count:,} users ({self._done / count:.0%})"
         self._event(
             "progress",
-            f"{share}, {rate:.0f} a second, {left_seconds:.0f} s left",
+            f"{share}, {figure(rate)} a second, {left_seconds:,.0f} s left",
             done=self._done,
             count=count,
             users_per_second=round(rate, 3),
@@ -109,36 +127,60 @@ class Output:
         elif self._form == "text" and self._bar is not None:
             self._bar.write(_timed(sentence), file=sys.stdout)
         elif self._form == "text":
-            _print(sentence)
+            print(_timed(sentence))
 
 
 def _sentences(ledger: Ledger, fail_over: float) -> list[str]:
-    """What a summary says before the accounts: latency, missed ticks, errors."""
-    p50, p95, p99 = (ledger.latencies.percentile_seconds(p) * 1000 for p in (50, 95, 99))
+    """What a summary says before the accounts: rate, latency, dropped ticks, errors, failure."""
     sentences = []
-    if ledger.attempted:
-        latency = f"p50 {p50:.3g} ms, p95 {p95:.3g} ms, p99 {p99:.3g} ms"
-        sentences.append(f"{ledger.users_per_second():.3g} users a second; latency {latency}")
-    if ledger.missed:
-        sentences.append(f"{ledger.missed} ticks were missed: too many users were on their way")
+    not_attempted = ledger.dropped + ledger.late
+    due = ledger.attempted + not_attempted
+    if "not sent" not in ledger.settled:  # of a dry run there is nothing to tell
+        percentiles = {each: ledger.latencies.percentile_seconds(each) for each in (50, 95, 99)}
+        latency = ", ".join(
+            f"p{each} " + (NONE if seconds is None else f"{figure(seconds * 1000)} ms")
+            for each, seconds in percentiles.items()
+        )
+        left_out = ", without the dropped" if not_attempted else ""
+        rate = figure(ledger.users_per_second())
+        sentences.append(f"{rate} users a second; latency {latency}{left_out}")
+    if ledger.dropped:
+        told = f"{ledger.dropped:,} of {due:,} users were dropped"
+        sentences.append(f"{told}: as many as --concurrency allows were on their way")
+    if ledger.late:
+        told = f"{ledger.late:,} of {due:,} users were dropped"
+        sentences.append(f"{told}: this program could not keep up with the rate")
     for error, count in ledger.errors.most_common():
-        sentences.append(f"{count} x the API {error}")
-    if ledger.failed_share() > fail_over:
-        share, most = ledger.failed_share() * 100, fail_over * 100
-        sentences.append(f"{share:.4g} % of the users were not stored, more than {most:g} %")
+        sentences.append(f"The API {error}: {'once' if count == 1 else f'{count:,} times'}")
+    if ledger.failed(fail_over):
+        share, most = f"{ledger.failed_share() * 100:.4g} %", f"more than {fail_over * 100:g} %"
+        some = f"{share} of the users were not stored, {most}"
+        sentences.append(some if ledger.stored() else "Not one user was stored")
     return sentences
 
 
+def figure(value: float | None) -> str:
+    """A number to read: three digits that tell, thousands apart; a dash where there is none."""
+    if value is None:
+        return NONE
+    places = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{max(0, places)}f}"
+
+
+def _on_a_terminal() -> bool:
+    """Can a bar be drawn on stderr? It may be closed, or a terminal without a size."""
+    try:
+        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
 def _bar(count: int) -> Any:
-    """A bar on stderr with rate and time left; disabled where stderr is no terminal."""
+    """A bar on stderr with rate and time left."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     tqdm.monitor_interval = 0  # no thread
-    return tqdm(total=count, unit=" users", unit_scale=True, dynamic_ncols=True, disable=None)
-
-
-def _print(sentence: str) -> None:
-    print(_timed(sentence))
+    return tqdm(total=count, unit=" users", unit_scale=True, dynamic_ncols=True)
 
 
 def _timed(sentence: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,32 +24,52 @@ class Sender:
     ) -> None:
         self._api = api
         self._source = source
+        self._count = count
         self._users: Iterator[User] = itertools.islice(source, count)
         self._ledger = ledger
         self._output = output
         self._clock = asyncio.get_running_loop().time
-        self._on_their_way = 0
 
-    async def at_pace(self, period_seconds: float, concurrency: int, stop: asyncio.Event) -> None:
-        """Send a user at each tick, whatever the API does, until told to stop.
+    async def one_by_one(self, period_seconds: float, stop: asyncio.Event) -> None:
+        """Send a user, await its end, and send the next one at the next tick, until told to stop.
 
-        The ticks lie on a grid, so the pace does not drift. A tick that finds so many users on
-        their way, or comes more than a second late, is missed and counted: nothing is caught up.
+        The ticks lie on a grid, so the pace does not drift. Those that pass meanwhile are nobody's:
+        nothing is caught up.
+        """
+        start, number = self._clock(), 0
+        for user in self._users:
+            tick = start + number * period_seconds
+            await self._until(tick, stop)
+            if stop.is_set():
+                return
+            await self._send_alone(user, tick)
+            passed = math.ceil((self._clock() - start) / period_seconds)
+            number = max(number + 1, passed)
+
+    async def at_rate(self, period_seconds: float, concurrency: int, stop: asyncio.Event) -> None:
+        """Let a user be due at each tick, whatever the API does, until told to stop: open loop.
+
+        Each tick uses up one of the count, so the schedule has an end that the API cannot delay. A
+        tick that finds so many users on their way is dropped (k6's word); one to which this program
+        comes more than a second late is, too, but counted apart: that is no fault of the API's.
         What a user takes is measured from its tick, not from when there was time for it.
         """
         start = self._clock()
-        ticks = (start + number * period_seconds for number in itertools.count())
+        on_their_way: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
-            for user in self._users:
-                for tick in ticks:
-                    await self._until(tick, stop)
-                    late_seconds = self._clock() - tick
-                    if stop.is_set():
-                        return
-                    if self._on_their_way < concurrency and late_seconds <= LATEST_START_SECONDS:
-                        group.create_task(self._send_alone(user, tick))
-                        break
-                    self._ledger.missed += 1
+            for number in itertools.count() if self._count is None else range(self._count):
+                tick = start + number * period_seconds
+                await self._until(tick, stop)
+                if stop.is_set():
+                    return
+                if self._clock() - tick > LATEST_START_SECONDS:
+                    self._ledger.late += 1
+                elif len(on_their_way) >= concurrency:
+                    self._ledger.dropped += 1
+                else:
+                    task = group.create_task(self._send_alone(next(self._users), tick))
+                    on_their_way.add(task)
+                    task.add_done_callback(on_their_way.discard)
 
     async def in_bulk(self, batch_size: int, concurrency: int, stop: asyncio.Event) -> None:
         """Send the users as fast as the API takes them, in batches if it knows what those are."""
@@ -77,19 +98,22 @@ class Sender:
             async with asyncio.timeout_at(tick):
                 await stop.wait()
 
-    async def _send_alone(self, user: User, due: float) -> None:
-        self._on_their_way += 1
-        self._ledger.attempt([user.user_id])
-        await self._send(user)
-        self._ledger.latencies.add(self._clock() - due)
-        self._on_their_way -= 1
+    async def _send_alone(self, user: User, due_at: float) -> None:
+        self._ledger.attempt([user.user_id], due_at)
+        try:
+            await self._send(user)
+        finally:
+            # Also of one given up: without it an API that answers nobody would look quick.
+            self._ledger.latencies.add(self._clock() - due_at)
 
     async def _send_batch(self, users: Sequence[User]) -> None:
         """Send users by one call; those of whom it does not tell are then sent one by one."""
         started = self._clock()
-        self._ledger.attempt(user.user_id for user in users)
-        batch = await self._api.create_batch(users)
-        self._ledger.latencies.add(self._clock() - started)
+        self._ledger.attempt((user.user_id for user in users), started)
+        try:
+            batch = await self._api.create_batch(users)
+        finally:
+            self._ledger.latencies.add(self._clock() - started)
         alone = [user for user in users if user.user_id in batch.one_by_one]
         told = [user.user_id for user in users if user.user_id not in batch.one_by_one]
         if told:

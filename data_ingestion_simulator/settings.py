@@ -25,6 +25,9 @@ A flag comes before its variable, and the variable before the default. API_TOKEN
 is a variable only: whoever may list the processes of this machine can read their flags."""
 
 MAX_SECRET_BYTES = 1_000  # of a file that holds one
+# At a rate there must be room for those whom a slow API keeps waiting. Each has a socket, and macOS
+# allows a program 256 open files.
+AT_ONCE_IN_BULK, AT_ONCE_AT_A_RATE = 8, 200
 
 # Leaves no room for credentials, a query, a fragment or a host name that cannot be looked up.
 _LABEL = r"[a-z0-9_-]{1,63}"
@@ -101,13 +104,13 @@ SETTINGS = (
     Setting("SIMULATION_SEED", "random", "7", "a number: the same one gives the same users"),
     Setting("SIMULATION_LOCALE", "en_US", "ja_JP", "a locale of Faker, for the names"),
     Setting("SIMULATION_AGES", "population", "campus", "population, uniform or campus"),
-    Setting("SIMULATION_CONCURRENCY", "8", "64", "most requests at once, but for an interval"),
+    Setting("SIMULATION_CONCURRENCY", "auto", "64", "most users at once: 8 in bulk, 200 at a rate"),
     Setting(
         "SIMULATION_BATCH_SIZE", "1000", "10000", "users in a request of a bulk; 1: no batches"
     ),
     Setting("SIMULATION_DRY_RUN", "no", "yes", "make users and send nothing"),
     Setting("SIMULATION_OUTPUT", "text", "json", "text, json (an object a line) or quiet"),
-    Setting("SIMULATION_FAIL_OVER", "100%", "1%", "exit with 3 if more than this were not stored"),
+    Setting("SIMULATION_FAIL_OVER", "100%", "1%", "exit with 3 if more, or all, were not stored"),
 )
 
 
@@ -129,7 +132,8 @@ def read_settings(
     interval_seconds, rate_per_second = _pace(
         given["SIMULATION_INTERVAL"], given["SIMULATION_RATE"], bulk=count is not None
     )
-    most_at_once = _whole(given["SIMULATION_CONCURRENCY"], 1, 256)
+    most_at_once = _unless("auto", given["SIMULATION_CONCURRENCY"], 256)
+    most_at_once = most_at_once or (AT_ONCE_AT_A_RATE if rate_per_second else AT_ONCE_IN_BULK)
     return Settings(
         api_base_url=_base_url(given["API_BASE_URL"]),
         api_token=_api_token(environ.get("API_TOKEN"), _secret(environ, "API_TOKEN_FILE")),

@@ -17,11 +17,12 @@ LINE = re.compile(r"\d\d:\d\d:\d\d (.*)")
 # Everything a line about a user can hold: neither name nor age has a place in it.
 USER_LINE = re.compile(
     r"(?P<outcome>created|already there|rejected) +user (?P<user_id>\d{16})  (?P<status>\d{3})"
-    r"  \d+ ms(?P<reason>  .*)?"
+    r"  [\d,]+ ms(?P<reason>  .*)?"
 )
 SUMMARY = re.compile(
-    r"(?:Stopped|Done) after \d+\.\d s: (\d+) attempted = (\d+) created \+ (\d+) already there"
-    r" \+ (\d+) rejected \+ (\d+) given up(?: \(outcome unknown: user ([-, 0-9]+)\))?"
+    r"(?:Stopped|Done) after \d+\.\d s: ([\d,]+) attempted = ([\d,]+) created"
+    r" \+ ([\d,]+) already there \+ ([\d,]+) rejected \+ ([\d,]+) given up"
+    r"(?: \(outcome unknown: user ([-, 0-9]+)\))?"
 )
 
 
@@ -99,6 +100,6 @@ class SimulatorProcess:
         """The five numbers of the summary, and the id in flight; asserts that they add up."""
         match = SUMMARY.fullmatch(self.said[-1])
         assert match, self.said
-        numbers = [int(match[place]) for place in range(1, 6)]
+        numbers = [int(match[place].replace(",", "")) for place in range(1, 6)]
         assert numbers[0] == sum(numbers[1:])
         return numbers, match[6]

@@ -114,9 +114,13 @@ def test_a_bulk_says_how_it_went() -> None:
             assert await process.end() == 0
 
             first, rate, _ = process.said
-            assert first == f"Simulator: 2500 users, 8 requests at once, to {api.url}"
-            latency = r"latency p50 \S+ ms, p95 \S+ ms, p99 \S+ ms"
-            assert re.fullmatch(rf"\S+ users a second; {latency}", rate)
+            assert first == f"Simulator: 2,500 users, 8 requests at once, to {api.url}"
+            number = r"\d[\d,]*(\.\d+)?"
+            latency = rf"latency p50 {number} ms, p95 {number} ms, p99 {number} ms"
+            assert re.fullmatch(rf"{number} users a second; {latency}", rate)
+            assert process.said[-1].endswith(
+                " s: 2,500 attempted = 2,500 created + 0 already there + 0 rejected + 0 given up"
+            )
             assert process.accounts() == ([2500, 2500, 0, 0, 0], None)
             assert len(api.users) == 2500
             assert process.complaints == ""
@@ -196,20 +200,72 @@ def test_several_simulators_at_once_do_not_collide() -> None:
 
 @pytest.mark.parametrize("flags", [["--rate", "500"], []], ids=["at a rate", "in bulk"])
 def test_a_dry_run_sends_nothing(flags: list[str]) -> None:
-    """Users are made and told as not sent; not even the API's health is asked."""
+    """Users are shown, in the order they would leave, and told as not sent; not even the API's
+    health is asked, so there is neither a rate nor a latency. Another run with the seed sends them.
+    """
 
     async def story() -> None:
-        async with (
-            ThrowawayApi() as api,
-            simulator(api, "--dry-run", "--count", "20", *flags) as process,
-        ):
-            assert await process.end() == 0
+        async with ThrowawayApi() as api:
+            seeded = ["--count", "20", "--seed", "7", *flags]
+            async with simulator(api, "--dry-run", *seeded) as process:
+                assert await process.end() == 0
+            said = process.said
+            assert said[0].endswith(" (a dry run: nothing is sent)")
+            assert said[-1].endswith("+ 0 given up + 20 not sent")
+            assert (api.requests, len(api.peers), len(said)) == ([], 0, 22)
 
-            assert process.said[0].endswith(" (a dry run: nothing is sent)")
-            assert process.said[-1].endswith("+ 0 given up + 20 not sent")
-            assert (api.requests, len(api.peers)) == ([], 0)
+            async with simulator(api, *seeded) as process:
+                await process.end()
+            assert said[1:-1] == [
+                f"not sent       user {user_id}  {user['name']}, {user['age']}"
+                for user_id, user in sorted(api.users.items())
+            ]
 
     run(story())
+
+
+def test_a_dry_run_as_json_has_the_users() -> None:
+    """A program gets the users that it would send, with name and age."""
+    ended = command("--dry-run", "--count", "2500", "--seed", "7", "--output", "json")
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    shown = [line for line in lines if line["event"] == "user"]
+
+    assert len(shown) == lines[-1]["not_sent"] == 2500
+    assert set(shown[0]) == {"at", "event", "outcome", "user_id", "name", "age"}
+
+
+def test_a_user_who_found_no_place_is_dropped() -> None:
+    """The summary tells how many were dropped and why, and that the latencies leave them out."""
+
+    async def story() -> None:
+        async with ThrowawayApi(delay_seconds=0.5) as api:
+            flags = ["--rate", "20", "--count", "20", "--concurrency", "2"]
+            async with simulator(api, *flags) as process:
+                assert await process.end() == 0
+
+            numbers, _ = process.accounts()
+            dropped = 20 - numbers[0]
+            assert 4 <= numbers[0] <= 6
+            assert process.said[-3].endswith(" ms, without the dropped")
+            expected = "users were dropped: as many as --concurrency allows were on their way"
+            assert process.said[-2] == f"{dropped} of 20 {expected}"
+
+    run(story())
+
+
+def test_a_rate_that_this_program_cannot_keep_is_its_own_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Users to whom it came too late are told apart from those for whom there was no place."""
+    from ledger import Ledger
+    from output import Output
+
+    ledger = Ledger()
+    ledger.late = 1_500
+    Output("text").summary(ledger, 1.0, stopped=False, fail_over=1.0)
+
+    said = "1,500 of 1,500 users were dropped: this program could not keep up with the rate"
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("fail_over", "code"), [("9%", 3), ("10%", 0), ("100%", 0)])
@@ -224,7 +280,7 @@ def test_more_failures_than_allowed_set_the_exit_code(fail_over: str, code: int)
                 assert await process.end() == code
                 said = "10 % of the users were not stored, more than 9 %"
                 assert (said in process.said) == (code == 3)
-                assert "1 x the API rejected a user with 422" in process.said
+                assert "The API rejected a user with 422: once" in process.said
 
     run(story())
 
@@ -236,7 +292,7 @@ def test_json_is_an_object_a_line() -> None:
         async with ThrowawayApi() as api:
             acts: list[Act] = [answer(503, {}), answer(422, {"detail": "No"})]
             api.plays["create"].extend(acts)
-            flags = ["--count", "5", "--rate", "100", "--concurrency", "1", "--output", "json"]
+            flags = ["--count", "5", "--interval", "0.01", "--output", "json"]
             ended = await asyncio.to_thread(command, *flags, API_BASE_URL=api.url)
             lines = [json.loads(line) for line in ended.stdout.splitlines()]
             users = [line for line in lines if line["event"] == "user"]
@@ -282,7 +338,7 @@ def test_the_token_is_sent_and_never_printed() -> None:
         refusing = answer(401, {"detail": f"{secret} is not the token"})
         async with ThrowawayApi() as api:
             api.plays["create"].append(refusing)
-            flags = ["--count", "3", "--rate", "100", "--concurrency", "1"]
+            flags = ["--count", "3", "--interval", "0.01"]
             async with simulator(api, *flags, API_TOKEN=secret) as process:
                 assert await process.end() == 0
 
@@ -317,7 +373,9 @@ def test_a_bulk_that_is_stopped_names_who_may_have_arrived() -> None:
 
 
 def test_users_refused_in_bulk_do_not_flood() -> None:
-    """In bulk the first ten refused users have a line each; the others are counted."""
+    """In bulk the first ten refused users have a line each; the others are counted. A run of which
+    nobody was stored has failed.
+    """
 
     async def story() -> None:
         async with ThrowawayApi(batches=True) as api:
@@ -325,8 +383,10 @@ def test_users_refused_in_bulk_do_not_flood() -> None:
                 None if request.kind == "health" else answer(401, {"detail": "No"})
             )
             async with simulator(api, "--count", "3000") as process:
-                assert await process.end() == 0
+                assert await process.end() == 3
 
+                assert "The API rejected a user with 401: 3,000 times" in process.said
+                assert "Not one user was stored" in process.said
                 lines = [line for line in process.said if line.startswith("rejected")]
                 assert len(lines) == 10
                 assert "From here on such users are counted only" in process.said
@@ -341,26 +401,54 @@ def test_a_bulk_without_a_terminal_says_how_far_it_is(capsys: pytest.CaptureFixt
     from output import Output
 
     output = Output("text", 8, every_seconds=0.01)
+    time.sleep(0.5)  # the API was waited for, which is no part of the rate
+    output.begin()
     for user_id in range(2):
         time.sleep(0.02)
         output.users([user_id], Answer("created", 200, 0.01))
     told = capsys.readouterr()
 
-    progress = r"\S+ 1 of 8 users \(12%\), \d+ a second, \d+ s left"
-    assert re.fullmatch(progress, told.out.splitlines()[0])
+    progress = r"\S+ 1 of 8 users \(12%\), (\d+\.\d+) a second, 0 s left"
+    match = re.fullmatch(progress, told.out.splitlines()[0])
+    assert match
+    assert float(match[1]) > 10
     assert (len(told.out.splitlines()), told.err) == (2, "")
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (0.0000115, "0.0000115"),
+        (0.246, "0.246"),
+        (2.184, "2.18"),
+        (14.96, "15.0"),
+        (99.96, "100.0"),
+        (824.4, "824"),
+        (37_219.7, "37,220"),
+    ],
+)
+def test_a_figure_can_be_read(value: float | None, told: str) -> None:
+    """Three digits that tell, never an exponent, and thousands set apart."""
+    from output import figure
+
+    assert figure(value) == told
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-def test_a_bulk_on_a_terminal_has_a_bar() -> None:
-    """On a terminal a bar shows share, count, rate and time left; lines stand above it."""
+@pytest.mark.parametrize("size", [(24, 100), (0, 0)], ids=["usable", "without a size"])
+def test_a_bulk_on_a_terminal_has_a_bar(size: tuple[int, int]) -> None:
+    """On a terminal a bar shows share, count, rate and time left; lines stand above it. On one that
+    says it has no room there is none.
+    """
     import pty
     import termios
 
     async def story() -> None:
         async with ThrowawayApi(batches=True, delay_seconds=0.05) as api:
             ours, theirs = pty.openpty()
-            termios.tcsetwinsize(ours, (24, 100))
+            termios.tcsetwinsize(ours, size)
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "main.py",
@@ -376,11 +464,13 @@ def test_a_bulk_on_a_terminal_has_a_bar() -> None:
             os.close(ours)
 
             assert process.returncode == 0
-            assert re.search(
-                r"\d+%\|.*\| \d[\d.]*k?/3\.00k \[\d\d:\d\d<\d\d:\d\d, .* users/s\]", shown
-            )
-            assert "100%" in shown
-            assert b"3000 created" in said
+            bar = r"\d+%\|.*\| \d[\d.]*k?/3\.00k \[\d\d:\d\d<\d\d:\d\d, .* users/s\]"
+            if size == (0, 0):
+                assert shown == ""
+            else:
+                assert re.search(bar, shown)
+                assert "100%" in shown
+            assert b"3,000 created" in said
             assert b"%|" not in said
 
     run(story())

@@ -4,13 +4,13 @@ import random
 
 import pytest
 
-from ledger import Latencies, Ledger, ranges
+from ledger import Latencies, Ledger, in_words, ranges
 
 
 def test_the_accounts_know_when_they_do_not_balance() -> None:
     """An attempted user of whom nothing became shows as a difference, until it is given up."""
     ledger = Ledger()
-    ledger.attempt([1, 2])
+    ledger.attempt([1, 2], 0.0)
     ledger.settle([1], "created")
     assert not ledger.balances()
     assert str(ledger).startswith("2 attempted != 1 created + 0 already there")
@@ -24,7 +24,7 @@ def test_the_accounts_know_when_they_do_not_balance() -> None:
 def test_a_mistake_in_the_accounts_shows(settled_ids: list[int]) -> None:
     """A user settled twice, or never attempted, is not hidden by who was given up."""
     ledger = Ledger()
-    ledger.attempt([1, 2])
+    ledger.attempt([1, 2], 0.0)
     for user_id in settled_ids:
         ledger.settle([user_id], "created")
     ledger.close()
@@ -34,7 +34,7 @@ def test_a_mistake_in_the_accounts_shows(settled_ids: list[int]) -> None:
 def test_a_user_under_another_id_is_the_same_user() -> None:
     """What is given up in the end is told under the id that it was sent with last."""
     ledger = Ledger()
-    ledger.attempt([1])
+    ledger.attempt([1], 0.0)
     ledger.renumber(1, 100)
     ledger.close()
 
@@ -43,10 +43,46 @@ def test_a_user_under_another_id_is_the_same_user() -> None:
 
 def test_many_ids_are_told_in_few_words() -> None:
     """Ids in a row become a range, and after ten ranges they are counted."""
-    assert ranges([]) == ""
-    assert ranges([7]) == "7"
-    assert ranges([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
-    assert ranges(range(0, 40, 2)) == "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, and 10 more"
+    assert in_words([]) == ""
+    assert in_words([7]) == "7"
+    assert in_words([1, 2, 3, 7, 9, 10]) == "1-3, 7, 9-10"
+    assert in_words(range(0, 40, 2)) == "0, 2, 4, 6, 8, 10, 12, 14, 16, 18, and 10 more"
+
+
+def test_a_program_gets_all_ids() -> None:
+    """As JSON they are pairs of a first and a last, none left out."""
+    ledger = Ledger()
+    ledger.attempt([1, 2, 3, *range(10, 60, 2)], 0.0)
+    ledger.close()
+
+    pairs = [[1, 3], *([number, number] for number in range(10, 60, 2))]
+    assert ranges(ledger.given_up_ids) == ledger.summary(1.0)["outcome_unknown"] == pairs
+
+
+@pytest.mark.parametrize(
+    ("period_seconds", "due_at", "ended_at", "per_second"),
+    [
+        (0.1, [0.0, 0.1, 0.2], 0.202, 10.0),
+        (5.0, [0.0], 0.002, 0.2),
+        (0.1, [0.0, 0.1, 0.2], 3.0, 1.0),
+        (0.0, [7.0, 7.0, 8.0], 8.5, 2.0),
+    ],
+    ids=["at an interval", "one alone", "after an outage", "in bulk"],
+)
+def test_the_rate_is_that_of_users_stored(
+    period_seconds: float, due_at: list[float], ended_at: float, per_second: float
+) -> None:
+    """From the first sending to the last answer, or until the next user would have been due."""
+    now = 0.0
+    ledger = Ledger(period_seconds, lambda: now)
+    assert ledger.users_per_second() is None
+    for user_id, due in enumerate([*due_at, due_at[-1]]):
+        ledger.attempt([user_id], due)
+    now = ended_at
+    ledger.settle(range(len(due_at)), "created")
+    ledger.settle([len(due_at)], "rejected")
+
+    assert ledger.users_per_second() == pytest.approx(per_second)
 
 
 @pytest.mark.parametrize("percent", [1, 50, 95, 99, 100])
@@ -65,7 +101,7 @@ def test_percentiles_are_right_to_within_one_per_cent(percent: int) -> None:
 def test_the_memory_of_percentiles_is_bounded() -> None:
     """Nothing, negative, and endless durations have a bucket as well; there are 1,272 at most."""
     latencies = Latencies()
-    assert latencies.percentile_seconds(99) == 0
+    assert latencies.percentile_seconds(99) is None
     for seconds in (-1.0, 0.0, 1e-9, 1e9, float("inf")):
         latencies.add(seconds)
     for power in range(-80_000, 160_000, 5):
@@ -76,17 +112,42 @@ def test_the_memory_of_percentiles_is_bounded() -> None:
 
 
 def test_the_share_that_failed() -> None:
-    """Rejected, given up and missed users failed; those created or already there did not."""
+    """Rejected, given up and dropped users failed; those created or already there did not."""
     ledger = Ledger()
     assert ledger.failed_share() == 0
-    ledger.attempt(range(8))
+    ledger.attempt(range(8), 0.0)
     for user_id, outcome in enumerate(["created"] * 5 + ["already there", "rejected"]):
         ledger.settle([user_id], outcome)
     ledger.close()
-    ledger.missed = 2
+    ledger.dropped = ledger.late = 1
 
     assert ledger.failed_share() == 0.4
+    assert (ledger.failed(0.4), ledger.failed(0.39)) == (False, True)
     summary = ledger.summary(seconds=2.0)
     sides = ("created", "already_there", "rejected", "given_up")
     assert summary["attempted"] == sum(int(str(summary[side])) for side in sides) == 8
-    assert (summary["missed"], summary["failed_share"]) == (2, 0.4)
+    assert (summary["dropped"], summary["late"], summary["failed_share"]) == (1, 1, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "dropped", "failed"),
+    [("rejected", 0, True), ("given up", 0, False), ("given up", 1, True), ("created", 9, False)],
+)
+def test_a_run_that_stored_nobody_failed(outcome: str, dropped: int, failed: bool) -> None:
+    """Whatever share is allowed to fail, all may not; but a stop that comes too early is none."""
+    ledger = Ledger()
+    ledger.attempt([1], 0.0)
+    ledger.settle([] if outcome == "given up" else [1], outcome)
+    ledger.close()
+    ledger.dropped = dropped
+
+    assert ledger.failed(1.0) == failed
+    assert not Ledger().failed(1.0)
+
+
+def test_where_nothing_was_measured_nothing_is_told() -> None:
+    """Without a latency and a rate there is no number that looks like one."""
+    summary = Ledger().summary(seconds=1.0)
+
+    assert summary["latency_milliseconds"] == {"p50": None, "p95": None, "p99": None}
+    assert summary["users_per_second"] is None

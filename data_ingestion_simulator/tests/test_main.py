@@ -319,7 +319,9 @@ def test_a_silent_name_server_does_not_hold_back_the_end(tmp_path: Path) -> None
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that breaks like this")
 def test_a_reader_who_leaves_ends_it_with_one_sentence() -> None:
-    """When nobody reads its lines any more, the process says so on stderr and exits with 1."""
+    """When nobody reads its lines any more, the process says so on stderr, with the accounts, and
+    exits with 1.
+    """
 
     async def story() -> None:
         async with ThrowawayApi() as api:
@@ -336,10 +338,57 @@ def test_a_reader_who_leaves_ends_it_with_one_sentence() -> None:
             os.close(reading)
             _, complaints = await process.communicate()
 
-            assert (process.returncode, complaints.decode()) == (
-                1,
-                "The output cannot be written: Broken pipe\n",
+            accounts, reason = complaints.decode().splitlines()
+            assert (process.returncode, reason) == (1, "The output cannot be written: Broken pipe")
+            created = len(api.users)
+            assert accounts.startswith(f"{created} attempted = {created} created + 0 already there")
+
+    run(story())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("flags", [[], ["--output", "quiet"]], ids=["at once", "at the end"])
+def test_a_full_disk_does_not_take_the_accounts(flags: list[str]) -> None:
+    """Whatever cannot be written to stdout, the accounts stand on stderr."""
+
+    async def story() -> None:
+        async with ThrowawayApi(batches=True) as api:
+            full = os.open("/dev/full", os.O_WRONLY)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "main.py", "--count", "30", *flags),
+                env={**os.environ, "API_BASE_URL": api.url},
+                stdout=full,
+                stderr=subprocess.PIPE,
             )
+            os.close(full)
+            _, complaints = await process.communicate()
+
+            accounts, reason = complaints.decode().splitlines()
+            assert process.returncode == 1
+            assert reason == "The output cannot be written: No space left on device"
+            assert accounts.startswith(f"{len(api.users)} attempted = {len(api.users)} created")
+
+    run(story())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes descriptors by a POSIX shell")
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "2>&- </dev/null"])
+def test_it_runs_without_stderr(closed: str) -> None:
+    """As under pythonw, where there is none: users are sent, and a mistake is told on stdout."""
+
+    async def story() -> None:
+        async with ThrowawayApi(batches=True) as api:
+            for flags, code in (("--count 30", 0), ("--count 0", 2)):
+                process = await asyncio.create_subprocess_shell(
+                    f"'{sys.executable}' main.py {flags} {closed}",
+                    env={**os.environ, "API_BASE_URL": api.url},
+                    stdout=subprocess.PIPE,
+                )
+                said, _ = await process.communicate()
+                assert process.returncode == code
+                if ">&- 2" not in closed:
+                    assert (b"30 created" if code == 0 else b"--count must be") in said
+            assert len(api.users) == 30
 
     run(story())
 

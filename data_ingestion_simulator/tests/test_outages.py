@@ -106,9 +106,11 @@ class Run:
         )
         sender = Sender(client, self.users, None, self.ledger, Output("quiet"))
         sending = asyncio.create_task(
-            sender.at_pace(1 / self._per_second, self._concurrency, stop)
-            if self._per_second
-            else sender.in_bulk(BATCH_SIZE, self._concurrency, stop)
+            sender.in_bulk(BATCH_SIZE, self._concurrency, stop)
+            if not self._per_second
+            else sender.one_by_one(1 / self._per_second, stop)
+            if self._concurrency == 1
+            else sender.at_rate(1 / self._per_second, self._concurrency, stop)
         )
         await weather
         stop.set()

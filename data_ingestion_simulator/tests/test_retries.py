@@ -29,7 +29,7 @@ class Clock:
 
 
 def test_a_retry_waits_for_a_token() -> None:
-    """Five requests may come at once; from then on there is a token at 1.2 times the normal load."""
+    """Five requests may come at once; then there is a token at 1.2 times the normal load."""
     clock = Clock()
     budget = RetryBudget(clock, normal_per_second=10)
     for _ in range(5):

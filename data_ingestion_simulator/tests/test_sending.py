@@ -18,6 +18,7 @@ from generator import User, Users
 from ledger import Ledger
 from output import Output
 from sending import Sender
+from settings import AT_ONCE_AT_A_RATE
 
 SOMEBODY = {"name": "Somebody Else", "age": 0}
 
@@ -27,26 +28,29 @@ class Run:
 
     def __init__(self, count: int | None, **options: Any) -> None:
         self.api = ThrowawayApi(**options)
-        self.ledger = Ledger()
+        self.ledger = Ledger(clock=virtual_loop().time)
         self.output = Output("quiet")
         self.stop = asyncio.Event()
         self.said: list[str] = []
         self._count = count
 
-    async def _send(self, way: str, *arguments: Any, concurrency: int) -> None:
+    async def _send(self, way: str, *arguments: Any) -> None:
         virtual_loop().api = self.api
         connection = Connection("http://memory")
-        client = Client(connection, self.said.append, self.ledger.errors, concurrency=concurrency)
+        client = Client(connection, self.said.append, self.ledger.errors, concurrency=4)
         users = Users(random.Random(1))
         sender = Sender(client, users, self._count, self.ledger, self.output)
-        await getattr(sender, way)(*arguments, concurrency, self.stop)
+        await getattr(sender, way)(*arguments, self.stop)
         connection.close()
 
-    def at_pace(self, period_seconds: float, concurrency: int) -> Coroutine[Any, Any, None]:
-        return self._send("at_pace", period_seconds, concurrency=concurrency)
+    def one_by_one(self, period_seconds: float) -> Coroutine[Any, Any, None]:
+        return self._send("one_by_one", period_seconds)
+
+    def at_rate(self, period_seconds: float, concurrency: int) -> Coroutine[Any, Any, None]:
+        return self._send("at_rate", period_seconds, concurrency)
 
     def in_bulk(self, batch_size: int, concurrency: int = 4) -> Coroutine[Any, Any, None]:
-        return self._send("in_bulk", batch_size, concurrency=concurrency)
+        return self._send("in_bulk", batch_size, concurrency)
 
     def settled(self) -> list[int]:
         """How many were created, already there, rejected and given up; asserts that they add up."""
@@ -67,69 +71,120 @@ def test_ticks_lie_on_a_grid() -> None:
     """Users leave exactly a period apart, however long the answers take."""
 
     async def story() -> None:
-        run = Run(5, delay_seconds=0.3)
-        await run.at_pace(1.0, concurrency=1)
+        for way in ("one by one", "at a rate"):
+            run = Run(5, delay_seconds=0.3)
+            start = virtual_loop().time()
+            await (run.one_by_one(1.0) if way == "one by one" else run.at_rate(1.0, 8))
 
-        assert [request.at for request in run.api.requests] == pytest.approx([0, 1, 2, 3, 4])
-        assert (run.ledger.missed, run.settled()) == (0, [5, 0, 0, 0])
+            times = [request.at - start for request in run.api.requests]
+            assert times == pytest.approx([0, 1, 2, 3, 4])
+            assert (run.ledger.dropped, run.settled()) == (0, [5, 0, 0, 0])
 
     run_virtually(story())
 
 
-def test_ticks_that_pass_meanwhile_are_missed_and_counted() -> None:
-    """One at a time, with answers that take 2.5 periods, two of three ticks find nobody free: they
-    are counted, and not caught up.
+def test_one_by_one_ticks_that_pass_meanwhile_are_nobodys() -> None:
+    """With answers that take 2.5 periods a user leaves at every third tick: all of them leave, and
+    nothing is caught up.
     """
 
     async def story() -> None:
         run = Run(4, delay_seconds=2.5)
-        await run.at_pace(1.0, concurrency=1)
+        await run.one_by_one(1.0)
 
         assert [request.at for request in run.api.requests] == pytest.approx([0, 3, 6, 9])
-        assert (run.ledger.missed, run.settled()) == (6, [4, 0, 0, 0])
-        assert run.ledger.failed_share() == 0.6
+        assert (run.ledger.dropped, run.settled()) == (0, [4, 0, 0, 0])
 
     run_virtually(story())
 
 
+def serves(per_second: float) -> Act:
+    """An act that makes the API serve one request after another, so many a second."""
+    turn = asyncio.Lock()
+
+    async def act(*arguments: Any) -> None:
+        async with turn:
+            await asyncio.sleep(1 / per_second)
+            await throwaway_api.contract(*arguments)
+
+    return act
+
+
 def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
-    """With an API that serves ten a second, twenty a second arrive all the same, and the latency is
-    that of a queue that grows: no coordinated omission.
+    """With an API that serves twenty a second, a hundred a second arrive all the same, for as long
+    as was asked for, and the latency is that of a queue that grows: no coordinated omission.
     """
 
     async def story() -> None:
-        turn = asyncio.Lock()
-
-        async def one_by_one(*arguments: Any) -> None:
-            async with turn:
-                await asyncio.sleep(0.1)
-                await throwaway_api.contract(*arguments)
-
-        run = Run(100)
-        run.api.weather = lambda _: one_by_one
-        await run.at_pace(0.05, concurrency=200)
+        run = Run(200)
+        act = serves(per_second=20)
+        run.api.weather = lambda _: act
+        await run.at_rate(0.01, AT_ONCE_AT_A_RATE)
 
         times = [request.at for request in run.api.requests]
-        assert times == pytest.approx([number * 0.05 for number in range(100)])
-        assert run.ledger.latencies.percentile_seconds(50) == pytest.approx(2.6, rel=0.02)
-        assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(5.0, rel=0.02)
+        assert times == pytest.approx([number * 0.01 for number in range(200)])
+        assert (run.ledger.dropped, run.settled()) == (0, [200, 0, 0, 0])
+        assert run.ledger.latencies.percentile_seconds(50) == pytest.approx(4.0, rel=0.02)
+        assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(7.95, rel=0.02)
+
+    run_virtually(story())
+
+
+def test_a_tick_without_a_place_is_dropped_and_uses_up_one_of_the_count() -> None:
+    """Where the places do not suffice the schedule ends in time all the same, and whoever could not
+    leave is counted.
+    """
+
+    async def story() -> None:
+        run = Run(600)
+        act = serves(per_second=5)
+        run.api.weather = lambda _: act
+        await run.at_rate(0.1, 10)
+
+        times = [request.at for request in run.api.requests]
+        assert 59 < times[-1] < 60
+        assert (run.ledger.attempted + run.ledger.dropped, run.ledger.late) == (600, 0)
+        assert 280 < run.ledger.dropped < 310
+        assert run.ledger.failed_share() == run.ledger.dropped / 600
 
     run_virtually(story())
 
 
 def test_a_pause_of_the_machine_is_not_caught_up() -> None:
-    """A tick that comes more than a second late is missed; one that is a little late is not, and
-    what it was late by belongs to its latency.
+    """A tick that comes more than a second late is dropped, and told apart from those that found no
+    place; one that is a little late is not, and what it was late by belongs to its latency.
     """
 
     async def story() -> None:
-        run = Run(30)
+        run = Run(130)
         loop = virtual_loop()
         loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))
-        await run.at_pace(0.1, concurrency=100)
+        await run.at_rate(0.1, concurrency=100)
 
-        assert run.ledger.missed == 80
+        assert (run.ledger.late, run.ledger.dropped, run.settled()) == (80, 0, [50, 0, 0, 0])
         assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(0.95, abs=0.1)
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("way", ["one_by_one", "at_rate", "in_bulk"])
+def test_who_is_given_up_has_waited(way: str) -> None:
+    """Users whose answers never came have a place in the latencies: an API that answers nobody does
+    not look quick.
+    """
+
+    async def story() -> None:
+        run = Run(3, batches=True)
+        run.api.weather = lambda _: throwaway_api.hang
+        flags = {"one_by_one": (1.0,), "at_rate": (0.5, 8), "in_bulk": (10, 4)}[way]
+        sending = asyncio.create_task(run._send(way, *flags))
+        await asyncio.sleep(5.0)
+        sending.cancel()
+        await asyncio.wait({sending})
+        run.ledger.close()
+
+        assert run.settled() == [0, 0, 0, run.ledger.attempted]
+        assert run.ledger.latencies.percentile_seconds(100) == pytest.approx(5.0, rel=0.01)
 
     run_virtually(story())
 
@@ -329,7 +384,8 @@ def test_a_dry_run_one_by_one_stops_when_told() -> None:
     async def story() -> None:
         stop = asyncio.Event()
         ledger = Ledger()
-        sender = Sender(DryRun(), Users(random.Random(1)), None, ledger, Output("quiet"))
+        dry = DryRun(lambda _: None)
+        sender = Sender(dry, Users(random.Random(1)), None, ledger, Output("quiet"))
         asyncio.get_running_loop().call_later(0.05, stop.set)
         async with asyncio.timeout(10):
             await sender.in_bulk(1, 8, stop)
@@ -345,7 +401,7 @@ def test_memory_stays_flat() -> None:
         tracemalloc.start()
         source = Users(random.Random(1))
         ledger = Ledger()
-        sender = Sender(DryRun(), source, count, ledger, Output("quiet", count))
+        sender = Sender(DryRun(lambda _: None), source, count, ledger, Output("quiet", count))
         await sender.in_bulk(1_000, 8, asyncio.Event())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

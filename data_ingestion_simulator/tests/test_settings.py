@@ -149,7 +149,11 @@ def test_one_thing_sets_the_pace(
     settings = read_settings(variables, flags)
 
     assert (settings.interval_seconds, settings.rate_per_second) == pace
-    assert settings.concurrency == (1 if settings.interval_seconds else 8)
+    most_at_once = 1 if settings.interval_seconds else 200 if settings.rate_per_second else 8
+    assert settings.concurrency == most_at_once
+    flags = [*flags, "--concurrency", "64"]
+    settings = read_settings(variables, flags)
+    assert settings.concurrency == (1 if settings.interval_seconds else 64)
 
 
 def test_two_paces_are_a_mistake() -> None:
@@ -189,7 +193,7 @@ def test_what_is_given_with_an_unknown_flag_is_not_repeated(flags: list[str]) ->
         ("SIMULATION_SEED", ["0", str(2**63 - 1), "random"], [str(2**63), "-1", "x", ""]),
         ("SIMULATION_LOCALE", ["de_DE", "de", "fil_PH"], ["", "german", "de-DE", "../en_US"]),
         ("SIMULATION_AGES", ["population", "uniform", "campus"], ["", "Campus", "young"]),
-        ("SIMULATION_CONCURRENCY", ["1", "256"], ["0", "257", "many", ""]),
+        ("SIMULATION_CONCURRENCY", ["1", "256", "auto"], ["0", "257", "many", ""]),
         ("SIMULATION_BATCH_SIZE", ["1", "10000"], ["0", "10001", ""]),
         ("SIMULATION_DRY_RUN", ["yes", "no"], ["true", "1", ""]),
         ("SIMULATION_OUTPUT", ["text", "json", "quiet"], ["xml", ""]),
