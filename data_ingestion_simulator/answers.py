@@ -82,7 +82,19 @@ def stored_user(body: bytes) -> tuple[object, object] | None:
 
     As an object, or as a pair, which is how the course's first version keeps them.
     """
-    match json_value(body):
+    return _name_and_age(json_value(body))
+
+
+def stored_users(body: bytes) -> dict[int, tuple[object, object] | None]:
+    """Names and ages by id, of the users in a listing; raises Fault for what is not JSON."""
+    listing = json_value(body)
+    if not isinstance(listing, dict):
+        return {}
+    return {int(key): _name_and_age(shown) for key, shown in listing.items() if key.isdecimal()}
+
+
+def _name_and_age(shown: object) -> tuple[object, object] | None:
+    match shown:
         case {"name": name, "age": age} | [name, age]:
             return name, age
     return None

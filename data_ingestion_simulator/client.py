@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
 from typing import Literal, TypeVar
@@ -19,6 +20,7 @@ from answers import (
     is_html,
     refusal,
     stored_user,
+    stored_users,
 )
 from connection import Connection
 from generator import User
@@ -26,6 +28,7 @@ from retries import RetryBudget, backoff_seconds
 
 Outcome = Literal["created", "already there", "taken", "rejected", "not sent"]
 T = TypeVar("T")
+MOST_IN_A_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswer:
-    """What became of a batch: `answer` goes for all but those users to be sent `one_by_one`.
+    """What became of a batch: `answer` goes for all but those stored already, or `one_by_one`.
 
-    `perhaps_stored`: an answer to the batch was lost, so these may have arrived with it.
+    The `stored` were found in the API as we have them. Those `one_by_one` are to be sent again.
+    `perhaps_stored`: an answer to the batch was lost, so all of them may have arrived with it.
     """
 
     answer: Answer
     one_by_one: frozenset[int] = frozenset()
     perhaps_stored: bool = False
+    stored: frozenset[int] = frozenset()
 
 
 NOT_SENT = Answer("not sent", 0, 0.0)
@@ -115,8 +120,9 @@ class Client:
     async def create_batch(self, users: Sequence[User]) -> BatchAnswer:
         """Create the users by one call, however long the API is away.
 
-        Whom the API had already, whoever it refuses as a batch, and all of them where it takes no
-        batches, are left to be sent one by one: then each gets an answer of its own.
+        Whom the API had already, unless they are seen to be equal, whoever it refuses as a batch,
+        and all of them where it takes no batches, are left to be sent one by one: then each gets an
+        answer of its own.
         """
         # Through dictionaries and json.dumps it would take two and a half times as long.
         people = [f'"{i}":{{"name":{quoted(name)},"age":{age}}}' for i, name, age in users]
@@ -137,7 +143,8 @@ class Client:
             seconds = self._clock() - started
             if existing is not None:
                 created = Answer("created", status, seconds, "", request_id)
-                return BatchAnswer(created, existing, perhaps_stored)
+                stored = await self._stored_among([u for u in users if u.user_id in existing])
+                return BatchAnswer(created, existing - stored, perhaps_stored, stored)
             rejected = Answer("rejected", status, seconds, _hint(status), request_id)
             if status in (401, 403) and not perhaps_stored:
                 return BatchAnswer(rejected)
@@ -172,6 +179,22 @@ class Client:
             # It may be ours: under a new id the same person would be stored twice.
             raise Fault(f"called an id taken, then answered {status} without showing its user")
         return outcome
+
+    async def _stored_among(self, users: Sequence[User]) -> frozenset[int]:
+        """Which of these are stored as they are, as far as pages of the listing tell.
+
+        That is a thousand with a question, where one by one each takes two. An API without pages
+        leaves all of them to be asked for one by one, as does any fault: it is not worth a retry.
+        """
+        found: set[int] = set()
+        with suppress(Fault):
+            for first in range(0, len(users) if len(users) > 1 else 0, MOST_IN_A_PAGE):
+                some = users[first : first + MOST_IN_A_PAGE]
+                query: dict[str, str | int] = {"after": some[0].user_id - 1, "limit": len(some)}
+                status, body = await self._exchange("GET", "/users/", new_request_id(), query)
+                page = stored_users(body) if status < 300 else {}
+                found |= {i for i, name, age in some if page.get(i) == (name, age)}
+        return frozenset(found)
 
     async def _ask_health(self) -> None:
         status, body = await self._exchange("GET", "/health", new_request_id())

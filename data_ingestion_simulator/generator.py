@@ -75,14 +75,18 @@ class Users:
         return User(next(self._ids), self._name().strip(), next(self._ages))
 
     def renumbered(self, user: User) -> User:
-        """The same user under another id; this block is somebody else's, so the run leaves it."""
-        self._ids = self._endless_ids()
+        """The same user under another id; its block is somebody else's, so the run leaves it.
+
+        Once: of a batch whose ids are all taken, the others follow the first into its new block.
+        """
+        if user.user_id // BLOCK_SIZE == self._block:
+            self._ids = self._endless_ids()
         return user._replace(user_id=next(self._ids))
 
     def _endless_ids(self) -> Iterator[int]:
         while True:
-            block = self._id_rng.randint(FIRST_BLOCK, LAST_BLOCK)
-            yield from range(block * BLOCK_SIZE + 1, (block + 1) * BLOCK_SIZE)
+            self._block = self._id_rng.randint(FIRST_BLOCK, LAST_BLOCK)
+            yield from range(self._block * BLOCK_SIZE + 1, (self._block + 1) * BLOCK_SIZE)
 
 
 def _endless_ages(

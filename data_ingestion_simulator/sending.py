@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from client import Answer, Client, DryRun
+from client import Answer, Client, DryRun, Outcome
 from generator import User, Users
 from ledger import Ledger
 from output import Output
@@ -114,10 +114,14 @@ class Sender:
             batch = await self._api.create_batch(users)
         finally:
             self._ledger.latencies.add(self._clock() - started)
-        alone = [user for user in users if user.user_id in batch.one_by_one]
-        told = [user.user_id for user in users if user.user_id not in batch.one_by_one]
+        if batch.stored:
+            outcome: Outcome = "created" if batch.perhaps_stored else "already there"
+            self._settle(sorted(batch.stored), replace(batch.answer, outcome=outcome))
+        apart = batch.one_by_one | batch.stored
+        told = [user.user_id for user in users if user.user_id not in apart]
         if told:
             self._settle(told, batch.answer)
+        alone = [user for user in users if user.user_id in batch.one_by_one]
         full: Answer | None = None
         for user in alone:
             if full:

@@ -146,3 +146,19 @@ def test_users_are_made_fast() -> None:
     first(2_000, users)
 
     assert (time.perf_counter() - started) / 2_000 < 0.0005
+
+
+def test_a_block_is_left_once() -> None:
+    """Of many users whose ids are somebody else's, all go into the same new block; it is left when
+    an id in it is taken, too.
+    """
+    users = Users(random.Random(1))
+    taken = [next(users) for _ in range(100)]
+    moved = [users.renumbered(user) for user in taken]
+    again = users.renumbered(moved[-1])
+
+    blocks = [{user.user_id // 10**9 for user in some} for some in (taken, moved, [again])]
+    assert [len(block) for block in blocks] == [1, 1, 1]
+    assert len(set.union(*blocks)) == 3
+    assert len({user.user_id for user in moved}) == 100
+    assert [user[1:] for user in moved] == [user[1:] for user in taken]

@@ -271,7 +271,37 @@ def test_a_lost_answer_to_a_batch_is_resolved(act: Act, stored: bool) -> None:
 
         assert run.api.users == {user.user_id: as_stored(user) for user in users(11)}
         assert run.settled() == [11, 0, 0, 0]
-        assert len(run.api.seen("read")) == 10 * stored
+        assert (len(run.api.seen("list")), len(run.api.seen("read"))) == (stored, 0)
+
+    run_virtually(story())
+
+
+LISTINGS: dict[str, tuple[Act, int]] = {
+    "pages": (throwaway_api.contract, 0),
+    "none": (answer(404, {"detail": "Not Found"}), 2_500),
+    "broken": (throwaway_api.reset, 2_500),
+    "a page for people": (answer(200, b"<!doctype html>"), 2_500),
+    "a list": (answer(200, [1, 2]), 2_500),
+    "other users": (answer(200, {"1": {"name": "Bo", "age": 1}, "x": None}), 2_500),
+}
+
+
+@pytest.mark.parametrize(("act", "reads"), LISTINGS.values(), ids=LISTINGS.keys())
+def test_whoever_is_stored_already_is_found_by_pages(act: Act, reads: int) -> None:
+    """A seed for the second time costs a question for a thousand users; where the API has no pages,
+    or anything is wrong with them, each user is asked for alone, and the accounts are the same.
+    """
+
+    async def story() -> None:
+        run = Run(2_501, batches=True)
+        run.api.users = {user.user_id: as_stored(user) for user in users(2_501)}
+        run.api.plays["list"].extend([act] * 3)
+        await run.in_bulk(2_500, concurrency=1)
+
+        assert run.settled() == [0, 2_501, 0, 0]
+        # the first user goes in a batch of its own, and is compared alone
+        assert len(run.api.seen("create")) == len(run.api.seen("read")) == reads + 1
+        assert len(run.api.seen("list")) <= 3
 
     run_virtually(story())
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass
 class Request:
-    """One request line, read and taken apart; `kind` is "health", "create", "batch" or "read"."""
+    """One request, read and taken apart; its `kind`: health, create, batch, list or read."""
 
     method: str
     path: str
@@ -27,6 +27,8 @@ class Request:
     def __post_init__(self) -> None:
         kinds = {"/health": "health", "/users/": "create", "/users/batch": "batch"}
         self.kind = kinds.get(self.path, "read")
+        if self.kind == "create" and self.method == "GET":
+            self.kind = "list"
 
 
 Act = Callable[["ThrowawayApi", Request, asyncio.StreamWriter], Awaitable[None]]
@@ -120,6 +122,10 @@ async def contract(api: ThrowawayApi, request: Request, writer: asyncio.StreamWr
             return await send(writer, 409, {"detail": f"User {user_id} exists"})
         store(api, request)
         return await send(writer, 201, {"user_id": user_id, **api.users[user_id]})
+    if request.kind == "list":
+        after, limit = int(request.params["after"]), int(request.params["limit"])
+        page = sorted(user_id for user_id in api.users if user_id > after)[:limit]
+        return await send(writer, 200, {user_id: api.users[user_id] for user_id in page})
     found = re.fullmatch(r"/users/(\d+)", request.path)
     user = api.users.get(int(found[1])) if found else None
     if user is None:
