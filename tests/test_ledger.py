@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ import httpx2
 import pytest
 from conftest import Terminal, free_port, service_python, wait_until
 
-from tools.processes import WINDOWS
+from tools.processes import ROOT, WINDOWS
 
 pytestmark = pytest.mark.skipif(WINDOWS, reason="these tests send POSIX signals")
 KILLS = 100 if "LAB_LONG" in os.environ else 10
@@ -27,8 +28,9 @@ def test_the_ledger_equals_the_store(
 ) -> None:
     """The API is killed again and again in the middle of writing, and started over the same file.
 
-    In the end every user that the simulator reports as created is stored, and nobody else is but
-    those it names as given up, who were on their way when it was stopped.
+    In the end every user that it attempted is stored, with id, name and age as they were drawn,
+    and nobody else is; but for those that it names as given up, who were on their way when it was
+    stopped: they are stored so, or not at all.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -37,15 +39,9 @@ def test_the_ledger_equals_the_store(
     url = f"http://127.0.0.1:{port}"
     command = [service_python("api"), "-m", "uvicorn", "main:app", "--port", str(port)]
     command += ["--no-access-log"]
-    simulator = terminal(
-        service_python("data_ingestion_simulator"),
-        "main.py",
-        *flags,
-        "--output",
-        "json",
-        folder="data_ingestion_simulator",
-        API_BASE_URL=url,
-    )
+    flags = [*flags, "--seed", str(seed), "--output", "json"]
+    folder = "data_ingestion_simulator"
+    simulator = terminal(service_python(folder), "main.py", *flags, folder=folder, API_BASE_URL=url)
 
     def stored() -> int:
         return int(http.get(f"{url}/stats/ages").json()["total"])
@@ -69,16 +65,22 @@ def test_the_ledger_equals_the_store(
     summary = json.loads(simulator.lines[-1])
     settled = (summary[side] for side in ("created", "already_there", "rejected", "given_up"))
     with sqlite3.connect(database) as connection:
-        ids = {row[0] for row in connection.execute("SELECT user_id FROM users")}
+        rows = connection.execute("SELECT user_id, name, age FROM users")
+        stored_users = {user_id: (name, age) for user_id, name, age in rows}
     connection.close()
-    unknown = ids_in(summary["outcome_unknown"])
+    unknown: set[int] = set()
+    for first, last in summary["outcome_unknown"]:
+        unknown |= set(range(first, last + 1))
+    drawn = users_drawn(seed, summary["attempted"])
 
     assert code == 0
     assert summary["event"] == "summary"
     assert summary["attempted"] == sum(settled) >= 100 * KILLS
     assert summary["already_there"] == summary["rejected"] == 0
     assert summary["given_up"] == len(unknown)
-    assert len(ids - unknown) == summary["created"]
+    assert unknown <= drawn.keys()
+    assert drawn.items() >= stored_users.items()
+    assert drawn.keys() - stored_users.keys() <= unknown
 
 
 def answers(http: httpx2.Client, url: str) -> bool:
@@ -89,10 +91,16 @@ def answers(http: httpx2.Client, url: str) -> bool:
         return False
 
 
-def ids_in(told: str) -> set[int]:
-    """Return the ids that ranges such as "1-3, 7" stand for."""
-    ids: set[int] = set()
-    for part in filter(None, told.split(", ")):
-        first, _, last = part.partition("-")
-        ids |= set(range(int(first), int(last or first) + 1))
-    return ids
+def users_drawn(seed: int, count: int) -> dict[int, tuple[str, int]]:
+    """Return name and age by id of the first users with a seed, as a dry run shows them."""
+    dry_run = ["--dry-run", "--seed", str(seed), "--count", str(count), "--output", "json"]
+    told = subprocess.run(
+        [service_python("data_ingestion_simulator"), "main.py", *dry_run],
+        cwd=ROOT / "data_ingestion_simulator",
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    shown = [json.loads(line) for line in told.stdout.splitlines()[1:-1]]
+    assert len(shown) == count
+    return {user["user_id"]: (user["name"], user["age"]) for user in shown}

@@ -107,7 +107,7 @@ def test_every_reported_user_was_acknowledged_and_none_dropped(
     reported = [int(user_id) for user_id in CREATED.findall("\n".join(simulator.lines))]
     summary = simulator.lines[-1]
     attempted, created, given_up = (
-        int(re.search(rf"(\d+) {word}", summary)[1])  # type: ignore[index]
+        int(re.search(rf"([\d,]+) {word}", summary)[1].replace(",", ""))  # type: ignore[index]
         for word in ("attempted", "created", "given up")
     )
 
