@@ -1,9 +1,11 @@
 """The simulator's speed beside that of others: a part of `python3 lab.py bench`."""
 
 import json
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.contenders import ours
 from benchmarks.load import LOAD_CORE, Contender, Server, on_core, output_of, serving
@@ -21,6 +23,13 @@ import timeit
 count, seconds = timeit.Timer('name()', {setup!r}).autorange()
 print(count / seconds)
 """
+
+
+class Creates(NamedTuple):
+    """How fast a client created users: by the clock, and by the processor time that it took."""
+
+    per_second: float
+    per_cpu_second: float
 
 
 def measure(quick: bool) -> Result:
@@ -68,22 +77,31 @@ def creates(quick: bool) -> list[Row]:
             "wrk": (wrk, HERE),
         }
         turns = {n: partial(created, servers["server"], *each) for n, each in commands.items()}
-        rate = medians(in_turn(2 if quick else 5, turns))
+        measured = in_turn(2 if quick else 5, turns)
+    rate = medians({who: [run.per_second for run in runs] for who, runs in measured.items()})
+    cpu = medians({who: [run.per_cpu_second for run in runs] for who, runs in measured.items()})
     return [
         Row("creates per second and core: one requests.Session", rate["ours"] / rate["session"], 9),
         Row("creates per second and core: Locust FastHttpUser", rate["ours"] / rate["locust"], 1.5),
         Row("creates per second and core: wrk", rate["ours"] / rate["wrk"], 0.4),
+        Row("creates per second of the client's CPU: wrk", cpu["ours"] / cpu["wrk"]),
     ]
 
 
-def created(server: Server, command: Sequence[str], folder: Path) -> float:
-    """Run a client to its end; creates per second, as the server has seen them."""
+def created(server: Server, command: Sequence[str], folder: Path) -> Creates:
+    """Run a client to its end; creates per second, as the server has seen them, and per second of
+    the processor time that the client took, its start included.
+    """
     server.ask("GET", "/tally")  # which also starts anew
+    before = os.times()  # of children those that have ended, so not the server
     output(command, folder)
+    after = os.times()
     told = json.loads(server.ask("GET", "/tally")[1])
     if not told["created"]:
         raise LabError(f"bench: {' '.join(command)} created nobody")
-    return float(told["created"] / told["seconds"])
+    cpu_seconds = after.children_user - before.children_user
+    cpu_seconds += after.children_system - before.children_system
+    return Creates(told["created"] / told["seconds"], told["created"] / cpu_seconds)
 
 
 def batches(quick: bool) -> Row:
