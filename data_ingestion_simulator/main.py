@@ -52,8 +52,8 @@ def main() -> int:
 
 
 def complain(sentence: str) -> None:
-    """Say it on stderr, or on stdout where that is closed (None) or cannot be written."""
-    for stream in filter(None, (sys.stderr, sys.stdout)):
+    """Say it on stderr, or on stdout where that is closed or cannot be written."""
+    for stream in (sys.stderr, sys.stdout):  # a closed one is None, which print takes for stdout
         with suppress(OSError):
             print(sentence, file=stream)
             return

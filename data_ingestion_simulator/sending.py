@@ -109,7 +109,9 @@ class Sender:
     async def _send_batch(self, users: Sequence[User]) -> None:
         """Send users by one call; those of whom it does not tell are then sent one by one."""
         started = self._clock()
-        self._ledger.attempt((user.user_id for user in users), started)
+        alone: list[User] = []
+        told = [user.user_id for user in users]
+        self._ledger.attempt(told, started)
         try:
             batch = await self._api.create_batch(users)
         finally:
@@ -117,11 +119,11 @@ class Sender:
         if batch.stored:
             outcome: Outcome = "created" if batch.perhaps_stored else "already there"
             self._settle(sorted(batch.stored), replace(batch.answer, outcome=outcome))
-        apart = batch.one_by_one | batch.stored
-        told = [user.user_id for user in users if user.user_id not in apart]
+        if apart := batch.one_by_one | batch.stored:
+            told = [user_id for user_id in told if user_id not in apart]
+            alone = [user for user in users if user.user_id in batch.one_by_one]
         if told:
             self._settle(told, batch.answer)
-        alone = [user for user in users if user.user_id in batch.one_by_one]
         full: Answer | None = None
         for user in alone:
             if full:
