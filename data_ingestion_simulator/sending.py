@@ -94,9 +94,10 @@ class Sender:
     async def _until(self, tick: float, stop: asyncio.Event) -> None:
         """Wait for the tick or the stop; one that is over lets others go on, at least."""
         await asyncio.sleep(0)
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(tick):
-                await stop.wait()
+        if self._clock() < tick:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(tick):
+                    await stop.wait()
 
     async def _send_alone(self, user: User, due_at: float) -> None:
         self._ledger.attempt([user.user_id], due_at)
