@@ -13,14 +13,15 @@ import pyarrow  # type: ignore[import-untyped]
 from ages import Bin
 from history import Interval
 
+Spec = dict[str, Any]
+
 BRUSH = "brush"
 PALE = 0.3
 MEDIAN_COLOUR = "#d9480f"  # told from the bars, and read, in the light and in the dark
 # A chart is one picture with a text alternative, and its numbers are in a table. SVG would be read
 # aloud mark by mark, and some marks have no name.
 ONE_PICTURE = {"embedOptions": {"renderer": "canvas"}}
-
-Spec = dict[str, Any]
+SHARE_AXIS: Spec = {"format": ".1~%", "tickMinStep": 0.001}  # the least that it can tell apart
 
 
 def histogram_chart(
@@ -28,7 +29,7 @@ def histogram_chart(
 ) -> Spec:
     """Return the bars, pale where they are outside the chosen ages, and the median as a line."""
     users = {"field": "users", "title": "Users", "axis": {"tickMinStep": 1, "format": ",d"}}
-    share = {"field": "share", "title": "Share of users", "axis": {"format": ".0%"}}
+    share = {"field": "share", "title": "Share of users", "axis": SHARE_AXIS}
     from_age = {
         "field": "from",
         "type": "quantitative",
