@@ -29,6 +29,7 @@ API_PAGE_USERS = 1000  # the most that the API puts on a page
 MAX_EXPORT_USERS = 50_000
 LAST_PAGE_SECONDS = 1.0  # that an export leaves for its last page
 PROBE_SECONDS = 0.9
+WRITE_SECONDS = 3.5  # the rest of the client's time is for showing the users after a write
 VERSION_SECONDS = 60.0  # for which a version is believed
 
 T = TypeVar("T")
@@ -55,9 +56,14 @@ def fetch_age_counts(settings: Settings, line: Line) -> AgeCounts:
 # ---------------------------------------------------------------------------------------- users
 
 
-def fetch_page(settings: Settings, after: int | None, limit: int) -> Listing:
+def fetch_page(
+    settings: Settings,
+    after: int | None,
+    limit: int,
+    total_seconds: float = TOTAL_TIMEOUT_SECONDS,
+) -> Listing:
     """Return up to `limit` users with ids above `after`. Raises ApiFault."""
-    return run(settings, lambda session: _page(session, settings, after, limit))
+    return run(settings, lambda session: _page(session, settings, after, limit), total_seconds)
 
 
 async def _page(session: Session, settings: Settings, after: int | None, limit: int) -> Listing:
@@ -66,13 +72,15 @@ async def _page(session: Session, settings: Settings, after: int | None, limit: 
     return answer.read(lambda body: read_users(body, answer.headers.get("link", "")))
 
 
-def fetch_user(settings: Settings, user_id: str) -> User:
+def fetch_user(
+    settings: Settings, user_id: str, total_seconds: float = TOTAL_TIMEOUT_SECONDS
+) -> User:
     """Return one user. Raises ApiFault: ApiRefuses with status 404 when there is none."""
 
     async def work(session: Session) -> User:
         return (await session.ask(settings.user_url(user_id))).read(read_user)
 
-    return run(settings, work)
+    return run(settings, work, total_seconds)
 
 
 def fetch_all(settings: Settings, most: int = MAX_EXPORT_USERS) -> Listing:
@@ -108,18 +116,20 @@ def fetch_all(settings: Settings, most: int = MAX_EXPORT_USERS) -> Listing:
 def create_user(settings: Settings, user_id: str, name: str, age: int) -> None:
     """Create a user; the API judges the id, so that its words are heard. Raises ApiFault."""
     params: dict[str, str | int] = {"user_id": user_id, "name": name, "age": age}
-    run(settings, lambda session: session.ask(settings.api_url, "POST", params))
+    run(settings, lambda session: session.ask(settings.api_url, "POST", params), WRITE_SECONDS)
 
 
 def update_user(settings: Settings, user_id: int, name: str, age: int) -> None:
     """Replace the name and age of a user. Raises ApiFault."""
+    url = settings.user_url(user_id)
     params: dict[str, str | int] = {"name": name, "age": age}
-    run(settings, lambda session: session.ask(settings.user_url(user_id), "PUT", params))
+    run(settings, lambda session: session.ask(url, "PUT", params), WRITE_SECONDS)
 
 
 def delete_user(settings: Settings, user_id: int) -> None:
     """Delete a user. Raises ApiFault."""
-    run(settings, lambda session: session.ask(settings.user_url(user_id), "DELETE"))
+    url = settings.user_url(user_id)
+    run(settings, lambda session: session.ask(url, "DELETE"), WRITE_SECONDS)
 
 
 def write_refusal(settings: Settings) -> ApiRefuses | None:

@@ -71,7 +71,7 @@ _REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
     (ssl.SSLError, "No secure (TLS) connection could be made.", _CHECK_TLS),
     (httpx2.ConnectTimeout, _NOT_CONNECTED, _START_API),
     (httpx2.TimeoutException, _SILENT, _CHECK_LOG),
-    (TimeoutError, "The answer was not complete after {:g} seconds.", _CHECK_LOG),
+    (TimeoutError, "The answer was not complete after {:.2g} seconds.", _CHECK_LOG),
     (httpx2.TransportError, "The connection broke off in the middle.", _CHECK_LOG),
     (Exception, "The address cannot be asked.", CHECK_ADDRESS),
 )

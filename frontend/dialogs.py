@@ -1,11 +1,13 @@
 """The dialogs of the users page, in which users are created, changed and deleted."""
 
+import time
 from collections.abc import Callable
 
 import calls
+from client import TOTAL_TIMEOUT_SECONDS
 from faults import ApiFault, ApiRefuses
 from parts import show_fault, st
-from schema import MAX_AGE_YEARS, User
+from schema import User
 from settings import Settings
 from words import fault_lines
 
@@ -16,21 +18,30 @@ Dialog = Callable[[Settings, User | None], None]
 
 def forget_listing() -> None:
     """Have the users loaded anew the next time they are shown."""
-    for name in ("listing", "export", "refused", "dialog"):
+    for name in ("listing", "export", "refused"):
         st.session_state.pop(name, None)
+    close_dialog()
 
 
-def open_dialog(dialog: Dialog, user: User | None) -> None:
+def open_dialog(title: str, dialog: Dialog, user: User | None) -> None:
     """Have a dialog about a user open until it has done its work or is dismissed."""
-    st.session_state.dialog = (dialog, user)
+    close_dialog()
+    st.session_state.dialog = (title, dialog, user)
 
 
 def close_dialog() -> None:
-    """Have no dialog open."""
-    st.session_state.pop("dialog", None)
+    """Have no dialog open, and nothing left of the one before."""
+    for name in ("dialog", "writing", "write_fault"):
+        st.session_state.pop(name, None)
 
 
-@st.dialog("A user", on_dismiss=close_dialog)
+def show_dialog(settings: Settings) -> None:
+    """Show the dialog that is open."""
+    if opened := st.session_state.get("dialog"):
+        title, dialog, user = opened
+        st.dialog(title, on_dismiss=close_dialog)(dialog)(settings, user)
+
+
 def edit_dialog(settings: Settings, user: User | None) -> None:
     """Ask for a new user, or for what is new about one."""
     with st.form("user", border=False):
@@ -38,10 +49,11 @@ def edit_dialog(settings: Settings, user: User | None) -> None:
             "Id", value=str(user.user_id) if user else "", disabled=user is not None
         )
         name = st.text_input("Name", value=user.name if user else "")
-        age = st.number_input("Age in years", 0, MAX_AGE_YEARS, user.age if user else 30)
-        wanted = st.form_submit_button("Save" if user else "Create")
-    if not wanted:
-        return
+        # Without bounds: the API judges what is typed. The browser's words would stand beside its.
+        age = st.number_input("Age in years", value=user.age if user else 30)
+        st.form_submit_button(
+            "Save" if user else "Create", type="primary", disabled=writing(), on_click=begin_write
+        )
     if user:
         write(
             lambda: calls.update_user(settings, user.user_id, name, age),
@@ -51,7 +63,6 @@ def edit_dialog(settings: Settings, user: User | None) -> None:
         write(lambda: calls.create_user(settings, user_id, name, age), "The user was created.")
 
 
-@st.dialog("Delete this user?", on_dismiss=close_dialog)
 def delete_dialog(settings: Settings, user: User | None) -> None:
     """Ask whether a user is really to be deleted."""
     if user is None:
@@ -59,32 +70,46 @@ def delete_dialog(settings: Settings, user: User | None) -> None:
     st.text(f"User {user.user_id}: {user.name}, {user.age} years old.")
     st.text("This cannot be taken back.")
     with st.container(horizontal=True):
-        wanted = st.button("Delete for good")
-        if st.button("Keep"):
+        st.button("Delete for good", type="primary", disabled=writing(), on_click=begin_write)
+        if st.button("Keep", disabled=writing()):
             close_dialog()
             st.rerun()
-    if wanted:
-        write(
-            lambda: calls.delete_user(settings, user.user_id), f"User {user.user_id} was deleted."
-        )
+    write(lambda: calls.delete_user(settings, user.user_id), f"User {user.user_id} was deleted.")
+
+
+def begin_write() -> None:
+    """Have what the dialog is for done, once: until then its buttons are off."""
+    st.session_state.writing = True
+    st.session_state.pop("write_fault", None)
+
+
+def writing() -> bool:
+    """Tell whether the API is about to be asked to write."""
+    return bool(st.session_state.get("writing"))
 
 
 def write(work: Callable[[], None], done: str) -> None:
-    """Have the API write something; then show the users as they are, or why it did not.
+    """Have the API write what was asked for; then show the users as they are, or why it did not.
 
-    A write that is refused as a stranger's makes the page read-only.
+    A write that is refused as a stranger's makes the page read-only. What the write leaves of the
+    time for an answer is for the users.
     """
+    if fault := st.session_state.get("write_fault"):
+        show_fault(fault, "Nothing was changed." if isinstance(fault, ApiRefuses) else UNCERTAIN)
+    if not writing():
+        return
+    started_at = time.monotonic()
     try:
-        work()
+        with st.spinner("Asking the API"):
+            work()
     except ApiFault as fault:
-        if not (isinstance(fault, ApiRefuses) and fault.status in (401, 403)):
-            show_fault(
-                fault, "Nothing was changed." if isinstance(fault, ApiRefuses) else UNCERTAIN
-            )
-            return
-        close_dialog()
-        st.session_state.refused = fault_lines(fault)
+        st.session_state.writing = False
+        st.session_state.write_fault = fault.without_traces()
+        if isinstance(fault, ApiRefuses) and fault.status in (401, 403):
+            close_dialog()
+            st.session_state.refused = fault_lines(fault)
     else:
         forget_listing()
         st.session_state.done = done
+        st.session_state.seconds_left = TOTAL_TIMEOUT_SECONDS - (time.monotonic() - started_at)
     st.rerun()

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import calls
 import feed
-from dialogs import delete_dialog, edit_dialog, forget_listing, open_dialog
+from client import TOTAL_TIMEOUT_SECONDS
+from dialogs import delete_dialog, edit_dialog, forget_listing, open_dialog, show_dialog
 from faults import ApiFault, ApiRefuses
 from parts import shared_refusal, show_fault, show_title, st
 from schema import Listing, User
@@ -23,15 +24,14 @@ def people_page(settings: Settings) -> None:
     with notes:
         loaded = loaded_listing(settings)
     refused: list[str] = st.session_state.get("refused", [])
-    if isinstance(loaded, Listing):
-        refused = refused or shared_refusal(settings)
+    if isinstance(loaded, Listing) and not refused and "done" not in st.session_state:
+        refused = shared_refusal(settings)  # unless a write was just taken
     with head:
         show_title("Users", listing_state(loaded, st.session_state.loaded_at))
     with notes:
         show_notes(refused)
     show_actions(read_only=bool(refused))
-    if opened := st.session_state.get("dialog"):
-        opened[0](settings, opened[1])
+    show_dialog(settings)
     shown = show_search(loaded.users if isinstance(loaded, Listing) else [])
     if isinstance(loaded, ApiFault):
         show_no_users(loaded)
@@ -61,10 +61,11 @@ def loaded_listing(settings: Settings) -> Listing | ApiFault:
 
 def load(settings: Settings, after: int | None) -> Listing:
     """Return the user with the id that is looked for, or else the page after an id."""
+    seconds = st.session_state.pop("seconds_left", TOTAL_TIMEOUT_SECONDS)  # that a write has left
     wanted = st.session_state.get("id", "").strip()
     if not wanted:
-        return calls.fetch_page(settings, after, PAGE_USERS)
-    return Listing(users=[calls.fetch_user(settings, wanted)])
+        return calls.fetch_page(settings, after, PAGE_USERS, seconds)
+    return Listing(users=[calls.fetch_user(settings, wanted, seconds)])
 
 
 def attempt(work: Callable[[], Listing]) -> Listing | ApiFault:
@@ -92,7 +93,7 @@ def show_actions(read_only: bool) -> None:
             icon=":material/person_add:",
             disabled=read_only,
             on_click=open_dialog,
-            args=(edit_dialog, None),
+            args=("Add a user", edit_dialog, None),
         )
         st.button("Reload", icon=":material/refresh:", on_click=forget_listing)
 
@@ -229,13 +230,13 @@ def offer(what: str, name: str, csv: bytes, json: bytes) -> None:
 def show_changes(chosen: User | None, read_only: bool) -> None:
     """Offer to change or delete the user who is chosen."""
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        disabled = read_only or chosen is None
+        disabled, whom = read_only or chosen is None, chosen.user_id if chosen else ""
         for label, dialog in (("Edit", edit_dialog), ("Delete", delete_dialog)):
             st.button(
                 label,
                 icon=f":material/{label.lower()}:",
                 disabled=disabled,
                 on_click=open_dialog,
-                args=(dialog, chosen),
+                args=(f"{label} user {whom}", dialog, chosen),
             )
         st.text(f"User {chosen.user_id} is chosen." if chosen else "Choose a user in the table.")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -44,13 +44,16 @@ COLOURS = """canvas => {
 
 
 class Misbehaving(BaseHTTPRequestHandler):
-    """An API that answers every GET as `mode` says."""
+    """An API that answers every GET as `mode` says, and takes its time for a write."""
 
     mode = "live"
     released = threading.Event()
+    writes: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         status, body = 200, b'{"total": 3, "ages": {"30": 1, "41": 2}}'
+        if self.path.startswith("/users/"):
+            body = b'{"1": {"name": "Alice", "age": 30}}'
         if self.mode == "silent":
             self.released.wait(10)
         elif self.mode == "refuses":
@@ -67,6 +70,15 @@ class Misbehaving(BaseHTTPRequestHandler):
                 self.wfile.write(bytes([byte]))
                 if self.mode == "slow" and self.released.wait(0.1):
                     return
+
+    def do_POST(self) -> None:
+        status = 422
+        if "user_id" in self.path:
+            status = 201
+            self.writes.append(self.path)
+            self.released.wait(1.5)
+        self.send_response(status)
+        self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -128,6 +140,19 @@ def system() -> Iterator[System]:
     system = System()
     yield system
     system.close()
+
+
+@pytest.fixture
+def misbehaving() -> Iterator[str]:
+    """Yield the address of an API that misbehaves as a test tells it to."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Misbehaving.mode = "live"
+    Misbehaving.released.clear()
+    yield f"http://localhost:{server.server_port}"
+    Misbehaving.released.set()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -443,41 +468,51 @@ def test_system(system: System, page: Page) -> None:
     assert width <= PHONE["width"]
 
 
-def test_each_other_state(system: System, page: Page) -> None:
+def test_each_other_state(system: System, page: Page, misbehaving: str) -> None:
     """Loading, refused, not understood and stale look and read differently; none takes 6 s."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        url = system.start_dashboard(f"http://localhost:{server.server_port}")
-        Misbehaving.mode = "silent"
-        open_page(page, url)
-        expect(page.get_by_text("Loading")).to_be_visible(timeout=15_000)
-        began = time.monotonic()
-        picture(page, "loading")
-        expect(page.get_by_text("API down")).to_be_visible()
-        assert time.monotonic() - began < 6
-        for mode, words in (
-            ("refuses", "API refuses"),
-            ("not understood", "Not understood"),
-            ("fails", "API error"),
-            ("live", "Live, updated"),
-        ):
-            Misbehaving.mode = mode
-            expect(page.get_by_text(words).first).to_be_visible(timeout=10_000)
-            picture(page, mode.replace(" ", "-"))
-        page.goto("about:blank")  # nobody looks for a while
-        Misbehaving.mode = "slow"
-        page.wait_for_timeout(6_500)
-        open_page(page, url)
-        expect(page.get_by_text("Stale, last answer")).to_be_visible(timeout=6_000)
-        picture(page, "stale")
-        page.set_viewport_size(PHONE)
-        picture(page, "phone")
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
-    finally:
-        Misbehaving.released.set()
-        server.shutdown()
-        server.server_close()
+    url = system.start_dashboard(misbehaving)
+    Misbehaving.mode = "silent"
+    open_page(page, url)
+    expect(page.get_by_text("Loading")).to_be_visible(timeout=15_000)
+    began = time.monotonic()
+    picture(page, "loading")
+    expect(page.get_by_text("API down")).to_be_visible()
+    assert time.monotonic() - began < 6
+    for mode, words in (
+        ("refuses", "API refuses"),
+        ("not understood", "Not understood"),
+        ("fails", "API error"),
+        ("live", "Live, updated"),
+    ):
+        Misbehaving.mode = mode
+        expect(page.get_by_text(words).first).to_be_visible(timeout=10_000)
+        picture(page, mode.replace(" ", "-"))
+    page.goto("about:blank")  # nobody looks for a while
+    Misbehaving.mode = "slow"
+    page.wait_for_timeout(6_500)
+    open_page(page, url)
+    expect(page.get_by_text("Stale, last answer")).to_be_visible(timeout=6_000)
+    picture(page, "stale")
+    page.set_viewport_size(PHONE)
+    picture(page, "phone")
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_slow_write(system: System, page: Page, misbehaving: str) -> None:
+    """While the API is asked the page says so, and a second click writes nothing twice."""
+    open_page(page, system.start_dashboard(misbehaving))
+    turn_to(page, "Users", "Users")
+    page.get_by_role("button", name="Add a user").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Id").fill("7")
+    dialog.get_by_label("Name").fill("Grace")
+    create = dialog.get_by_role("button", name="Create")
+    create.dblclick()
+    expect(dialog.get_by_text("Asking the API")).to_be_visible()
+    expect(create).to_be_disabled()
+    picture(page, "writing")
+    expect(page.get_by_text("The user was created.")).to_be_visible(timeout=10_000)
+    assert len(Misbehaving.writes) == 1
 
 
 def test_the_pictures_of_the_documents(system: System, page: Page) -> None:

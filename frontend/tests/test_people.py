@@ -1,7 +1,9 @@
 """The users page, run as Streamlit runs it, against an API that answers as a test tells it to."""
 
+import time
+
 import pytest
-from conftest import Api, badge, data, headed, silence, texts, trickle, turn_to
+from conftest import Api, Exchange, badge, data, headed, silence, texts, trickle, turn_to
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
@@ -185,6 +187,46 @@ def test_a_write_without_an_answer_is_uncertain(api: Api, users: AppTest) -> Non
     api.answers["PUT /users/1"] = silence
     button(users, "Save").click().run()
     assert users.error[0].value.startswith("It is not known whether anything was changed.")
+
+
+def test_a_write_and_its_reload_have_one_deadline(api: Api, users: AppTest) -> None:
+    """However slowly both answers trickle, the page answers within six seconds."""
+
+    def slowly(exchange: Exchange) -> None:
+        for part in (b"HTTP/1.1 201 Created\r\n", b"Content-Length: 2\r\n\r\n", b"{}"):
+            exchange.stopped_within(1)
+            exchange.write(part)
+
+    api.answers["POST /users/"] = slowly
+    endless = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
+    api.answers["/users/?limit=100"] = trickle(endless, b" ")
+    button(users, "Add a user").click().run()
+    users.text_input[-2].set_value("77")
+    users.text_input[-1].set_value("Zoë")
+    began = time.monotonic()
+    button(users, "Create").click().run(timeout=20)
+    assert time.monotonic() - began < 6
+    assert users.success[0].value == "The user was created."
+    assert "API down" in badge(users)
+
+
+def test_a_dialog_that_failed_can_be_tried_again(api: Api, users: AppTest) -> None:
+    """Old words go when it is tried anew, and nothing is written without another click."""
+    button(users, "Add a user").click().run()
+    assert users.get("dialog")[0].proto.dialog.title == "Add a user"
+    users.text_input[-2].set_value("1")
+    api.answers["POST /users/"] = data({"detail": "User 1 already exists"}, status=409)
+    button(users, "Create").click().run()
+    writes = len(api.writes)
+    users.run()
+    assert "In its words: User 1 already exists" in texts(users)
+    assert len(api.writes) == writes
+    assert not button(users, "Create").disabled
+    users.number_input[0].set_value(151)
+    api.answers["POST /users/"] = data({"detail": "too old"}, status=422)
+    button(users, "Create").click().run()
+    assert "age=151" in api.writes[-1][1]
+    assert [text for text in texts(users) if "In its words" in text] == ["In its words: too old"]
 
 
 def test_edit(api: Api, users: AppTest) -> None:
