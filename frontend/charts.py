@@ -1,8 +1,9 @@
 """What the browser draws: charts as Vega-Lite specifications, and small things as HTML.
 
-Data under a name travel beside a chart: new numbers move its bars, and nothing blinks. The
-specifications are plain dictionaries, because a library that checks them costs more at every redraw
-than all else on the page.
+Data under a name travel beside a chart: new numbers move its bars, and nothing blinks. For that the
+specification must stay the same, to the letter, and so must the text alternative. Otherwise the
+browser builds the chart anew, and what hung over it is gone. Specifications are plain dictionaries,
+because a library that checks them costs more at every redraw than all else on the page.
 """
 
 from collections.abc import Sequence
@@ -104,47 +105,51 @@ def _median_line() -> Spec:
     }
 
 
-def rate_chart(intervals: Sequence[Interval], clock_offset_seconds: float) -> Spec:
-    """Return the net change per minute over time: each bar's area is the users it stands for.
+def rate_chart(intervals: Sequence[Interval], now: float, window_seconds: int) -> Spec:
+    """Return the net change per minute over a window that ends `now`, by the intervals' clock.
 
-    `clock_offset_seconds` leads from the intervals' clock to the time of day.
+    Each bar's area is the users it stands for.
     """
     rates = [each.per_minute for each in intervals]
+    minutes = window_seconds // 60
+    ago = {
+        "field": "start",
+        "type": "quantitative",
+        "title": "Minutes before the last answer",
+        "scale": {"domain": [-minutes, 0], "nice": False},
+        "axis": {"values": list(range(-minutes, 1)), "labelExpr": "-datum.value"},
+    }
     return {
         "data": {"name": "rates"},
-        "mark": {"type": "rect", "x2Offset": -1},
+        "mark": {"type": "rect", "x2Offset": -1, "clip": True},
         "usermeta": ONE_PICTURE,
         "encoding": {
-            "x": {
-                "field": "start",
-                "type": "temporal",
-                "title": None,
-                "axis": {"format": "%H:%M:%S", "tickCount": 5},
-            },
+            "x": ago,
             "x2": {"field": "end"},
             "y": {
                 "field": "rate",
                 "type": "quantitative",
-                "title": "Users per minute",
-                "scale": {"domain": [min(0.0, *rates), max(1.0, *rates)], "nice": True},
+                "title": "Net change",
+                "scale": {"domain": {"unionWith": [0, 1]}, "nice": True},
                 "axis": {"format": "~s", "tickCount": 5},
             },
             "y2": {"datum": 0},
             "opacity": _as_it_is("opacity"),
             "tooltip": [
-                {"field": "start", "type": "temporal", "title": "From", "format": "%H:%M:%S"},
-                {"field": "end", "type": "temporal", "title": "To", "format": "%H:%M:%S"},
+                {"field": "when", "type": "nominal", "title": "When"},
                 _number("change", "Net change", "+,d"),
-                _number("rate", "Users per minute", "+,.1f"),
+                _number("rate", "Per minute", "+,.1f"),
             ],
         },
         "datasets": {
             "rates": pyarrow.table(
                 {
-                    "start": [
-                        round((each.start + clock_offset_seconds) * 1000) for each in intervals
+                    "start": [(each.start - now) / 60 for each in intervals],
+                    "end": [(each.end - now) / 60 for each in intervals],
+                    "when": [
+                        f"{now - each.start:.0f} to {now - each.end:.0f} s before"
+                        for each in intervals
                     ],
-                    "end": [round((each.end + clock_offset_seconds) * 1000) for each in intervals],
                     "rate": rates,
                     "change": [each.change for each in intervals],
                     "opacity": [1.0 if each.seen else PALE for each in intervals],
@@ -154,20 +159,22 @@ def rate_chart(intervals: Sequence[Interval], clock_offset_seconds: float) -> Sp
     }
 
 
-def trend_line(values: Sequence[float]) -> str:
-    """Return a line through at least one value as HTML, from edge to edge and without a scale."""
+def trend_line(points: Sequence[tuple[float, float]]) -> str:
+    """Return a line through pairs of a time and a value as HTML, from edge to edge, unscaled."""
+    begin, end = points[0][0], points[-1][0]
+    values = [value for _, value in points]
     low, high = min(values), max(values)
-    points = [
+    places = [
         (
-            100 * number / max(1, len(values) - 1),
+            100 * (at - begin) / (end - begin) if end > begin else 0,
             90 - 80 * (value - low) / (high - low) if high > low else 50,
         )
-        for number, value in enumerate(values)
+        for at, value in points
     ]
-    if len(points) == 1:
-        points.append((100, points[0][1]))
-    line = [f"{across:.1f}% {down:.1f}%" for across, down in points]
-    under = [f"{across:.1f}% calc({down:.1f}% + 2px)" for across, down in reversed(points)]
+    if end == begin:
+        places.append((100, places[-1][1]))
+    line = [f"{across:.1f}% {down:.1f}%" for across, down in places]
+    under = [f"{across:.1f}% calc({down:.1f}% + 2px)" for across, down in reversed(places)]
     shape = "position:absolute;inset:0;background:currentColor;"
     return (
         '<div aria-hidden="true" style="position:relative;height:2.5rem">'

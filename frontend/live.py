@@ -1,7 +1,6 @@
 """The live page: how old the users are, as it is now."""
 
 import math
-import time
 
 import feed
 from ages import Summary, ages_under, between, histogram, summarise
@@ -112,7 +111,7 @@ def show_first_steps(settings: Settings) -> None:
 
 def show_cards(latest: Latest[AgeCounts], summary: Summary) -> None:
     """Draw a card for each number; the first takes two columns, so rows are full on a phone too."""
-    past = [counts.summary for counts in sampled(latest.history) if counts.summary]
+    past = [(at, each.summary) for at, each in sampled(latest.history) if each.summary]
     changed = change(totals(latest), MINUTE_SECONDS)
     cards = st.grid(6, min_column_width=150)
     with cards.cell(column_span=2), show_card():
@@ -123,12 +122,12 @@ def show_cards(latest: Latest[AgeCounts], summary: Summary) -> None:
             delta_color="normal" if changed and changed[0] else "off",
             delta_arrow="auto" if changed and changed[0] else "off",
         )
-        show_trend([each.total for each in past])
+        show_trend(sampled(totals(latest)))  # with the times when there was nobody
     for label, value, trend in (
-        ("Mean age", f"{summary.mean:.1f}", [each.mean for each in past]),
-        ("Median age", f"{summary.median:g}", [each.median for each in past]),
-        ("Youngest", f"{summary.youngest}", [each.youngest for each in past]),
-        ("Oldest", f"{summary.oldest}", [each.oldest for each in past]),
+        ("Mean age", f"{summary.mean:.1f}", [(at, each.mean) for at, each in past]),
+        ("Median age", f"{summary.median:g}", [(at, each.median) for at, each in past]),
+        ("Youngest", f"{summary.youngest}", [(at, each.youngest) for at, each in past]),
+        ("Oldest", f"{summary.oldest}", [(at, each.oldest) for at, each in past]),
     ):
         with cards, show_card():
             st.metric(label, value)
@@ -169,11 +168,12 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
             key=histogram_key(),
             height=CHART_HEIGHT_PX,
             on_select=follow_brush,
-            alt=(
-                f"Histogram of the users by age; bin width in years: {width_years}. They are from"
-                f" {summary.youngest} to {summary.oldest} years old; the fullest bin is"
-                f" {fullest.label}. The median is {summary.median:g}."
-            ),
+            # No numbers, with which the chart would be built anew: they are in the line below.
+            alt=f"Histogram of the users by age; bin width in years: {width_years}.",
+        )
+        st.text(
+            f"The fullest bin is {fullest.label}: {how_many(fullest.count, 'user')},"
+            f" {fullest.share:.1%} of all."
         )
         show_chosen_ages(users_by_age, summary.total)
     show_table(
@@ -239,20 +239,22 @@ def show_rate(latest: Latest[AgeCounts]) -> None:
     """Draw how fast users came in the last minutes, and the same as a table."""
     steps = intervals(totals(latest))
     with st.container(border=True):
-        st.header("Users per minute", anchor=False)
+        st.header("Net change per minute", anchor=False)
         if not steps:
             st.text("There is a bar here after two answers some seconds apart.")
             return
-        net = sum(each.change for each in steps)
+        minutes = HISTORY_SECONDS // 60
         st.vega_lite_chart(
-            rate_chart(steps, time.time() - feed.now()),
+            rate_chart(steps, latest.history[-1][0], HISTORY_SECONDS),
             key="rate",
             height=CHART_HEIGHT_PX // 2,
-            alt=f"Users per minute over the last {HISTORY_SECONDS // 60} minutes: {net:+,} in all.",
+            alt=f"Net change in users per minute over the last {minutes} minutes.",
         )
+        net = sum(each.change for each in steps)
         st.text(
-            "Users created less users deleted. A pale bar spans a time without answers, because"
-            " nobody looked or the API was away: only its mean is known."
+            f"Users created less users deleted, up to the last answer: {net:+,}. A pale bar spans a"
+            " time without answers, of which only the mean is known. Where most users are gone at"
+            " once, the API began anew, and so do the bars."
         )
     show_table(
         "The same rates as a table",

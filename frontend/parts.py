@@ -74,9 +74,9 @@ def show_card() -> DeltaGenerator:
     )
 
 
-def show_trend(values: Sequence[float]) -> None:
-    """Draw how a number went in the last minutes; what it is now is told beside the line."""
-    st.html(trend_line(values))
+def show_trend(points: Sequence[tuple[float, float]]) -> None:
+    """Draw how a number went, by time; what it is now is told beside the line."""
+    st.html(trend_line(points))
 
 
 def show_state(state: State) -> None:

@@ -55,7 +55,7 @@ def show_simulator(latest: Latest[AgeCounts], arrived: tuple[int, float] | None)
         st.metric("Users per minute", "\N{EN DASH}")
     else:
         st.metric("Users per minute", f"{arrived[0] / arrived[1] * 60:,.1f}")
-        show_trend([each.per_minute for each in intervals(totals(latest))])
+        show_trend([(each.end, each.per_minute) for each in intervals(totals(latest))])
         st.text(f"Net change at the API in the last {arrived[1]:.0f} s, whoever caused it")
 
 
@@ -65,7 +65,7 @@ def show_api(probed: Latest[ApiState]) -> None:
     show_state(api_state(probed.answer, probed.fault))
     api = probed.answer or ApiState()
     trend = [
-        each.latency_seconds * 1000 for each in sampled(probed.history) if each.latency_seconds
+        (at, each.latency_seconds) for at, each in sampled(probed.history) if each.latency_seconds
     ]
     latency = f"{api.latency_seconds * 1000:.1f} ms" if api.latency_seconds else "\N{EN DASH}"
     st.metric("Latency of /health", latency)

@@ -38,6 +38,11 @@ def chart(page: AppTest) -> tuple[dict[str, int], str]:
     return drawn, element.proto.alt
 
 
+def until_users(page: AppTest, total: int) -> None:
+    """Redraw the page until it shows that many users."""
+    until(lambda: not page.run().exception and numbers(page).get("Users") == f"{total:,}")
+
+
 def opened_table(page: AppTest, of: str = "numbers") -> Any:
     """Open the table that goes with a chart, and return it."""
     page.session_state[f"The same {of} as a table"] = True
@@ -47,10 +52,8 @@ def opened_table(page: AppTest, of: str = "numbers") -> Any:
 def test_live(api: Api, page: AppTest) -> None:
     """With users, the page shows five numbers, the bars, the same as a table, and its source."""
     api.counts(SOME)
-    page.run()
-    assert not page.exception
+    redraw_until(page, "Live, updated just now")
     assert badge(page).startswith(":green-badge[")
-    assert "Live, updated just now" in badge(page)
     assert numbers(page) == {
         "Users": "8",
         "Mean age": "40.2",
@@ -60,7 +63,8 @@ def test_live(api: Api, page: AppTest) -> None:
     }
     bars, alternative = chart(page)
     assert bars == {"15\N{EN DASH}19": 1, "20\N{EN DASH}24": 3, "60\N{EN DASH}64": 4}
-    assert "from 18 to 60 years old; the fullest bin is 60\N{EN DASH}64" in alternative
+    assert alternative == "Histogram of the users by age; bin width in years: 5."
+    assert "The fullest bin is 60\N{EN DASH}64: 4 users, 50.0% of all." in texts(page)
     table = opened_table(page)
     assert list(table.columns) == ["Age", "Users", "Share"]
     assert ["20\N{EN DASH}24", "3", "37.5%"] in table.values.tolist()
@@ -256,7 +260,7 @@ def test_rate_cards_and_history_after_two_answers(api: Api, page: AppTest) -> No
     assert page.metric[0].delta.startswith("+15 in ")
     charts = page.get("vega_lite_chart")
     assert len(charts) == 2
-    assert "+15 in all" in charts[1].proto.alt
+    assert any("up to the last answer: +15." in text for text in texts(page))
     assert not page.table
     assert opened_table(page, "rates")["Change"].tolist() == ["+15"]
 
@@ -401,13 +405,50 @@ def test_stale(api: Api, page: AppTest, clock: Clock) -> None:
     assert numbers(page)["Users"] == "8"
 
 
-def test_trends(api: Api, page: AppTest) -> None:
-    """Under each number there is how it went, from the first answer on, without a name or scale."""
-    api.counts({30: 1})
+def lines(page: AppTest) -> list[list[tuple[float, float]]]:
+    """Return the lines under the numbers, as points in percent from the left and from the top."""
+    bodies = [each.proto.body for each in page.get("html") if "polygon" in each.proto.body]
+    assert all('aria-hidden="true"' in body for body in bodies)
+    shapes = [body.partition("polygon(")[2].partition(",100% 100%")[0] for body in bodies]
+    return [
+        [tuple(map(float, point.replace("%", "").split())) for point in shape.split(",")]  # type: ignore[misc]
+        for shape in shapes
+    ]
+
+
+def test_trends(api: Api, page: AppTest, clock: Clock) -> None:
+    """Under each number there is how it went, by time, with the times when there was nobody."""
+    clock.stand_still()
+    clock.pass_by(60 - clock() % 60)
+    api.counts({})
     page.run()
-    assert page.metric[0].delta == "first answer"
-    assert len(page.get("html")) == len(page.metric) == 5
-    assert all('aria-hidden="true"' in each.proto.body for each in page.get("html"))
+    for seconds, counts in ((10, {30: 2}), (30, {30: 2, 50: 2})):
+        clock.pass_by(seconds)
+        api.counts(counts)
+        until_users(page, sum(counts.values()))
+    users, mean, median, youngest, oldest = lines(page)
+    assert [at for at, _ in users] == pytest.approx([0, 25, 100], abs=4)
+    assert [down for _, down in users] == [90, 50, 10]
+    assert mean == median == oldest == [(0, 90), (100, 10)]
+    assert youngest == [(0, 50), (100, 50)]
+
+
+def test_new_numbers_leave_the_charts_in_place(api: Api, page: AppTest, clock: Clock) -> None:
+    """The browser builds a chart anew when its specification or its text alternative changes."""
+
+    def built() -> list[tuple[str, str]]:
+        return [(each.proto.spec, each.proto.alt) for each in page.get("vega_lite_chart")]
+
+    api.counts({30: 10})
+    page.run()
+    drawn = []
+    for users_by_age in ({30: 10, 20: 3}, {5: 1_000, 30: 9, 20: 3, 90: 2}):
+        clock.pass_by(10)
+        api.counts(users_by_age)
+        until_users(page, sum(users_by_age.values()))
+        drawn.append(built())
+    assert len(drawn[0]) == 2
+    assert drawn[0] == drawn[1]
 
 
 @pytest.mark.parametrize(

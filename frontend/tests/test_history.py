@@ -12,7 +12,7 @@ def test_changes_add_up() -> None:
     """However answers come, the intervals join and their changes are the whole change."""
     chance = random.Random(7)
     for _ in range(50):
-        at, total, totals = 100.0, 5, []
+        at, total, totals = 100.0, 500, []
         for _ in range(chance.randint(2, 60)):
             at, total = at + chance.choice((0.5, 2, 2, 5, 40)), total + chance.randint(-3, 9)
             totals.append((at, total))
@@ -44,9 +44,17 @@ def test_a_time_without_answers_is_one_pale_interval() -> None:
     assert gap.per_minute == 30
 
 
-def test_users_that_are_lost_are_a_negative_rate() -> None:
-    """An API that starts anew without its users is seen as what it is."""
-    assert intervals([(0, 100), (15, 0)])[0].change == -100
+def test_users_that_are_deleted_are_a_negative_rate() -> None:
+    """The change is a net one."""
+    assert intervals([(0, 100), (15, 90)])[0].change == -10
+
+
+def test_a_store_that_began_anew() -> None:
+    """Users lost by a restart are no deletions: no interval leads there, and time begins anew."""
+    totals = [(0.0, 1000), (10.0, 1010), (12.0, 3), (22.0, 13)]
+    assert [each.change for each in intervals(totals)] == [10, 10]
+    assert change(totals, 60) == (10, 10)
+    assert change(totals[:3], 60) is None
 
 
 @pytest.mark.parametrize("totals", [[], [(5.0, 1)], [(5.0, 1), (5.0, 2)]])
@@ -67,7 +75,7 @@ def test_change_over_the_last_minute() -> None:
 def test_samples_are_the_first_of_each_step_and_the_last() -> None:
     """A line of samples has a point for each step, and ends with what is newest."""
     samples = [(float(second), second) for second in range(4, 40, 2)]
-    assert sampled(samples) == [4, 10, 20, 30, 38]
-    assert sampled(samples[:-1]) == [4, 10, 20, 30, 36]
-    assert sampled(samples[:1]) == [4]
+    assert [each for _, each in sampled(samples)] == [4, 10, 20, 30, 38]
+    assert [at for at, _ in sampled(samples[:-1])] == [4, 10, 20, 30, 36]
+    assert sampled(samples[:1]) == [(4, 4)]
     assert sampled([]) == []
