@@ -8,8 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FEWEST_BINS = 8
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -74,27 +72,24 @@ def between(users_by_age: Mapping[int, int], first: int, last: int) -> dict[int,
     return {age: count for age, count in users_by_age.items() if first <= age <= last}
 
 
-def ages_under(low: float, high: float) -> tuple[int, int] | None:
-    """Return the first and last age whose year on the axis lies mostly between `low` and `high`.
+def ages_under(low: float, high: float, width_years: int) -> tuple[int, int] | None:
+    """Return the first and last age of the bins that lie mostly between `low` and `high`.
 
-    On the axis a user of 30 is somewhere from 30 to 31. None when no year is covered so.
+    On the axis a user of 30 is somewhere from 30 to 31. None when no bin is covered so.
     """
-    first, last = math.ceil(low - 0.5), math.floor(high - 0.5)
-    return (first, last) if first <= last else None
+    first, last = math.ceil(low / width_years - 0.5), math.floor(high / width_years - 0.5)
+    return (first * width_years, (last + 1) * width_years - 1) if first <= last else None
 
 
 def histogram(users_by_age: Mapping[int, int], width_years: int) -> list[Bin]:
     """Return the bins of `width_years` that hold all users, in order and without a gap.
 
-    Bins start at multiples of their width, so they stay where they are as users arrive. There are
-    at least FEWEST_BINS, empty ones around the others, so that one bar never fills the picture.
+    Bins start at multiples of their width, so they stay where they are as users arrive.
     """
     present = [age for age, count in users_by_age.items() if count]
     if not present:
         return []
     first, last = min(present) // width_years, max(present) // width_years
-    first = max(0, min(first, (first + last - FEWEST_BINS + 1) // 2))
-    last = max(last, first + FEWEST_BINS - 1)
     counts = dict.fromkeys(range(first, last + 1), 0)
     for age in present:
         counts[age // width_years] += users_by_age[age]

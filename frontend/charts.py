@@ -18,50 +18,28 @@ Spec = dict[str, Any]
 
 BRUSH = "brush"
 PALE = 0.3
-MEDIAN_COLOUR = "#d9480f"  # told from the bars, and read, in the light and in the dark
+MEDIAN_COLOUR = "#d9480f"  # told from the page in the light and in the dark, from bars by a halo
+PAGE = {"expr": "background"}
+TEXT = {"expr": "luminance(background) > 0.5 ? 'black' : 'white'"}
 # A chart is one picture with a text alternative, and its numbers are in a table. SVG would be read
-# aloud mark by mark, and some marks have no name.
+# aloud mark by mark, and some marks have no name. axe does not see into a canvas, so what is drawn
+# on it needs a contrast that is looked after here.
 ONE_PICTURE = {"embedOptions": {"renderer": "canvas"}}
 SHARE_AXIS: Spec = {"format": ".1~%", "tickMinStep": 0.001}  # the least that it can tell apart
 
 
 def histogram_chart(
-    bins: Sequence[Bin], median: float | None, percent: bool, chosen: tuple[int, int]
+    bins: Sequence[Bin],
+    median: float | None,
+    percent: bool,
+    chosen: tuple[int, int],
+    last_age: int,
 ) -> Spec:
-    """Return the bars, pale where they are outside the chosen ages, and the median as a line."""
-    users = {"field": "users", "title": "Users", "axis": {"tickMinStep": 1, "format": ",d"}}
-    share = {"field": "share", "title": "Share of users", "axis": SHARE_AXIS}
-    from_age = {
-        "field": "from",
-        "type": "quantitative",
-        "bin": "binned",
-        "title": "Age in years",
-        "axis": {"tickCount": 12, "tickMinStep": 1},
-    }
-    bars = {
-        "mark": {"type": "bar", "cornerRadiusEnd": 3, "binSpacing": 2},
-        "params": [
-            {
-                "name": BRUSH,
-                "select": {
-                    "type": "interval",
-                    "encodings": ["x"],
-                    "mark": {"fill": "gray", "fillOpacity": 0.2, "stroke": None},
-                },
-            }
-        ],
-        "encoding": {
-            "x": from_age,
-            "x2": {"field": "to"},
-            "y": {"type": "quantitative", "stack": None, **(share if percent else users)},
-            "opacity": _as_it_is("opacity"),
-            "tooltip": [
-                {"field": "age", "type": "nominal", "title": "Age"},
-                _number("users", "Users", ","),
-                _number("share", "Share", ".1%"),
-            ],
-        },
-    }
+    """Return the bars, pale where they are outside the chosen ages, and the median as a line.
+
+    The axis is from 0 to the end of `last_age`.
+    """
+    bars = _bars(percent, last_age)
     return {
         "data": {"name": "bins"},
         "layer": [bars] if median is None else [bars, _median_line()],
@@ -85,8 +63,46 @@ def histogram_chart(
     }
 
 
+def _bars(percent: bool, last_age: int) -> Spec:
+    users = {"field": "users", "title": "Users", "axis": {"tickMinStep": 1, "format": ",d"}}
+    share = {"field": "share", "title": "Share of users", "axis": SHARE_AXIS}
+    from_age = {
+        "field": "from",
+        "type": "quantitative",
+        "bin": "binned",
+        "title": "Age in years",
+        "scale": {"domain": [0, last_age + 1], "nice": False},
+        "axis": {"tickCount": 12, "tickMinStep": 1},
+    }
+    return {
+        "mark": {"type": "bar", "cornerRadiusEnd": 3, "binSpacing": 2, "clip": True},
+        "params": [
+            {
+                "name": BRUSH,
+                "select": {
+                    "type": "interval",
+                    "encodings": ["x"],
+                    "mark": {"fill": "gray", "fillOpacity": 0.2, "stroke": None},
+                },
+            }
+        ],
+        "encoding": {
+            "x": from_age,
+            "x2": {"field": "to"},
+            "y": {"type": "quantitative", "stack": None, **(share if percent else users)},
+            "opacity": _as_it_is("opacity"),
+            "tooltip": [
+                {"field": "age", "type": "nominal", "title": "Age"},
+                _number("users", "Users", ","),
+                _number("share", "Share", ".1%"),
+            ],
+        },
+    }
+
+
 def _median_line() -> Spec:
-    colour = {"color": MEDIAN_COLOUR, "tooltip": False}
+    line = {"type": "rule", "tooltip": False}
+    text = {"type": "text", "baseline": "bottom", "dy": -4, "fontSize": 13, "tooltip": False}
     return {
         "transform": [
             {"aggregate": [{"op": "max", "field": "median", "as": "median"}]},
@@ -96,9 +112,10 @@ def _median_line() -> Spec:
         ],
         "encoding": {"x": {"field": "at", "type": "quantitative"}},
         "layer": [
-            {"mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2, **colour}},
+            {"mark": {**line, "strokeWidth": 4, "color": PAGE}},
+            {"mark": {**line, "strokeWidth": 2, "strokeDash": [6, 4], "color": MEDIAN_COLOUR}},
             {
-                "mark": {"type": "text", "baseline": "bottom", "dy": -4, "fontSize": 13, **colour},
+                "mark": {**text, "color": TEXT},
                 "encoding": {"y": {"value": 0}, "text": {"field": "label"}},
             },
         ],
@@ -115,13 +132,14 @@ def rate_chart(intervals: Sequence[Interval], now: float, window_seconds: int) -
     ago = {
         "field": "start",
         "type": "quantitative",
+        "bin": "binned",
         "title": "Minutes before the last answer",
         "scale": {"domain": [-minutes, 0], "nice": False},
-        "axis": {"values": list(range(-minutes, 1)), "labelExpr": "-datum.value"},
+        "axis": {"values": list(range(-minutes, 1)), "labelExpr": "-datum.value", "grid": False},
     }
     return {
         "data": {"name": "rates"},
-        "mark": {"type": "rect", "x2Offset": -1, "clip": True},
+        "mark": {"type": "bar", "binSpacing": 1, "clip": True},
         "usermeta": ONE_PICTURE,
         "encoding": {
             "x": ago,
@@ -130,10 +148,10 @@ def rate_chart(intervals: Sequence[Interval], now: float, window_seconds: int) -
                 "field": "rate",
                 "type": "quantitative",
                 "title": "Net change",
+                "stack": None,
                 "scale": {"domain": {"unionWith": [0, 1]}, "nice": True},
                 "axis": {"format": "~s", "tickCount": 5},
             },
-            "y2": {"datum": 0},
             "opacity": _as_it_is("opacity"),
             "tooltip": [
                 {"field": "when", "type": "nominal", "title": "When"},

@@ -9,7 +9,7 @@ from faults import ApiFault, ApiRefuses
 from parts import show_fault, st
 from schema import User
 from settings import Settings
-from words import fault_lines
+from words import LABELS
 
 UNCERTAIN = "It is not known whether anything was changed. Close this, reload, and look."
 
@@ -46,11 +46,11 @@ def edit_dialog(settings: Settings, user: User | None) -> None:
     """Ask for a new user, or for what is new about one."""
     with st.form("user", border=False):
         user_id = st.text_input(
-            "Id", value=str(user.user_id) if user else "", disabled=user is not None
+            LABELS["user_id"], value=str(user.user_id) if user else "", disabled=user is not None
         )
-        name = st.text_input("Name", value=user.name if user else "")
+        name = st.text_input(LABELS["name"], value=user.name if user else "")
         # Without bounds: the API judges what is typed. The browser's words would stand beside its.
-        age = st.number_input("Age in years", value=user.age if user else 30)
+        age = st.number_input(LABELS["age"], value=user.age if user else 30)
         st.form_submit_button(
             "Save" if user else "Create", type="primary", disabled=writing(), on_click=begin_write
         )
@@ -95,7 +95,8 @@ def write(work: Callable[[], None], done: str) -> None:
     time for an answer is for the users.
     """
     if fault := st.session_state.get("write_fault"):
-        show_fault(fault, "Nothing was changed." if isinstance(fault, ApiRefuses) else UNCERTAIN)
+        what_now = "Nothing was changed." if isinstance(fault, ApiRefuses) else UNCERTAIN
+        show_fault(fault, what_now, in_its_words=True)
     if not writing():
         return
     started_at = time.monotonic()
@@ -103,11 +104,13 @@ def write(work: Callable[[], None], done: str) -> None:
         with st.spinner("Asking the API"):
             work()
     except ApiFault as fault:
-        st.session_state.writing = False
-        st.session_state.write_fault = fault.without_traces()
+        fault.without_traces()
         if isinstance(fault, ApiRefuses) and fault.status in (401, 403):
             close_dialog()
-            st.session_state.refused = fault_lines(fault)
+            st.session_state.refused = fault
+        else:
+            st.session_state.writing = False
+            st.session_state.write_fault = fault
     else:
         forget_listing()
         st.session_state.done = done

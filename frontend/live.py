@@ -1,10 +1,12 @@
 """The live page: how old the users are, as it is now."""
 
 import math
+from functools import partial
 
 import feed
 from ages import Summary, ages_under, between, histogram, summarise
 from charts import BRUSH, histogram_chart, rate_chart
+from chosen import Chosen
 from feed import HISTORY_SECONDS, TICK_SECONDS, Latest, is_due
 from history import change, intervals, sampled
 from parts import (
@@ -25,12 +27,17 @@ from words import asked_again, how_many, state, time_ago
 REFRESH_SECONDS = {"Off": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
 BIN_WIDTHS_YEARS = (1, 2, 5, 10)
 DEFAULT_BIN_WIDTH_YEARS = 5
-ALL_AGES = (0, MAX_AGE_YEARS)
+USUAL_LAST_AGE = 99  # where the axis ends, unless somebody is older
 CARD_HEIGHT_PX = 168
 CHART_HEIGHT_PX = 360
 MINUTE_SECONDS = 60
-LATE_SECONDS = 10  # that a browser may take to see its slider follow the brush
 WAIT_SECONDS = 0.5  # how long a redraw waits for a new answer before it shows what is known
+FADED = 0.75  # numbers that are not those of now, and can still be read
+# Each chart has its own table below it, so it needs no tools that show one, or copy it.
+STYLE = (
+    "<style>.st-key-numbers{{opacity:{opacity}}}"
+    ".st-key-numbers [data-testid=stElementToolbar]{{display:none}}</style>"
+)
 
 
 @st.fragment(run_every=TICK_SECONDS)
@@ -41,18 +48,23 @@ def live_page(settings: Settings) -> None:
         every_seconds = show_refresh_controls()
     latest = newest(settings, every_seconds)
     counts = latest.answer
+    shown = state(latest, every_seconds, paused=st.session_state.paused)
+    old = shown.colour in ("orange", "red")
     with title:
-        show_title("Ages of the users", state(latest, every_seconds))
-    if latest.fault:
-        show_fault(latest.fault, asked_again(every_seconds))
-    elif counts is None:
-        show_skeleton()
+        show_title("Ages of the users", shown)
+        st.html(STYLE.format(opacity=FADED if old else 1))
+    with st.container():  # what stands below what comes and goes stays where it is
+        if latest.fault:
+            show_fault(latest.fault, asked_again(every_seconds))
+        elif counts is None:
+            show_skeleton()
     if counts is None:
         return
     if counts.summary:
-        show_cards(latest, counts.summary)
-        show_histogram(counts.users_by_age, counts.summary)
-        show_rate(latest)
+        with st.container(key="numbers"):
+            show_cards(latest, counts.summary, old)
+            show_histogram(counts.users_by_age, counts.summary)
+            show_rate(latest)
     elif not latest.fault:
         show_first_steps(settings)
     if counts.unreadable_rows:
@@ -105,12 +117,15 @@ def show_skeleton() -> None:
 def show_first_steps(settings: Settings) -> None:
     """Say what fills an empty page."""
     st.info("The API answers, and it has no users. Add some:", title="No users yet")
-    st.code("cd data_ingestion_simulator\npython main.py", language="shell")
-    st.code(f'curl -X POST "{settings.api_url}?user_id=123&name=Alice&age=30"', language="shell")
+    st.code("cd data_ingestion_simulator\npython main.py", language=None)
+    st.code(f'curl -X POST "{settings.api_url}?user_id=123&name=Alice&age=30"', language=None)
 
 
-def show_cards(latest: Latest[AgeCounts], summary: Summary) -> None:
-    """Draw a card for each number; the first takes two columns, so rows are full on a phone too."""
+def show_cards(latest: Latest[AgeCounts], summary: Summary, old: bool) -> None:
+    """Draw a card for each number; the first takes two columns, so rows are full on a phone too.
+
+    What was gained is no good news while the numbers are old.
+    """
     past = [(at, each.summary) for at, each in sampled(latest.history) if each.summary]
     changed = change(totals(latest), MINUTE_SECONDS)
     cards = st.grid(6, min_column_width=150)
@@ -119,7 +134,7 @@ def show_cards(latest: Latest[AgeCounts], summary: Summary) -> None:
             "Users",
             f"{summary.total:,}",
             delta=f"{changed[0]:+,} in {changed[1]:.0f} s" if changed else "first answer",
-            delta_color="normal" if changed and changed[0] else "off",
+            delta_color="normal" if changed and changed[0] and not old else "off",
             delta_arrow="auto" if changed and changed[0] else "off",
         )
         show_trend(sampled(totals(latest)))  # with the times when there was nobody
@@ -160,14 +175,19 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
             with_median = st.toggle("Median line", value=True, key="median", bind="query-params")
         bins = histogram(users_by_age, width_years)
         fullest = max(bins, key=lambda each: each.count)
-        chosen = st.session_state.get("ages", ALL_AGES)
+        last_age = USUAL_LAST_AGE if summary.oldest <= USUAL_LAST_AGE else MAX_AGE_YEARS
+        chosen = chosen_ages(last_age)
         st.vega_lite_chart(
             histogram_chart(
-                bins, summary.median if with_median else None, unit == "Percent", chosen
+                bins,
+                summary.median if with_median else None,
+                unit == "Percent",
+                st.session_state.get("ages", chosen.ages),
+                last_age,
             ),
-            key=histogram_key(),
+            key=histogram_key(chosen),
             height=CHART_HEIGHT_PX,
-            on_select=follow_brush,
+            on_select=partial(follow_brush, width_years, last_age),
             # No numbers, with which the chart would be built anew: they are in the line below.
             alt=f"Histogram of the users by age; bin width in years: {width_years}.",
         )
@@ -175,7 +195,7 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
             f"The fullest bin is {fullest.label}: {how_many(fullest.count, 'user')},"
             f" {fullest.share:.1%} of all."
         )
-        show_chosen_ages(users_by_age, summary.total)
+        show_chosen_ages(users_by_age, summary.total, last_age)
     show_table(
         "The same numbers as a table",
         lambda: {
@@ -186,53 +206,61 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
     )
 
 
-def histogram_key() -> str:
+def chosen_ages(last_age: int) -> Chosen:
+    """Return which ages this visitor has chosen, at first all of them."""
+    chosen: Chosen = st.session_state.setdefault("chosen", Chosen((0, last_age)))
+    return chosen
+
+
+def histogram_key(chosen: Chosen) -> str:
     """Return the chart's key; a new one draws it anew, without the brush that was on it."""
-    return f"histogram {st.session_state.get('brushes', 0)}"
+    return f"histogram {chosen.brushes}"
 
 
-def follow_brush() -> None:
-    """Move the slider to where the chart was brushed; without a brush, to all ages."""
-    span = st.session_state[histogram_key()].selection.get(BRUSH, {}).get("from")
-    first, last = (ages_under(*span) if span else None) or ALL_AGES
-    state = st.session_state
-    left = state.setdefault("left_ages", {})  # what the slider said, and until when
-    left[state.get("ages", ALL_AGES)] = left[state.get("chosen_ages", ALL_AGES)] = feed.now()
-    state.ages = state.chosen_ages = (max(first, 0), min(last, MAX_AGE_YEARS))
+def follow_brush(width_years: int, last_age: int) -> None:
+    """Move the slider to the bins that were brushed; without a brush, to all ages."""
+    chosen = chosen_ages(last_age)
+    span = st.session_state[histogram_key(chosen)].selection.get(BRUSH, {}).get("from")
+    first, last = (ages_under(span[0], span[1], width_years) if span else None) or (0, last_age)
+    brushed = max(first, 0), min(last, last_age)
+    chosen.brush(brushed, st.session_state.get("ages", chosen.ages), feed.now())
+    st.session_state.ages = brushed
 
 
-def forget_brush() -> None:
-    """Take the brush off the chart: the slider now says something else.
-
-    A tick that was sent before the browser saw the slider follow the brush says what the slider
-    said before. That is no move of it.
-    """
-    state = st.session_state
-    chosen = state.get("chosen_ages")
-    left_at = state.get("left_ages", {}).get(state.ages, float("-inf"))
-    if state.ages == chosen or feed.now() - left_at < LATE_SECONDS:
-        state.ages = chosen
-    else:
-        state.brushes = state.get("brushes", 0) + 1
-        state.chosen_ages, state.left_ages = state.ages, {}
+def follow_slider(last_age: int) -> None:
+    """Take the brush off the chart, if the slider was really moved."""
+    chosen = chosen_ages(last_age)
+    chosen.slide(st.session_state.ages, feed.now())
+    st.session_state.ages = chosen.ages
 
 
-def show_chosen_ages(users_by_age: dict[int, int], total: int) -> None:
+def choose_all(last_age: int) -> None:
+    """Choose all ages, and take the brush off the chart."""
+    chosen_ages(last_age).choose((0, last_age))
+    st.session_state.ages = (0, last_age)
+
+
+def show_chosen_ages(users_by_age: dict[int, int], total: int, last_age: int) -> None:
     """Let ages be chosen, by the brush or by the keyboard, and say what they come to."""
     first, last = st.slider(
         "Ages (or drag over the bars)",
-        *ALL_AGES,
-        value=ALL_AGES,
+        0,
+        last_age,
+        value=(0, last_age),
         key="ages",
         bind="query-params",
-        on_change=forget_brush,
+        on_change=follow_slider,
+        args=(last_age,),
     )
-    if (first, last) == ALL_AGES:
-        return
+    everybody = (first, last) == (0, last_age)
     part = summarise(between(users_by_age, first, last))
     users = part.total if part else 0
     mean = f", {part.mean:.1f} years old on average" if part else ""
-    st.text(f"From {first} to {last}: {how_many(users, 'user')}, {users / total:.1%} of all{mean}.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("All ages", disabled=everybody, on_click=choose_all, args=(last_age,))
+        if not everybody:
+            share = f"{users / total:.1%} of all"
+            st.text(f"From {first} to {last}: {how_many(users, 'user')}, {share}{mean}.")
 
 
 def show_rate(latest: Latest[AgeCounts]) -> None:

@@ -42,10 +42,10 @@ def shared_probe(settings: Settings) -> Feed[calls.ApiState]:
 
 
 @st.cache_resource(ttl=REFUSAL_SECONDS, show_spinner=False)
-def shared_refusal(settings: Settings) -> list[str]:
-    """Return in lines why the API would refuse a write, none when it seems that it would not."""
+def shared_refusal(settings: Settings) -> ApiFault | None:
+    """Return why the API would refuse a write, None when it seems that it would not."""
     refusal = calls.write_refusal(settings)
-    return fault_lines(refusal) if refusal else []
+    return refusal and refusal.without_traces()
 
 
 def totals(latest: Latest[AgeCounts]) -> list[tuple[float, int]]:
@@ -84,11 +84,20 @@ def show_state(state: State) -> None:
     st.badge(state.words, icon=f":material/{state.icon}:", color=state.colour)
 
 
-def show_fault(fault: ApiFault, what_now: str) -> None:
-    """Say what is wrong and what to do. Its words may come from outside: text, not Markdown."""
-    st.error(what_now, title=fault.title)
-    with st.container(border=True, gap="xsmall"):
-        for line in fault_lines(fault):
+def show_fault(fault: ApiFault, what_now: str, in_its_words: bool = False) -> None:
+    """Say in one box what is wrong and what to do."""
+    with st.container(border=True, gap="small"):
+        st.error(what_now, title=fault.title)
+        show_reason(fault, in_its_words)
+
+
+def show_reason(fault: ApiFault, in_its_words: bool = False) -> None:
+    """Say why; the rest is folded away. Words may come from outside: text, not Markdown."""
+    first, rest = fault_lines(fault, in_its_words)
+    for line in first:
+        st.text(line)
+    with st.expander("Details", type="compact"):
+        for line in rest:
             st.text(line)
 
 

@@ -7,7 +7,7 @@ import feed
 from client import TOTAL_TIMEOUT_SECONDS
 from dialogs import delete_dialog, edit_dialog, forget_listing, open_dialog, show_dialog
 from faults import ApiFault, ApiRefuses
-from parts import shared_refusal, show_fault, show_title, st
+from parts import shared_refusal, show_fault, show_reason, show_title, st
 from schema import Listing, User
 from settings import Settings
 from tables import ORDERS, as_csv, as_json, matching, ordered
@@ -23,7 +23,7 @@ def people_page(settings: Settings) -> None:
     head, notes = st.container(), st.container()
     with notes:
         loaded = loaded_listing(settings)
-    refused: list[str] = st.session_state.get("refused", [])
+    refused: ApiFault | None = st.session_state.get("refused")
     if isinstance(loaded, Listing) and not refused and "done" not in st.session_state:
         refused = shared_refusal(settings)  # unless a write was just taken
     with head:
@@ -98,16 +98,15 @@ def show_actions(read_only: bool) -> None:
         st.button("Reload", icon=":material/refresh:", on_click=forget_listing)
 
 
-def show_notes(refused: list[str]) -> None:
+def show_notes(refused: ApiFault | None) -> None:
     """Say what was just done, and when nothing can be changed from here, why."""
     if done := st.session_state.pop("done", None):
         st.success(done, icon=":material/check:")
     if not refused:
         return
-    st.info("Users can be seen here, and not added, changed or deleted.", title="Read-only")
-    with st.container(border=True, gap="xsmall"):
-        for line in refused:
-            st.text(line)
+    with st.container(border=True, gap="small"):
+        st.info("Users can be seen here, and not added, changed or deleted.", title="Read-only")
+        show_reason(refused)
 
 
 def show_search(users: list[User]) -> list[User]:

@@ -1,6 +1,7 @@
 """What the pages say: the state of what is shown, and numbers as people say them."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,9 @@ from calls import ApiState
 from faults import ApiFault, ApiUnreachable
 from feed import TICK_SECONDS, Latest
 from schema import AgeCounts, Listing
+
+LABELS = {"user_id": "Id", "name": "Name", "age": "Age in years"}  # of what is typed
+_LABELLED = re.compile(r"(?:(?<=^)|(?<=; ))(?:user_id|name|age)(?=: )")
 
 Colour = Literal["red", "orange", "green", "gray", "blue"]
 
@@ -22,15 +26,17 @@ class State:
     colour: Colour
 
 
-def state(latest: Latest[AgeCounts], every_seconds: float) -> State:
+def state(latest: Latest[AgeCounts], every_seconds: float, paused: bool = False) -> State:
     """Return the state of a page that asks for news `every_seconds`; infinite means never."""
     ago = time_ago(latest.seconds_old)
     if latest.fault:
         return _of_fault(latest.fault, f", last answer {ago}" if latest.answer else "")
     if latest.answer is None:
         return State(words="Loading", icon="hourglass_top", colour="gray")
-    if math.isinf(every_seconds):
+    if paused:
         return State(words=f"Paused, updated {ago}", icon="pause", colour="blue")
+    if math.isinf(every_seconds):
+        return State(words=f"Off, updated {ago}", icon="sync_disabled", colour="blue")
     if latest.seconds_old > every_seconds + 2 * TICK_SECONDS:
         return State(words=f"Stale, last answer {ago}", icon="hourglass_top", colour="orange")
     return State(words=f"Live, updated {ago}", icon="sensors", colour="green")
@@ -69,16 +75,24 @@ def _of_fault(fault: ApiFault, since: str = "") -> State:
     return State(words=fault.badge + since, icon=icon, colour="red")
 
 
-def fault_lines(fault: ApiFault) -> list[str]:
-    """Return what is known of a fault and what to do, as lines of plain text."""
-    said = [f"In its words: {fault.detail}"] if fault.detail else []
-    return [fault.reason, *said, f"Address tried: {fault.url}", f"What to do: {fault.hint}"]
+def fault_lines(fault: ApiFault, in_its_words: bool) -> tuple[list[str], list[str]]:
+    """Return what is known of a fault as lines of plain text: what to read first, and the rest.
+
+    First comes the reason with what to do, or what the API said of what was typed.
+    """
+    reason = [fault.reason, f"What to do: {fault.hint}"]
+    address = [f"Address tried: {fault.url}"]
+    if not fault.detail:
+        return reason, address
+    if in_its_words:
+        return [_LABELLED.sub(lambda name: LABELS[name[0]], fault.detail)], reason + address
+    return reason, [f"In its words: {fault.detail}", *address]
 
 
 def asked_again(every_seconds: float) -> str:
     """Say when a page asks for news again."""
     if math.isinf(every_seconds):
-        return "The page is paused: it is asked again when you resume or refresh."
+        return "It is asked again when you resume or refresh."
     return f"It is asked again every {every_seconds:g} seconds, and the page goes on by itself."
 
 

@@ -38,6 +38,12 @@ def chart(page: AppTest) -> tuple[dict[str, int], str]:
     return drawn, element.proto.alt
 
 
+def is_faded(page: AppTest) -> bool:
+    """Tell whether the numbers are shown as old ones, and their change as no news."""
+    (style,) = [each.proto.body for each in page.get("html") if "<style>" in each.proto.body]
+    return "opacity:1}" not in style
+
+
 def until_users(page: AppTest, total: int) -> None:
     """Redraw the page until it shows that many users."""
     until(lambda: not page.run().exception and numbers(page).get("Users") == f"{total:,}")
@@ -101,11 +107,14 @@ def test_down_from_the_start(api: Api, page: AppTest) -> None:
     api.stop()
     redraw_until(page, ":red-badge[:material/cloud_off: API down]")
     assert page.error[0].proto.title == "The API does not answer"
-    assert texts(page)[:2] == [
+    assert texts(page)[:3] == [
         "Nothing is listening there: connection refused.",
+        texts(page)[1],
         f"Address tried: {api.settings.statistics_url}",
     ]
-    assert texts(page)[2].startswith("What to do: Start the API")
+    assert texts(page)[1].startswith("What to do: Start the API")
+    (details,) = page.expander
+    assert [each.value for each in details.text] == texts(page)[2:3]
     assert not page.metric
 
 
@@ -116,10 +125,12 @@ def test_down_after_good_data_and_back(api: Api, page: AppTest) -> None:
     api.stop()
     redraw_until(page, "API down, last answer")
     assert numbers(page)["Users"] == "8"
+    assert is_faded(page)
     assert page.error[0].proto.title == "The API does not answer"
     api.counts({30: 1})
     api.start()
     redraw_until(page, "Live")
+    assert not is_faded(page)
     assert numbers(page)["Users"] == "1"
     assert not page.error
 
@@ -286,14 +297,14 @@ def test_refresh_off_and_by_hand(api: Api, page: AppTest, clock: Clock) -> None:
     api.counts({30: 1})
     page.run()
     page.segmented_control(key="refresh").set_value("Off").run()
-    assert "Paused" in badge(page)
+    assert "Off, updated" in badge(page)
     api.counts({30: 2})
     clock.next_tick()
     assert numbers(page.run())["Users"] == "1"
     (button,) = [each for each in page.button if each.label == "Refresh now"]
     button.click().run()
     assert numbers(page)["Users"] == "2"
-    assert "Paused, updated just now" in badge(page)
+    assert "Off, updated just now" in badge(page)
 
 
 def test_the_refresh_in_the_url(api: Api, page: AppTest) -> None:
@@ -349,10 +360,21 @@ def test_chosen_ages(api: Api, page: AppTest) -> None:
     rows = convert_arrow_bytes_to_pandas_df(bars.data.data)
     pale = dict(zip(rows["from"], rows["opacity"], strict=True))
     assert (pale[20], pale[60]) == (1.0, 0.3)
-    page.slider(key="ages").set_value((100, 150)).run()
-    assert "From 100 to 150: 0 users, 0.0% of all." in texts(page)
-    page.slider(key="ages").set_value((0, 150)).run()
+    page.slider(key="ages").set_value((90, 99)).run()
+    assert "From 90 to 99: 0 users, 0.0% of all." in texts(page)
+    (button,) = [each for each in page.button if each.label == "All ages"]
+    button.click().run()
+    assert page.slider(key="ages").value == (0, 99)
     assert not any(text.startswith("From ") for text in texts(page))
+
+
+@pytest.mark.parametrize(("oldest", "end"), [(99, 99), (100, 150)])
+def test_slider_and_axis_have_one_scale(api: Api, page: AppTest, oldest: int, end: int) -> None:
+    """Both are from 0 to 99, and longer only for those who are older."""
+    api.counts({30: 1, oldest: 1})
+    page.run()
+    assert (page.slider(key="ages").min, page.slider(key="ages").max) == (0, end)
+    assert f'"domain": [0, {end + 1}]' in page.get("vega_lite_chart")[0].proto.spec
 
 
 def test_chosen_ages_in_the_url(api: Api, page: AppTest) -> None:
@@ -402,6 +424,7 @@ def test_stale(api: Api, page: AppTest, clock: Clock) -> None:
     api.answers["/stats/ages"] = silence
     clock.pass_by(60)
     assert "Stale, last answer 1 min ago" in badge(page.run())
+    assert is_faded(page)
     assert numbers(page)["Users"] == "8"
 
 

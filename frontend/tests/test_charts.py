@@ -10,5 +10,5 @@ def test_no_two_labels_of_the_percent_axis_are_the_same() -> None:
     assert SHARE_AXIS["format"] == ".1~%"  # in d3 as in Python, but for `~`, which cuts zeros
     labels = [f"{number * float(step):.1%}" for number in range(1001)]
     assert len(set(labels)) == len(labels)
-    spec = histogram_chart(histogram({30: 1}, 5), None, percent=True, chosen=(0, 150))
+    spec = histogram_chart(histogram({30: 1}, 5), None, percent=True, chosen=(0, 99), last_age=99)
     assert spec["layer"][0]["encoding"]["y"]["axis"] == SHARE_AXIS
