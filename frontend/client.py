@@ -46,6 +46,10 @@ _CHECK_NAME = (
 _CHECK_REDIRECT = "Set API_URL to an address that answers by itself; redirects are not followed."
 _CHECK_TLS = "Write http:// in API_URL if the API does not use TLS; otherwise see its certificate."
 _CHECK_TOKEN = "Start the dashboard with the API_TOKEN that the API was started with."  # noqa: S105
+_CHECK_WAY = (
+    "Reading needs no token: look at the host in API_URL, and at what stands between, such as a"
+    " proxy that lets only some in."
+)
 _START_API = (
     "Start the API, or set API_URL to where it runs. Inside a container, localhost is the"
     " container itself."
@@ -53,7 +57,7 @@ _START_API = (
 _HINTS = {
     400: "Look at ALLOWED_HOSTS of the API.",
     401: _CHECK_TOKEN,
-    403: _CHECK_TOKEN,
+    403: "The API takes a write for one of another site: see which Origin a proxy adds to it.",
     409: "Choose another id, or change the user who has this one.",
     413: "Send less at once.",
     422: "Correct what it names.",
@@ -250,13 +254,24 @@ def _require_data(url: str, response: httpx2.Response, body: bytearray) -> None:
         target = response.headers.get("location", "nowhere")[:100]
         raise AnswerUnusable(url, f"{answered}, pointing to {target}.", _CHECK_REDIRECT)
     if 400 <= status < 500 or status == 507:
-        hint = _HINTS.get(status, CHECK_ADDRESS)
+        hint = _hint(status, response.request)
         raise ApiRefuses(status, url, f"{answered}.", hint, read_detail(body))
     if not response.is_success or (response.request.method == "GET" and status != 200):
         hint = _CHECK_LOG if status >= 500 else CHECK_ADDRESS
         raise AnswerUnusable(url, f"{answered}.", hint, read_detail(body))
     if "html" in response.headers.get("content-type", "").lower():
         raise AnswerUnusable(url, "A web page (HTML) came back instead of data.", CHECK_ADDRESS)
+
+
+def _hint(status: int, request: httpx2.Request) -> str:
+    """Return what to do about a refusal: the same status means other things for other requests."""
+    if request.method == "GET" and status in (401, 403):
+        return _CHECK_WAY
+    if request.method != "GET" and status == 404:
+        return "Somebody else deleted it: close this and reload."
+    if status == 401 and "Authorization" in request.headers:
+        return "The API does not accept this API_TOKEN. Start the dashboard with the API's own."
+    return _HINTS.get(status, CHECK_ADDRESS)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -78,15 +78,14 @@ def _of_fault(fault: ApiFault, since: str = "") -> State:
 def fault_lines(fault: ApiFault, in_its_words: bool) -> tuple[list[str], list[str]]:
     """Return what is known of a fault as lines of plain text: what to read first, and the rest.
 
-    First comes the reason with what to do, or what the API said of what was typed.
+    First come the reason, or what the API said of what was typed, and what to do.
     """
-    reason = [fault.reason, f"What to do: {fault.hint}"]
-    address = [f"Address tried: {fault.url}"]
-    if not fault.detail:
-        return reason, address
-    if in_its_words:
-        return [_LABELLED.sub(lambda name: LABELS[name[0]], fault.detail)], reason + address
-    return reason, [f"In its words: {fault.detail}", *address]
+    to_do, address = f"What to do: {fault.hint}", f"Address tried: {fault.url}"
+    if in_its_words and fault.detail:
+        said = _LABELLED.sub(lambda name: LABELS[name[0]], fault.detail)
+        return [said, to_do], [fault.reason, address]
+    said_too = [f"In its words: {fault.detail}"] if fault.detail else []
+    return [fault.reason, to_do], [*said_too, address]
 
 
 def asked_again(every_seconds: float) -> str:

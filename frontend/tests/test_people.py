@@ -273,15 +273,17 @@ def test_nobody_is_chosen_for_somebody_else(users: AppTest) -> None:
     assert button(users, "Delete").disabled
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_protected_api_makes_the_page_read_only(api: Api, page: AppTest, status: int) -> None:
+@pytest.mark.parametrize(("status", "hint"), [(401, "API_TOKEN that the API"), (403, "Origin")])
+def test_a_protected_api_makes_the_page_read_only(
+    api: Api, page: AppTest, status: int, hint: str
+) -> None:
     """Without a token, users can be seen and not changed, and the page says so beforehand."""
     api.answers["POST /users/"] = data({"detail": "A write needs the token"}, status=status)
     api.pages({1: ALICE})
     turn_to(page.run(), "users")
     assert page.info[0].proto.title == "Read-only"
     assert "In its words: A write needs the token" in texts(page)
-    assert any("API_TOKEN" in text for text in texts(page))
+    assert any(hint in text for text in texts(page))
     assert [button(page, each).disabled for each in ("Add a user", "Edit", "Delete")] == [True] * 3
     assert names(page) == ["Alice"]
 
@@ -294,6 +296,28 @@ def test_a_refused_write_makes_the_page_read_only(api: Api, users: AppTest) -> N
     button(users, "Delete for good").click().run()
     assert users.info[0].proto.title == "Read-only"
     assert button(users, "Add a user").disabled
+
+
+def test_a_token_that_is_not_the_apis(
+    api: Api, page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever set a token is not told to set one."""
+    monkeypatch.setenv("API_TOKEN", "canary-token")
+    api.answers["POST /users/"] = data({"detail": "A write needs the token"}, status=401)
+    api.pages({1: ALICE})
+    turn_to(page.run(), "users")
+    assert any("The API does not accept this API_TOKEN." in text for text in texts(page))
+
+
+@pytest.mark.parametrize(("label", "method"), [("Edit", "PUT"), ("Delete", "DELETE")])
+def test_somebody_else_was_first(api: Api, users: AppTest, label: str, method: str) -> None:
+    """A user who is gone meanwhile is no matter of addresses."""
+    choose(users, 0)
+    button(users, label).click().run()
+    api.answers[f"{method} /users/1"] = data({"detail": "User 1 not found"}, status=404)
+    button(users, "Save" if label == "Edit" else "Delete for good").click().run()
+    assert "User 1 not found" in texts(users)
+    assert "What to do: Somebody else deleted it: close this and reload." in texts(users)
 
 
 def test_the_token_is_sent_with_writes_alone(
