@@ -202,11 +202,15 @@ def trend_line(points: Sequence[tuple[float, float]]) -> str:
     )
 
 
-def call_arrow(call: str, backwards: bool) -> str:
-    """Return a call over an arrow as HTML; where the page is narrow, it points down or up."""
+def call_arrow(call: str, told: str, backwards: bool, broken: bool) -> str:
+    """Return a call over an arrow as HTML, and what is told of it; a broken one is red and dashed.
+
+    Where the page is narrow, it points down or up.
+    """
+    colour, style = ("#d33", "dashed") if broken else ("currentColor", "solid")
     side, turned = ("left", -135) if backwards else ("right", 45)
-    line = "border:0 solid currentColor;border-width:2px 0 0"
-    head = "border:0 solid currentColor;border-width:2px 2px 0 0;width:0.6rem;height:0.6rem"
+    line = f"border:0 {style} {colour};border-width:2px 0 0"
+    head = f"border:0 solid {colour};border-width:2px 2px 0 0;width:0.6rem;height:0.6rem"
     return (
         "<style>@media(max-width:640px){"
         ".call-arrow{transform:rotate(90deg);margin:2rem auto!important}}</style>"
@@ -215,7 +219,7 @@ def call_arrow(call: str, backwards: bool) -> str:
         ' style="position:relative;width:4rem;height:0.6rem;margin:0.75rem auto;opacity:0.7">'
         f'<div style="{line};position:absolute;left:0;right:0;top:50%;margin-top:-1px"></div>'
         f'<div style="{head};position:absolute;{side}:0;transform:rotate({turned}deg)"></div>'
-        "</div></div>"
+        f"</div>{'broken' if broken else told}</div>"
     )
 
 

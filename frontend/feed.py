@@ -90,16 +90,22 @@ class Feed(Generic[T]):
         try:
             self._remember(self._fetch(self._settings))
         except ApiFault as fault:
-            self._fault = fault.without_traces()
+            self._fail(fault.without_traces())
         except Exception:  # a page that goes on beats a thread that died unseen
             logging.exception("Reading the answer of the API failed.")
-            self._fault = ApiFault(
-                self._settings.api_url,
-                "The dashboard itself failed while it read the answer.",
-                "Look at what the dashboard wrote in its terminal or log.",
+            self._fail(
+                ApiFault(
+                    self._settings.api_url,
+                    "The dashboard itself failed while it read the answer.",
+                    "Look at what the dashboard wrote in its terminal or log.",
+                )
             )
         finally:
             self._idle.set()
+
+    def _fail(self, fault: ApiFault) -> None:
+        with self._lock:
+            self._fault = fault
 
     def _remember(self, answer: T) -> None:
         with self._lock:

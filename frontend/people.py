@@ -34,12 +34,12 @@ def people_page(settings: Settings) -> None:
     show_dialog(settings)
     shown = show_search(loaded.users if isinstance(loaded, Listing) else [])
     if isinstance(loaded, ApiFault):
-        show_no_users(loaded)
+        show_fault(loaded, ASK_AGAIN)
         return
-    chosen = show_users(shown)
+    chosen = show_users(shown, loaded)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         show_changes(chosen, read_only=bool(refused))
-        show_paging(loaded)
+        show_paging(loaded, len(shown))
     if loaded.unreadable_rows:
         st.text(f"{how_many(loaded.unreadable_rows, 'row')} could not be read.")
     show_downloads(settings, shown)
@@ -65,7 +65,12 @@ def load(settings: Settings, after: int | None) -> Listing:
     wanted = st.session_state.get("id", "").strip()
     if not wanted:
         return calls.fetch_page(settings, after, PAGE_USERS, seconds)
-    return Listing(users=[calls.fetch_user(settings, wanted, seconds)])
+    try:
+        return Listing(users=[calls.fetch_user(settings, wanted, seconds)])
+    except ApiRefuses as refusal:
+        if refusal.status != 404:
+            raise
+        return Listing(users=[])  # that nobody has an id is an answer, and no fault
 
 
 def attempt(work: Callable[[], Listing]) -> Listing | ApiFault:
@@ -126,26 +131,28 @@ def show_search(users: list[User]) -> list[User]:
     return ordered(matching(users, words), chosen_order)
 
 
-def show_no_users(fault: ApiFault) -> None:
-    """Say why there are no users to see."""
-    if isinstance(fault, ApiRefuses) and fault.status == 404 and st.session_state.get("id"):
+def show_nobody(loaded: Listing) -> None:
+    """Say why there is nobody to see."""
+    if loaded.users:
+        st.info("Nobody on this page matches the filter above.", title="Nobody to show")
+    elif st.session_state.get("id"):
         st.info("Ids are looked up among all users.", title="Nobody has this id")
-        st.text(fault.detail)
     else:
-        show_fault(fault, ASK_AGAIN)
+        st.info("There is nobody on this page. You may add a user.", title="Nobody to show")
 
 
-def show_users(users: list[User]) -> User | None:
+def show_users(users: list[User], loaded: Listing) -> User | None:
     """Show the users as a table, and return the one that is chosen, or the only one."""
     if not users:
-        st.info("See the filter above, or add a user.", title="Nobody to show")
+        show_nobody(loaded)
         return None
     event = st.dataframe(
         {
             "Id": [str(user.user_id) for user in users],
-            "Name": [user.name for user in users],
             "Age": [user.age for user in users],
+            "Name": [user.name for user in users],  # last: a long one hides nothing on a phone
         },
+        column_config={"Age": st.column_config.NumberColumn(width="small")},
         # Other users are another table: a row chosen in the one must not be chosen in the other.
         key=f"users {hash(tuple(users))}",
         hide_index=True,
@@ -159,12 +166,12 @@ def show_users(users: list[User]) -> User | None:
     return users[0] if len(users) == 1 else None
 
 
-def show_paging(loaded: Listing) -> None:
+def show_paging(loaded: Listing, shown: int) -> None:
     """Say which users are loaded, and lead to those before and after."""
     pages: list[int | None] = st.session_state.pages
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
         if st.session_state.get("id"):
-            st.text("Found among all users.")
+            st.text("Found among all users." if loaded.users else "")
             return
         st.button(
             "Previous",
@@ -173,7 +180,8 @@ def show_paging(loaded: Listing) -> None:
             on_click=turn_to,
             args=(pages[:-1],),
         )
-        st.text(f"Page {len(pages)}, {how_many(len(loaded.users), 'user')}")
+        part = f"{shown:,} of " if shown < len(loaded.users) else ""
+        st.text(f"Page {len(pages)}, {part}{how_many(len(loaded.users), 'user')}")
         st.button(
             "Next",
             icon=":material/chevron_right:",

@@ -2,7 +2,7 @@
 
 from calls import ApiState
 from charts import call_arrow
-from faults import ApiFault
+from faults import ApiFault, ApiUnreachable
 from feed import TICK_SECONDS, Latest
 from history import change, intervals, sampled
 from parts import (
@@ -17,9 +17,10 @@ from parts import (
 )
 from schema import AgeCounts, Readiness
 from settings import Settings
-from words import State, api_state, asked_again, simulator_state, state
+from words import State, api_state, asked_again, simulator_state, state, time_ago, worse
 
 ARRIVAL_SECONDS = 60
+NET_CHANGE = "Net change per minute"
 SAYS_NOT = "it does not say which replica"
 WAIT_SECONDS = 0.25  # for each of two feeds, before a redraw shows what is known
 RUNNING = State(words="Running", icon="check_circle", colour="green")
@@ -31,16 +32,21 @@ def system_page(settings: Settings) -> None:
     latest = shared_feed(settings).latest(WAIT_SECONDS)
     probed = shared_probe(settings).latest(WAIT_SECONDS)
     arrived = change(totals(latest), ARRIVAL_SECONDS)
-    show_title("The system", state(latest, TICK_SECONDS))
+    api_now = api_state(probed.answer, probed.fault)
+    show_title("The system", worse(state(latest, TICK_SECONDS), api_now))
     simulator, posts, api, asks, dashboard = st.columns(
         [5, 2, 5, 2, 5], gap="small", vertical_alignment="center"
     )
     with simulator.container(border=True, height="stretch", gap="small"):
         show_simulator(latest, arrived)
-    posts.html(call_arrow("POST /users/", backwards=False))
+    broken = api_now.colour == "red"
+    rate = f"{per_minute(arrived):+,.0f} / min" if arrived and not broken else ""
+    posts.html(call_arrow("POST /users/", rate, backwards=False, broken=broken))
     with api.container(border=True, height="stretch", gap="small"):
-        show_api(probed)
-    asks.html(call_arrow("GET /stats/ages", backwards=True))
+        show_api(probed, api_now)
+    asks.html(
+        call_arrow("GET /stats/ages", asked(latest), backwards=True, broken=bool(latest.fault))
+    )
     with dashboard.container(border=True, height="stretch", gap="small"):
         show_dashboard(settings)
     for fault in faults(latest, probed):
@@ -52,17 +58,27 @@ def show_simulator(latest: Latest[AgeCounts], arrived: tuple[int, float] | None)
     st.header("Simulator", anchor=False)
     show_state(simulator_state(latest, arrived))
     if arrived is None or latest.fault:
-        st.metric("Users per minute", "\N{EN DASH}")
+        st.metric(NET_CHANGE, "\N{EN DASH}")
     else:
-        st.metric("Users per minute", f"{arrived[0] / arrived[1] * 60:,.1f}")
+        st.metric(NET_CHANGE, f"{per_minute(arrived):+,.1f}")
         show_trend([(each.end, each.per_minute) for each in intervals(totals(latest))])
-        st.text(f"Net change at the API in the last {arrived[1]:.0f} s, whoever caused it")
+        st.text(f"Users created less deleted in the last {arrived[1]:.0f} s, whoever did it")
 
 
-def show_api(probed: Latest[ApiState]) -> None:
+def per_minute(change: tuple[int, float]) -> float:
+    """Return the rate of a net change over some seconds."""
+    return change[0] / change[1] * 60
+
+
+def asked(latest: Latest[AgeCounts]) -> str:
+    """Return how old the last answer is."""
+    return f"answered {time_ago(latest.seconds_old)}" if latest.history else ""
+
+
+def show_api(probed: Latest[ApiState], now: State) -> None:
     """Say how the API is, and what it tells of itself."""
     st.header("User Management API", anchor=False)
-    show_state(api_state(probed.answer, probed.fault))
+    show_state(now)
     api = probed.answer or ApiState()
     trend = [
         (at, each.latency_seconds) for at, each in sampled(probed.history) if each.latency_seconds
@@ -71,24 +87,24 @@ def show_api(probed: Latest[ApiState]) -> None:
     st.metric("Latency of /health", latency)
     if api.latency_seconds:
         show_trend(trend)
-    for line in api_lines(api):
-        st.text(line)
+    silent = "nobody" if isinstance(api.not_alive, ApiUnreachable) else SAYS_NOT
+    st.text(f"Version: {api.version or 'unknown'}")
+    st.text(f"Answered by: {api.served_by or silent}")
+    st.text("\N{DOWNWARDS ARROW} keeps the users in", width="stretch", text_alignment="center")
+    with st.container(border=True, gap="xsmall"):
+        for line in store_lines(api):
+            st.text(line)
 
 
-def api_lines(api: ApiState) -> list[str]:
-    """Return what the API tells of itself, as lines of plain text."""
+def store_lines(api: ApiState) -> list[str]:
+    """Return what the API tells of its store, as lines of plain text."""
     kept = {
         True: "Users outlive a restart",
         False: "Users are lost when the API stops",
         None: "Durable: unknown",
     }
     readiness = api.readiness or Readiness(store=None, durable=None)
-    return [
-        f"Store: {readiness.store or 'unknown'}",
-        kept[readiness.durable],
-        f"Version: {api.version or 'unknown'}",
-        f"Answered by: {api.served_by or ('nobody' if api.not_alive else SAYS_NOT)}",
-    ]
+    return [f"Store: {readiness.store or 'unknown'}", kept[readiness.durable]]
 
 
 def show_dashboard(settings: Settings) -> None:

@@ -61,13 +61,19 @@ def api_state(api: ApiState | None, fault: ApiFault | None) -> State:
     return State(words="Alive and ready", icon="check_circle", colour="green")
 
 
+def worse(one: State, other: State) -> State:
+    """Return the first of two states that is not all well."""
+    return other if one.colour == "green" else one
+
+
 def simulator_state(latest: Latest[AgeCounts], arrived: tuple[int, float] | None) -> State:
     """Return what can be told of the simulator, which is seen by what arrives at the API alone."""
     if latest.fault or arrived is None:
         return State(words="Unknown", icon="help", colour="gray")
     if arrived[0] > 0:
         return State(words="Users arrive", icon="check_circle", colour="green")
-    return State(words="Nothing arrives", icon="pause_circle", colour="orange")
+    # As many may be deleted as arrive, so it is not known that nothing does.
+    return State(words="No growth seen", icon="pause_circle", colour="orange")
 
 
 def _of_fault(fault: ApiFault, since: str = "") -> State:

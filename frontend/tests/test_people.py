@@ -41,7 +41,7 @@ def test_the_users_are_listed(users: AppTest) -> None:
     assert not users.exception
     assert users.title[0].value == "Users"
     assert "Loaded just now" in badge(users)
-    assert users.dataframe[0].value.values.tolist() == [["1", "Alice", 30], ["2", "bob", 41]]
+    assert users.dataframe[0].value.values.tolist() == [["1", 30, "Alice"], ["2", 41, "bob"]]
     assert "Page 1, 2 users" in texts(users)
 
 
@@ -79,11 +79,12 @@ def test_find_by_id(api: Api, users: AppTest) -> None:
 
 
 def test_nobody_has_the_id(api: Api, users: AppTest) -> None:
-    """An id that nobody has is no fault, and the API's words say so."""
+    """An id that nobody has is an answer, and no fault."""
     api.answers["/users/5"] = data({"detail": "User 5 not found"}, status=404)
     users.text_input(key="id").set_value("5").run()
     assert users.info[0].proto.title == "Nobody has this id"
-    assert "User 5 not found" in texts(users)
+    assert "Loaded just now" in badge(users)
+    assert "Found among all users." not in texts(users)
     assert not users.error
     button(users, "Add a user").click().run()
     assert "Create" in [each.label for each in users.button]
@@ -103,6 +104,7 @@ def test_filter_and_order(users: AppTest) -> None:
     assert users.text_input(key="filter").label == "Filter this page by name or age"
     users.text_input(key="filter").set_value("BO").run()
     assert names(users) == ["bob"]
+    assert "Page 1, 1 of 2 users" in texts(users)
     users.text_input(key="filter").set_value("30").run()
     assert names(users) == ["Alice"]
     users.text_input(key="filter").set_value("").run()
@@ -110,6 +112,15 @@ def test_filter_and_order(users: AppTest) -> None:
     assert names(users) == ["bob", "Alice"]
     users.text_input(key="filter").set_value("nobody").run()
     assert users.info[0].proto.title == "Nobody to show"
+    assert "matches the filter" in users.info[0].value
+
+
+def test_an_empty_page(api: Api, users: AppTest) -> None:
+    """Without users and without a filter, nobody is sent to a filter."""
+    api.pages({})
+    button(users, "Reload").click().run()
+    assert users.info[0].proto.title == "Nobody to show"
+    assert "filter" not in users.info[0].value
 
 
 def test_names_are_text(api: Api, users: AppTest) -> None:

@@ -1,7 +1,7 @@
 """The system page: what is said of the three services, and by how many requests."""
 
 import pytest
-from conftest import Api, data, headed, redraw_until, silence, texts, turn_to, until
+from conftest import Api, badge, data, headed, redraw_until, silence, texts, turn_to, until
 from streamlit.testing.v1 import AppTest
 
 
@@ -58,6 +58,28 @@ def test_alive_and_not_ready(api: Api, page: AppTest) -> None:
     system(page)
     until(lambda: "Alive, not ready" in badges(page.run()))
     assert "In its words: The process is stopping" in texts(page)
+    assert "Live" not in badge(page)
+
+
+def test_alive_and_wrong(api: Api, page: AppTest) -> None:
+    """Somebody answered, even if it was nonsense."""
+    healthy(api)
+    api.answers["/health"] = data({}, status=500)
+    system(page)
+    until(lambda: "API error" in badges(page.run()))
+    assert "Answered by: it does not say which replica" in texts(page)
+
+
+def test_a_restart_is_no_deletion(api: Api, page: AppTest) -> None:
+    """Users that a store in memory lost say nothing of what the simulator sends."""
+    healthy(api)
+    api.counts({30: 1000})
+    system(page)
+    until(lambda: "No growth seen" in badges(page.run()))
+    api.counts({30: 2})
+    until(lambda: "Unknown" in badges(page.run()))
+    api.counts({30: 5})
+    until(lambda: "Users arrive" in badges(page.run()))
 
 
 def test_down(api: Api, page: AppTest) -> None:
@@ -67,7 +89,9 @@ def test_down(api: Api, page: AppTest) -> None:
     api.stop()
     until(lambda: badges(page.run()).count("API down") >= 2)
     assert {"Version: unknown", "Answered by: nobody"} <= set(texts(page))
-    assert len(page.get("html")) == 2  # the arrows, and no line of what was
+    arrows = [each.proto.body for each in page.get("html")]
+    assert len(arrows) == 2  # and no line of what was
+    assert all("broken" in arrow for arrow in arrows)
     assert len(page.error) == 1
     assert ":gray-badge[:material/help: Unknown]" in badges(page)
     assert [each.value for each in page.metric][:2] == ["\N{EN DASH}", "\N{EN DASH}"]
@@ -104,8 +128,8 @@ def test_what_arrives_is_seen(api: Api, page: AppTest) -> None:
     healthy(api)
     system(page)
     assert ":material/help: Unknown" in badges(page)
-    until(lambda: "Nothing arrives" in badges(page.run()))
+    until(lambda: "No growth seen" in badges(page.run()))
     api.counts({30: 5})
     until(lambda: "Users arrive" in badges(page.run()))
-    (rate,) = [each for each in page.metric if each.label == "Users per minute"]
+    (rate,) = [each for each in page.metric if each.label == "Net change per minute"]
     assert float(rate.value.replace(",", "")) > 0
