@@ -41,12 +41,11 @@ def system_page(settings: Settings) -> None:
         show_simulator(latest, arrived)
     broken = api_now.colour == "red"
     rate = f"{per_minute(arrived):+,.0f} / min" if arrived and not broken else ""
+    answered = time_ago(latest.seconds_old) if latest.history else ""
     posts.html(call_arrow("POST /users/", rate, backwards=False, broken=broken))
     with api.container(border=True, height="stretch", gap="small"):
         show_api(probed, api_now)
-    asks.html(
-        call_arrow("GET /stats/ages", asked(latest), backwards=True, broken=bool(latest.fault))
-    )
+    asks.html(call_arrow("GET /stats/ages", answered, backwards=True, broken=bool(latest.fault)))
     with dashboard.container(border=True, height="stretch", gap="small"):
         show_dashboard(settings)
     for fault in faults(latest, probed):
@@ -68,11 +67,6 @@ def show_simulator(latest: Latest[AgeCounts], arrived: tuple[int, float] | None)
 def per_minute(change: tuple[int, float]) -> float:
     """Return the rate of a net change over some seconds."""
     return change[0] / change[1] * 60
-
-
-def asked(latest: Latest[AgeCounts]) -> str:
-    """Return how old the last answer is."""
-    return f"answered {time_ago(latest.seconds_old)}" if latest.history else ""
 
 
 def show_api(probed: Latest[ApiState], now: State) -> None:

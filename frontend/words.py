@@ -62,8 +62,8 @@ def api_state(api: ApiState | None, fault: ApiFault | None) -> State:
 
 
 def worse(one: State, other: State) -> State:
-    """Return the first of two states that is not all well."""
-    return other if one.colour == "green" else one
+    """Return the first of two states that is not all well, the first if both are."""
+    return other if one.colour == "green" != other.colour else one
 
 
 def simulator_state(latest: Latest[AgeCounts], arrived: tuple[int, float] | None) -> State:

@@ -41,6 +41,8 @@ def test_all_is_well(api: Api, page: AppTest) -> None:
     (latency,) = [each for each in page.metric if each.label == "Latency of /health"]
     assert latency.value.endswith(" ms")
     assert not page.error
+    assert "Live, updated" in badge(page)
+    assert all("broken" not in each.proto.body for each in page.get("html"))
 
 
 def test_the_version_is_asked_for_seldom(api: Api, page: AppTest) -> None:
