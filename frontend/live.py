@@ -32,11 +32,11 @@ CARD_HEIGHT_PX = 168
 CHART_HEIGHT_PX = 360
 MINUTE_SECONDS = 60
 WAIT_SECONDS = 0.5  # how long a redraw waits for a new answer before it shows what is known
-FADED = 0.75  # numbers that are not those of now, and can still be read
 # Each chart has its own table below it, so it needs no tools that show one, or copy it.
-STYLE = (
-    "<style>.st-key-numbers{{opacity:{opacity}}}"
-    ".st-key-numbers [data-testid=stElementToolbar]{{display:none}}</style>"
+STYLE = ".st-key-numbers [data-testid=stElementToolbar]{display:none}"
+# Of numbers that are not those of now, what is large is faded: small letters must be read still.
+FADED = (
+    ".st-key-numbers{filter:grayscale(1)}.st-key-numbers [data-testid=stMetricValue]{opacity:.6}"
 )
 
 
@@ -52,7 +52,7 @@ def live_page(settings: Settings) -> None:
     old = shown.colour in ("orange", "red")
     with title:
         show_title("Ages of the users", shown)
-        st.html(STYLE.format(opacity=FADED if old else 1))
+        st.html(f"<style>{STYLE}{FADED if old else ''}</style>")
     with st.container():  # what stands below what comes and goes stays where it is
         if latest.fault:
             show_fault(latest.fault, asked_again(every_seconds))

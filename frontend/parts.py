@@ -96,7 +96,7 @@ def show_reason(fault: ApiFault, in_its_words: bool = False) -> None:
     first, rest = fault_lines(fault, in_its_words)
     for line in first:
         st.text(line)
-    with st.expander("Details", type="compact"):
+    with st.expander("Details"):
         for line in rest:
             st.text(line)
 

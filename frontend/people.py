@@ -152,7 +152,7 @@ def show_users(users: list[User], loaded: Listing) -> User | None:
             "Age": [user.age for user in users],
             "Name": [user.name for user in users],  # last: a long one hides nothing on a phone
         },
-        column_config={"Age": st.column_config.NumberColumn(width="small")},
+        column_config={"Age": st.column_config.NumberColumn(width="small", alignment="left")},
         # Other users are another table: a row chosen in the one must not be chosen in the other.
         key=f"users {hash(tuple(users))}",
         hide_index=True,

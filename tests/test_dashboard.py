@@ -213,6 +213,16 @@ def check_accessibility(page: Page) -> None:
     assert not problems, "\n".join(problems)
 
 
+def check_both(page: Page, name: str) -> None:
+    """Photograph and check a state in the dark and in the light."""
+    page.emulate_media(color_scheme="dark")
+    picture(page, f"{name}-dark")
+    check_accessibility(page)
+    page.emulate_media(color_scheme="light")
+    picture(page, name)
+    check_accessibility(page)
+
+
 def check_tooltips(page: Page, system: System) -> None:
     """Fail when what hangs over a bar goes away while it is looked at and users come in."""
     tooltip = page.locator("#vg-tooltip-element")
@@ -239,10 +249,7 @@ def test_live(system: System, page: Page) -> None:
     url = system.start_dashboard(system.api_url)
     open_page(page, url)
     expect(page.get_by_text("No users yet")).to_be_visible(timeout=30_000)
-    for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)
-        picture(page, f"empty-{scheme}")
-        check_accessibility(page)
+    check_both(page, "empty")
     dice = random.Random(7)
     for user_id in range(300):
         system.create(user_id, min(95, int(dice.triangular(0, 95, 22))))
@@ -250,12 +257,7 @@ def test_live(system: System, page: Page) -> None:
     expect(total).to_have_text("300", timeout=15_000)
     system.create(300, 33)
     expect(total).to_have_text("301", timeout=2 * 2_000 + 1_500)
-    picture(page, "live")
-    check_accessibility(page)
-    page.emulate_media(color_scheme="dark")
-    picture(page, "live-dark")
-    check_accessibility(page)
-    page.emulate_media(color_scheme="light")
+    check_both(page, "live")
 
     check_tooltips(page, system)
     drag_over_the_bars(page)
@@ -282,7 +284,7 @@ def test_live(system: System, page: Page) -> None:
     api.stop()
     expect(page.get_by_text("API down")).to_be_visible(timeout=20_000)
     expect(total).to_have_text("303")
-    picture(page, "down")
+    check_both(page, "down")
     system.start_api()
     expect(page.get_by_text("No users yet")).to_be_visible(timeout=20_000)
 
@@ -388,12 +390,7 @@ def test_users(system: System, page: Page, tmp_path: Path) -> None:
     turn_to(page, "Users", "Users")
     expect(page.get_by_text("Page 1, 100 users")).to_be_visible(timeout=15_000)
     expect(page.get_by_test_id("data-grid-canvas")).to_be_visible(timeout=15_000)
-    picture(page, "users")
-    check_accessibility(page)
-    page.emulate_media(color_scheme="dark")
-    picture(page, "users-dark")
-    check_accessibility(page)
-    page.emulate_media(color_scheme="light")
+    check_both(page, "users")
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_text("Page 2, 50 users")).to_be_visible(timeout=10_000)
 
@@ -405,7 +402,7 @@ def test_users(system: System, page: Page, tmp_path: Path) -> None:
     check_accessibility(page)
     dialog.get_by_role("button", name="Create").click()
     expect(dialog.get_by_text("User 7 already exists")).to_be_visible(timeout=10_000)
-    picture(page, "refused")
+    check_both(page, "refused")
     dialog.get_by_label("Id").fill("7000")
     dialog.get_by_role("button", name="Create").click()
     expect(page.get_by_text("The user was created.")).to_be_visible(timeout=10_000)

@@ -41,7 +41,7 @@ def chart(page: AppTest) -> tuple[dict[str, int], str]:
 def is_faded(page: AppTest) -> bool:
     """Tell whether the numbers are shown as old ones, and their change as no news."""
     (style,) = [each.proto.body for each in page.get("html") if "<style>" in each.proto.body]
-    return "opacity:1}" not in style
+    return "grayscale" in style
 
 
 def until_users(page: AppTest, total: int) -> None:
