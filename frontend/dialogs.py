@@ -89,30 +89,36 @@ def writing() -> bool:
 
 
 def write(work: Callable[[], None], done: str) -> None:
-    """Have the API write what was asked for; then show the users as they are, or why it did not.
-
-    A write that is refused as a stranger's makes the page read-only. What the write leaves of the
-    time for an answer is for the users.
-    """
+    """Have the API write what was asked for; then show the users as they are, or why it did not."""
     if fault := st.session_state.get("write_fault"):
         what_now = "Nothing was changed." if isinstance(fault, ApiRefuses) else UNCERTAIN
         show_fault(fault, what_now, in_its_words=True)
     if not writing():
         return
+    with st.spinner("Asking the API"):
+        # All is noted before the spinner ends: there, another click may end this run.
+        write_once(work, done)
+    st.rerun()
+
+
+def write_once(work: Callable[[], None], done: str) -> None:
+    """Have the API write something, and note what became of it.
+
+    A write that is refused as a stranger's makes the page read-only. What the write leaves of the
+    time for an answer is for the users.
+    """
+    st.session_state.writing = False
     started_at = time.monotonic()
     try:
-        with st.spinner("Asking the API"):
-            work()
+        work()
     except ApiFault as fault:
         fault.without_traces()
         if isinstance(fault, ApiRefuses) and fault.status in (401, 403):
             close_dialog()
             st.session_state.refused = fault
         else:
-            st.session_state.writing = False
             st.session_state.write_fault = fault
     else:
         forget_listing()
         st.session_state.done = done
         st.session_state.seconds_left = TOTAL_TIMEOUT_SECONDS - (time.monotonic() - started_at)
-    st.rerun()
