@@ -108,6 +108,7 @@ def test_the_page_follows_the_api(services: Services, page: Page) -> None:
 
     services.stop_api()
     expect(page.get_by_text("API down")).to_be_visible(timeout=20_000)
+    page.get_by_text("Details", exact=True).click()
     expect(page.get_by_text(f"Address tried: {services.api_url}")).to_be_visible()
     assert metric(page, "Users") == "2"
     picture(page, "down")
