@@ -6,11 +6,12 @@ A fault is repeated without end, by one layer, and nowhere else.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
 from typing import Literal, TypeVar
+from urllib.parse import quote_plus
 
 from answers import (
     Fault,
@@ -135,7 +136,7 @@ class Client:
             nonlocal perhaps_stored
             started = self._clock()
             try:
-                status, answer = await self._exchange("POST", "/users/batch", request_id, body=body)
+                status, answer = await self._exchange("POST", "/users/batch", request_id, body)
                 existing = batch_existing(answer, user_ids) if status < 300 else None
             except Fault as fault:
                 perhaps_stored |= not isinstance(fault, Unreachable)
@@ -157,8 +158,8 @@ class Client:
 
     async def _post(self, user: User, request_id: str) -> tuple[Outcome, int, str]:
         """Outcome, status and reason of one `POST /users/`; raises Fault."""
-        query: dict[str, str | int] = {"user_id": user.user_id, "name": user.name, "age": user.age}
-        status, body = await self._exchange("POST", "/users/", request_id, query)
+        target = f"/users/?user_id={user.user_id}&name={quote_plus(user.name)}&age={user.age}"
+        status, body = await self._exchange("POST", target, request_id)
         # The classroom's first API answers 200 with an error inside where 409 is meant.
         if status == 409 or (status < 300 and is_error(body)):
             return "taken", status, ""
@@ -190,8 +191,8 @@ class Client:
         with suppress(Fault):
             for first in range(0, len(users) if len(users) > 1 else 0, MOST_IN_A_PAGE):
                 some = users[first : first + MOST_IN_A_PAGE]
-                query: dict[str, str | int] = {"after": some[0].user_id - 1, "limit": len(some)}
-                status, body = await self._exchange("GET", "/users/", new_request_id(), query)
+                target = f"/users/?after={some[0].user_id - 1}&limit={len(some)}"
+                status, body = await self._exchange("GET", target, new_request_id())
                 page = stored_users(body) if status < 300 else {}
                 found |= {i for i, name, age in some if page.get(i) == (name, age)}
         return frozenset(found)
@@ -239,22 +240,21 @@ class Client:
     async def _exchange(
         self,
         method: str,
-        path: str,
+        target: str,
         request_id: str,
-        query: Mapping[str, str | int] | None = None,
         body: bytes = b"",
     ) -> tuple[int, bytes]:
         """Status and body of a 2xx answer or a refusal; raises Fault when there is none."""
         self._budget.spend()
         started = self._clock()
-        answer = await self._connection.exchange(method, path, query, body, request_id)
+        answer = await self._connection.exchange(method, target, body, request_id)
         self._budget.learn(self._clock() - started)
         return answer
 
 
 def new_request_id() -> str:
     """A request's name in both logs: 16 hexadecimal digits, the same however often it is sent."""
-    return f"{random.randrange(1, 2**64):016x}"  # noqa: S311 (it tells apart, and guards nothing)
+    return f"{random.getrandbits(64) or 1:016x}"
 
 
 def _hint(status: int) -> str:

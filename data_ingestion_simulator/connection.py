@@ -8,8 +8,7 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Mapping
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -54,17 +53,16 @@ class Connection:
     async def exchange(
         self,
         method: str,
-        path: str,
-        query: Mapping[str, str | int] | None = None,
+        target: str,
         body: bytes = b"",
         request_id: str = "",
     ) -> tuple[int, bytes]:
         """Status and body of a 2xx answer or a refusal; raises Fault when there is none.
 
-        A `body` is JSON. A `request_id` is 16 hexadecimal digits, not all of them zero; it also
-        begins a trace, in the header of the W3C (https://www.w3.org/TR/trace-context/).
+        The `target` is a path and its query, percent-encoded; a `body` is JSON. A `request_id` is
+        16 hexadecimal digits, not all of them zero; it also begins a trace, in the header of the
+        W3C (https://www.w3.org/TR/trace-context/).
         """
-        target = f"{self._path}{path}?{urlencode(query)}" if query else self._path + path
         kind = "Content-Type: application/json\r\n" if body else ""
         length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
         sender = (
@@ -72,16 +70,13 @@ class Connection:
             if request_id
             else ""
         )
-        head = f"{method} {target} HTTP/1.1\r\n{self._headers}{sender}{kind}{length}\r\n"
+        path = self._path + target
+        head = f"{method} {path} HTTP/1.1\r\n{self._headers}{sender}{kind}{length}\r\n"
+        connected = self._idle_socket() or await self._connect()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                connected = self._idle_socket() or await self._connect()
-                try:
-                    answer = await connected.ask(head.encode() + body)
-                finally:
-                    self._put_back(connected)
-        except TimeoutError:
-            raise Fault(f"gave no answer within {self._timeout_seconds:g} s") from None
+            answer = await connected.ask(head.encode() + body, self._timeout_seconds)
+        finally:
+            self._put_back(connected)
         check_status(answer.status, answer.headers)
         if self._token and answer.status >= 400:
             # What a refusal says may be printed, and it might repeat the secret.
@@ -159,13 +154,20 @@ class _Socket(asyncio.Protocol):
         self._future: asyncio.Future[_Answer] | None = None
         self._usable = True
 
-    async def ask(self, request: bytes) -> _Answer:
+    async def ask(self, request: bytes, timeout_seconds: float) -> _Answer:
         """Send a request and await its answer; raises Fault."""
+        loop = asyncio.get_running_loop()
         self._answer = _Answer()
         self._parser = HttpResponseParser(self)
-        self._future = asyncio.get_running_loop().create_future()
+        self._future = loop.create_future()
+        # Not asyncio.timeout, which costs twice as much: every user pays for it.
+        too_late = f"gave no answer within {timeout_seconds:g} s"
+        deadline = loop.call_later(timeout_seconds, self._fail, too_late)
         self._transport.write(request)
-        return await self._future
+        try:
+            return await self._future
+        finally:
+            deadline.cancel()
 
     def reusable(self) -> bool:
         """Has the last exchange come to a good end, with the connection still open?"""

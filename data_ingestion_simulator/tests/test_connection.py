@@ -143,7 +143,7 @@ def test_a_request_is_what_it_should_be() -> None:
     async def story() -> None:
         server = Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 2)
         async with connected(server, token="a-long-secret") as connection:
-            await connection.exchange("POST", "/users/", {"name": "Zoë & Co", "age": 7})
+            await connection.exchange("POST", "/users/?name=Zo%C3%AB+%26+Co&age=7")
             await connection.exchange("GET", "/health", request_id="5f1c2e9a7b3d4e60")
         post, get = (request.decode().split("\r\n") for request in server.requests)
         port = post[1].rpartition(":")[2]
