@@ -151,6 +151,7 @@ class _Socket(asyncio.Protocol):
     def __init__(self) -> None:
         self.idle_since = 0.0
         self._transport: asyncio.Transport
+        self._parser = HttpResponseParser(self)
         self._future: asyncio.Future[_Answer] | None = None
         self._usable = True
 
@@ -158,7 +159,6 @@ class _Socket(asyncio.Protocol):
         """Send a request and await its answer; raises Fault."""
         loop = asyncio.get_running_loop()
         self._answer = _Answer()
-        self._parser = HttpResponseParser(self)
         self._future = loop.create_future()
         # Not asyncio.timeout, which costs twice as much: every user pays for it.
         too_late = f"gave no answer within {timeout_seconds:g} s"
