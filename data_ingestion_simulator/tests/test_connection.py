@@ -138,7 +138,7 @@ def test_what_is_no_answer(answer: bytes, reason: str) -> None:
 
 
 def test_a_request_is_what_it_should_be() -> None:
-    """Method, path under the base, quoted query, host, token, length, and who asks."""
+    """Method, target under the base, host, token, length, and who asks."""
 
     async def story() -> None:
         server = Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 2)
