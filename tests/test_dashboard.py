@@ -309,6 +309,8 @@ def test_a_brush_on_a_slow_line(system: System, page: Page) -> None:
     page.route_web_socket("**/_stcore/stream", connect)
     open_page(page, system.start_dashboard(system.api_url))
     expect(page.get_by_text("Live, updated")).to_be_visible(timeout=15_000)
+    # The line above the chart comes first: held back, the chart would never come.
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
     picture(page, "before-the-brush")
     slow.set()
     drag_over_the_bars(page)
