@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import quote_plus
 
 from answers import (
@@ -32,8 +32,7 @@ T = TypeVar("T")
 MOST_IN_A_PAGE = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What became of a user; `seconds` is the length of the exchange that decided it.
 
     Under `request_id` the API's log has it too.

@@ -74,7 +74,7 @@ class Connection:
         head = f"{method} {path} HTTP/1.1\r\n{self._headers}{sender}{kind}{length}\r\n"
         connected = self._idle_socket() or await self._connect()
         try:
-            answer = await connected.ask(head.encode() + body, self._timeout_seconds)
+            answer = await connected.ask(head.encode() + body)
         finally:
             self._put_back(connected)
         check_status(answer.status, answer.headers)
@@ -107,7 +107,7 @@ class Connection:
         try:
             async with asyncio.timeout(self._connect_timeout_seconds):
                 _, connected = await loop.create_connection(
-                    _Socket,
+                    lambda: _Socket(self._timeout_seconds),
                     self._host,
                     self._port,
                     ssl=self._tls,
@@ -148,26 +148,25 @@ class _Answer:
 class _Socket(asyncio.Protocol):
     """One connection, for one exchange at a time; httptools calls the methods `on_...`."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_seconds: float) -> None:
         self.idle_since = 0.0
+        self._timeout_seconds = timeout_seconds
         self._transport: asyncio.Transport
         self._parser = HttpResponseParser(self)
         self._future: asyncio.Future[_Answer] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._usable = True
 
-    async def ask(self, request: bytes, timeout_seconds: float) -> _Answer:
+    async def ask(self, request: bytes) -> _Answer:
         """Send a request and await its answer; raises Fault."""
         loop = asyncio.get_running_loop()
         self._answer = _Answer()
         self._future = loop.create_future()
-        # Not asyncio.timeout, which costs twice as much: every user pays for it.
-        too_late = f"gave no answer within {timeout_seconds:g} s"
-        deadline = loop.call_later(timeout_seconds, self._fail, too_late)
+        self._due_at = loop.time() + self._timeout_seconds
+        if self._timer is None:
+            self._timer = loop.call_at(self._due_at, self._check_deadline)
         self._transport.write(request)
-        try:
-            return await self._future
-        finally:
-            deadline.cancel()
+        return await self._future
 
     def reusable(self) -> bool:
         """Has the last exchange come to a good end, with the connection still open?"""
@@ -176,6 +175,8 @@ class _Socket(asyncio.Protocol):
     def abort(self) -> None:
         """Close the socket, whatever is still on its way."""
         self._future = None
+        if self._timer:
+            self._timer.cancel()
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -235,6 +236,15 @@ class _Socket(asyncio.Protocol):
             self._usable = self._parser.should_keep_alive()
             self._future.set_result(self._answer)
         self._future = None
+
+    def _check_deadline(self) -> None:
+        """From the timer, which stays when its exchange is over: one for each would cost more."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if self._future and loop.time() < self._due_at:  # a later exchange
+            self._timer = loop.call_at(self._due_at, self._check_deadline)
+        elif self._future:
+            self._fail(f"gave no answer within {self._timeout_seconds:g} s")
 
     def _fail(self, reason: str) -> None:
         self._usable = False

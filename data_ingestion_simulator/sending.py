@@ -5,7 +5,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from client import Answer, Client, DryRun, Outcome
 from generator import User, Users
@@ -119,7 +118,7 @@ class Sender:
             self._ledger.latencies.add(self._clock() - started)
         if batch.stored:
             outcome: Outcome = "created" if batch.perhaps_stored else "already there"
-            self._settle(sorted(batch.stored), replace(batch.answer, outcome=outcome))
+            self._settle(sorted(batch.stored), batch.answer._replace(outcome=outcome))
         if apart := batch.one_by_one | batch.stored:
             told = [user_id for user_id in told if user_id not in apart]
             alone = [user for user in users if user.user_id in batch.one_by_one]
@@ -145,7 +144,7 @@ class Sender:
             ids_drawn += 1
         if answer.outcome == "taken":  # an API that says so of every id wants none of our users
             reason = f"{ids_drawn} ids in a row were taken"
-            answer = replace(answer, outcome="rejected", reason=reason)
+            answer = answer._replace(outcome="rejected", reason=reason)
         self._settle([user.user_id], answer)
         return answer
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from virtual import run_virtually, virtual_loop
 
 from answers import Fault, Unreachable
 from connection import Connection
@@ -171,6 +172,26 @@ def test_as_many_sockets_as_exchanges_at_once() -> None:
             assert server.connections == 3
 
     run(story())
+
+
+def test_each_exchange_has_the_whole_time() -> None:
+    """On a socket that is used again, a deadline counts from its own exchange, not from the first."""
+
+    async def story() -> None:
+        six_seconds = b"|" * 1_200
+        answer = six_seconds + OK + b"Content-Length: 2\r\n\r\n{}"
+        loop, server = virtual_loop(), Server(answer, answer, 2 * six_seconds)
+        loop.api = server  # type: ignore[assignment]
+        connection = Connection("http://localhost")
+        for _ in range(2):
+            assert await connection.exchange("GET", "/") == (200, b"{}")
+        began = loop.time()
+        with pytest.raises(Fault, match=r"^gave no answer within 10 s$"):
+            await connection.exchange("GET", "/")
+        assert loop.time() - began == pytest.approx(10)
+        assert server.connections == 1
+
+    run_virtually(story())
 
 
 def test_an_exchange_that_was_cancelled_leaves_no_socket_behind() -> None:
