@@ -5,14 +5,53 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
+from pathlib import Path
 
 import pytest
 
-from answers import Fault, check_status, json_value, refusal, retry_after_seconds, stored_user
+from answers import (
+    Fault,
+    batch_existing,
+    check_status,
+    is_error,
+    json_value,
+    refusal,
+    retry_after_seconds,
+    stored_user,
+    stored_users,
+)
+
+CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
 
 
 def refused(detail: object, *, name: str = "Zoë O'Brien", age: int = 42) -> str:
     return refusal(json.dumps({"detail": detail}).encode(), name=name, age=age)
+
+
+def test_the_answers_of_the_contract_are_read() -> None:
+    """What the API promises in the contract's examples is what is understood here."""
+    seen: dict[str, object] = {}
+    for each in json.loads(CONTRACT.read_text(encoding="utf-8")):
+        check_status(each["status"], {})  # none of them is a fault
+        call, _, query = f"{each['method']} {each['path']}".partition("?")
+        body = b"" if each["body"] is None else json.dumps(each["body"]).encode()
+        if each["status"] < 300 and call.startswith("POST"):
+            assert not is_error(body)
+        if call == "POST /users/batch":
+            seen[call] = batch_existing(body, [int(user_id) for user_id in each["request"]])
+        elif call == "GET /users/" and query:
+            seen[query] = stored_users(body)
+        elif each["status"] in (200, 422):
+            read = stored_user if each["status"] == 200 else partial(refusal, name="Alice", age=151)
+            seen.setdefault(f"{call}?{query}", read(body))
+
+    assert seen["POST /users/batch"] == {123}
+    assert seen["limit=1&after=7"] == {123: ("Alice", 30)}
+    assert seen["GET /users/123?"] == ("Alice", 30)
+    assert seen["PUT /users/123?name=Alice&age=151"] == (
+        "query.age: Input should be less than or equal to 150"
+    )
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 404, 405, 409, 413, 422, 501, 507])

@@ -175,7 +175,7 @@ def test_as_many_sockets_as_exchanges_at_once() -> None:
 
 
 def test_each_exchange_has_the_whole_time() -> None:
-    """On a socket that is used again, a deadline counts from its own exchange, not from the first."""
+    """On a socket that is used again, a deadline counts from its own exchange, not the first."""
 
     async def story() -> None:
         six_seconds = b"|" * 1_200
