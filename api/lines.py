@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TextIO
@@ -85,7 +86,11 @@ def _time_text(seconds: int, time_format: str) -> str:
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes events at once, and requests' lines at the end of the event loop's turn, in order."""
+    """Writes events at once, and requests' lines at the end of the event loop's turn, in order.
+
+    What cannot be written, to a full disk or a pipe that nobody reads, is lost: a log is no reason
+    for a request to fail, or for a store's thread to end.
+    """
 
     def __init__(self, stream: TextIO, lines: TextLines | JsonLines) -> None:
         super().__init__(stream)
@@ -108,14 +113,18 @@ class LineHandler(logging.StreamHandler[TextIO]):
         """Write what waits."""
         self.acquire()
         try:
-            # In a store's thread, perhaps: what comes meanwhile waits for the next time.
-            waiting = self._waiting[:]
-            del self._waiting[: len(waiting)]
-            if waiting:
-                self.stream.write("".join(self._lines.access(waiting)))
-            super().flush()
+            with suppress(OSError, ValueError):  # the latter of a closed file
+                self._write()
         finally:
             self.release()
+
+    def _write(self) -> None:
+        # In a store's thread, perhaps: what comes meanwhile waits for the next time.
+        waiting = self._waiting[:]
+        del self._waiting[: len(waiting)]
+        if waiting:
+            self.stream.write("".join(self._lines.access(waiting)))
+        super().flush()
 
 
 def configure_logging(log_format: str) -> LineHandler:

@@ -3,6 +3,7 @@
 `fastapi dev main.py` serves it for development, `uvicorn main:app` for use.
 """
 
+import math
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -114,10 +115,11 @@ def open_store(settings: Settings, metrics: Metrics) -> Store:
 def describe(settings: Settings, store: Store) -> str:
     """Return the resolved configuration, and what becomes of the users, in one line."""
     future = "outlive this process" if store.durable else "are lost when this process ends"
+    bound = "" if settings.database_url else f" max_users={settings.max_users},"
     return (
         f"store={store.kind} (users {future}),"
-        f" writes={'by token' if settings.api_token else 'open'},"
-        f" max_users={settings.max_users}, allowed_hosts={','.join(settings.allowed_hosts)},"
+        f" writes={'by token' if settings.api_token else 'open'},{bound}"
+        f" allowed_hosts={','.join(settings.allowed_hosts)},"
         f" log_format={settings.log_format}, drain_seconds={settings.drain_seconds:g}"
     )
 
@@ -247,8 +249,10 @@ def add_probes(app: FastAPI, store: Store, lifecycle: Lifecycle, metrics: Metric
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, tags=["probes"])
     async def prometheus_metrics() -> Response:
         """Give the metrics in Prometheus' text format."""
+        users = math.nan  # unless the store tells it: an old number would be a lie
         with suppress(StoreUnavailable):
-            metrics.users.set(sum((await store.age_counts()).values()))
+            users = sum((await store.age_counts()).values())
+        metrics.users.set(users)
         for queue, ratio in store.fullness().items():
             metrics.queues.labels(queue).set(ratio)
         return Response(metrics.render(), media_type=METRICS_MEDIA_TYPE)

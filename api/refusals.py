@@ -53,9 +53,14 @@ class StrictRoute(APIRoute):
     """A route that refuses parameters it does not know, or is given twice."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Let no `{user_id}` stand for the word `batch`, whose address has methods of its own."""
+        """Let no `{user_id}` stand for the word `batch`, whose address has methods of its own.
+
+        And no address for itself with a line feed behind, which Starlette's pattern lets pass: in
+        a regular expression `$` is also before the last line feed.
+        """
         match, child_scope = super().matches(scope)
-        if child_scope.get("path_params", {}).get("user_id") == "batch":
+        values = child_scope.get("path_params", {})
+        if values.get("user_id") == "batch" or (not values and scope["path"].endswith("\n")):
             return Match.NONE, {}
         return match, child_scope
 

@@ -119,7 +119,7 @@ class SqlStore:
             self._listing_places.release()
 
     def fullness(self) -> dict[str, float]:
-        """Return how full each queue of requests is; at 1 it takes no more."""
+        """Return how full each queue of requests is; from 1 on some are refused."""
         return {"writes": self._writes.fullness(), "reads": self._reads.fullness()}
 
     def close(self) -> None:
@@ -194,7 +194,8 @@ class SqlStore:
         The users concerned are looked up, the writes are played on what was found, and the
         difference is written under the condition that nobody has changed it in between. That the
         id of a user to be created is free is nearly always so, and at first not looked up. Where
-        one write may have failed all of them (its user is locked), each has a transaction alone.
+        one write may have failed all of them (its user is locked, or changed by others all the
+        time), each has a transaction alone.
         """
         user_ids = sorted({i for _, users in writes for i, _, _ in users})
         known_ids = {i for verb, users in writes if verb in CHANGES for i, _, _ in users}
@@ -216,7 +217,9 @@ class SqlStore:
                 if len(writes) == 1:
                     return [self._engine.unavailable(fault)]
                 return self._run_one_by_one(db, writes)
-        raise StoreUnavailable("other processes kept changing the same users")
+        if len(writes) == 1:
+            return [StoreUnavailable("other processes kept changing the same user")]
+        return self._run_one_by_one(db, writes)
 
     def _run_one_by_one(self, db: Any, writes: Sequence[Write]) -> list[Any]:
         """Do writes in a transaction each, as long as anybody still waits for them."""

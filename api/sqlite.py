@@ -1,5 +1,6 @@
 """SQLite, which comes with Python, as an engine of the store."""
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
@@ -20,7 +21,7 @@ def sqlite_engine(path: str) -> Engine:
         no_table=sqlite3.OperationalError,
         conflicts=(Conflict,),
         faults_of_one=(),
-        ping="SELECT 1",
+        ping="SELECT 1 FROM schema_version WHERE writable()",
         connect=lambda: _connect_sqlite(path),
         is_stale=lambda connection: _file_at(path) != connection.file,
         table=_values,
@@ -54,5 +55,6 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA journal_mode = WAL")  # readers go on while a writer commits
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits with the power
+    connection.create_function("writable", 0, lambda: os.access(path, os.W_OK))
     connection.file = _file_at(path)
     return connection

@@ -4,7 +4,6 @@ None ever holds a user's name or age. A line has the route's template instead of
 because the address of a write holds both; so uvicorn's own access log stays off.
 """
 
-import math
 import random
 import re
 import time
@@ -49,10 +48,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self.users = Gauge("api_users", "Users in the store.", registry=self._registry)
-        self.users.set(math.nan)  # until the store has told it: none would be a lie
         self.queues = Gauge(
             "api_store_queue_ratio",
-            "How full a queue for the store is: at 1, requests are refused.",
+            "How full a queue for the store is: from 1 on, requests are refused.",
             ["queue"],
             registry=self._registry,
         )

@@ -146,6 +146,9 @@ class Client:
                 stored = await self._stored_among([u for u in users if u.user_id in existing])
                 return BatchAnswer(created, existing - stored, perhaps_stored, stored)
             rejected = Answer("rejected", status, seconds, _hint(status), request_id)
+            if status == 507:  # whoever has a place already needs none
+                stored = await self._stored_among(users)
+                return BatchAnswer(rejected, user_ids - stored, perhaps_stored, stored)
             if status in (401, 403) and not perhaps_stored:
                 return BatchAnswer(rejected)
             if status in (404, 405, 501) and self.takes_batches:

@@ -92,6 +92,7 @@ class Connection:
             connected = self._idle.pop()
             if connected.reusable():
                 return connected
+            connected.abort()
         return None
 
     def _put_back(self, connected: "_Socket") -> None:

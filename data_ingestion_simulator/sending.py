@@ -131,7 +131,8 @@ class Sender:
             else:
                 answer = await self._send(user, perhaps_stored=batch.perhaps_stored)
                 # There is no room for the others either, unless they have a place already.
-                full = answer if answer.status == 507 and not batch.perhaps_stored else None
+                refused = answer.status == 507 and answer.outcome == "rejected"
+                full = answer if refused and not batch.perhaps_stored else None
 
     async def _send(self, user: User, *, perhaps_stored: bool = False) -> Answer:
         """Send a user, under another id if its own is somebody else's, and settle its account."""

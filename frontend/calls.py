@@ -73,7 +73,7 @@ async def _page(session: Session, settings: Settings, after: int | None, limit: 
 
 
 def fetch_user(
-    settings: Settings, user_id: str, total_seconds: float = TOTAL_TIMEOUT_SECONDS
+    settings: Settings, user_id: int, total_seconds: float = TOTAL_TIMEOUT_SECONDS
 ) -> User:
     """Return one user. Raises ApiFault: ApiRefuses with status 404 when there is none."""
 

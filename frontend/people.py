@@ -1,5 +1,6 @@
 """The users page: who the users are, page by page, to be found, ordered and downloaded."""
 
+import re
 from collections.abc import Callable
 
 import calls
@@ -65,8 +66,10 @@ def load(settings: Settings, after: int | None) -> Listing:
     wanted = st.session_state.get("id", "").strip()
     if not wanted:
         return calls.fetch_page(settings, after, PAGE_USERS, seconds)
+    if not re.fullmatch("[0-9]{1,16}", wanted):
+        return Listing(users=[])  # perhaps a name, which does not belong into an address
     try:
-        return Listing(users=[calls.fetch_user(settings, wanted, seconds)])
+        return Listing(users=[calls.fetch_user(settings, int(wanted), seconds)])
     except ApiRefuses as refusal:
         if refusal.status != 404:
             raise

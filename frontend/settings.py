@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 MAX_SECRET_BYTES = 1_000  # of a file that holds one
 _HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -36,10 +36,9 @@ class Settings:
         """Return the address of `path` beside the users, under the same prefix."""
         return urljoin(self.api_url.rstrip("/") + "/", f"../{path}")
 
-    def user_url(self, user_id: int | str) -> str:
-        """Return the address of one user; whatever the id is, it stays one part of the path."""
-        quoted = quote(str(user_id), safe="").replace(".", "%2E")  # `..` would lead elsewhere
-        return f"{self.api_url.rstrip('/')}/{quoted}"
+    def user_url(self, user_id: int) -> str:
+        """Return the address of one user."""
+        return f"{self.api_url.rstrip('/')}/{user_id}"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

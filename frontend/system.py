@@ -106,7 +106,7 @@ def show_dashboard(settings: Settings) -> None:
     st.header("Dashboard", anchor=False)
     show_state(RUNNING)
     st.metric("Asks every", f"{TICK_SECONDS} s")
-    st.text("One small request for all who look, none when nobody does")
+    st.text("The same requests for one who looks as for twenty, none when nobody does")
     st.text(f"Streamlit {st.__version__}")
     st.text(f"Asks {settings.api_url}")
 

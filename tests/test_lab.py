@@ -80,6 +80,25 @@ def test_the_lines_of_each_service_come_under_its_name(terminal: Callable[..., T
     assert "\033" not in "".join(lab.terminal.lines)
 
 
+def test_a_pipe_that_nobody_reads_any_more(
+    terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """In `lab.py up | tee log`, Ctrl-C ends `tee`, too: all of it stops without a traceback."""
+    ports = [free_port(), free_port()]
+    up = f"{sys.executable} lab.py up --api-port {ports[0]} --dashboard-port {ports[1]}"
+    log = tmp_path / "stderr"
+    piped = terminal("bash", "-c", f"{up} 2> {log} | tee", SIMULATION_INTERVAL="0.1")
+    piped.wait_for("POST /users/ 201")
+    children = children_of(piped.process.pid)
+    (tee,) = [pid for pid in children if ps("-o", "args=", "-p", str(pid)).strip() == "tee"]
+    os.kill(tee, signal.SIGINT)
+    piped.process.wait(20)
+
+    assert log.read_text() == ""
+    assert not [pid for pid in children if is_alive(pid)]
+    assert not any(map(is_open, ports))
+
+
 def test_the_first_crash_stops_the_others(terminal: Callable[..., Terminal]) -> None:
     """When one service ends, the others are stopped, it is named, and the exit code is not 0."""
     lab = Lab(terminal)
@@ -106,7 +125,7 @@ def test_a_wrong_setting_is_told_once_and_stops_everything(
     assert not lab.count("Traceback")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
 @pytest.mark.parametrize("flag", ["--api-port", "--dashboard-port"])
 def test_a_taken_port_is_named_with_its_holder(
     terminal: Callable[..., Terminal], flag: str, host: str

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from tools.processes import (
+    OWN_GROUP,
     WINDOWS,
     LabError,
     Stopped,
@@ -53,7 +54,12 @@ def progress(label: str, command: list[str], packages: int = 0) -> None:
     heard: list[str] = []
     live = sys.stdout.isatty()
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        **OWN_GROUP,
     )
     reader = forward(process, heard.append)
     try:

@@ -7,6 +7,7 @@ when the container is healthy; the simulator has no API then and waits for one.
 """
 
 import subprocess
+import sys
 import time
 
 from tools.processes import ROOT
@@ -17,6 +18,7 @@ IMAGES = {
     "frontend-app": "frontend",
 }
 BASE = "python:3.13-slim"
+HEALTHY_SECONDS = 60
 
 
 def docker(*words: str) -> str:
@@ -41,7 +43,10 @@ def idle_memory(image: str) -> str:
     """Return the memory of a healthy container, as Docker tells it."""
     container = docker("run", "--detach", image)
     try:
+        give_up_at = time.monotonic() + HEALTHY_SECONDS
         while docker("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
+            if time.monotonic() > give_up_at:
+                sys.exit(f"{image} is not healthy after {HEALTHY_SECONDS} s")
             time.sleep(0.5)
         usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", container)
         return usage.split(" / ")[0].replace("MiB", " MiB")

@@ -24,20 +24,33 @@ def refuse_taken_port(port: int, flag: str) -> None:
     """
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
-            with socket.socket(family) as probe:
-                if not WINDOWS:  # where this option would let two servers share a port
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
+            taken = is_taken(family, host, port)
         except PermissionError:
             raise LabError(
                 f"port {port} may not be used by you: choose another with {flag}"
             ) from None
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                holder = holder_of(port)
-                raise LabError(
-                    f"port {port} is taken by {holder}: stop it, or choose another with {flag}"
-                ) from None
+        if taken:
+            holder = holder_of(port)
+            raise LabError(
+                f"port {port} is taken by {holder}: stop it, or choose another with {flag}"
+            )
+
+
+def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
+    """Return whether an address's port is in use. Raises PermissionError if it is not for us."""
+    # macOS and Windows let us bind one address beside somebody who listens on all of them.
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.5):
+        return True
+    try:
+        with socket.socket(family) as probe:
+            if not WINDOWS:  # where this option would let two servers share a port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except PermissionError:
+        raise
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 def holder_of(port: int) -> str:

@@ -16,6 +16,11 @@ WINDOWS = os.name == "nt"
 COLORS = {"api": 36, "simulator": 33, "dashboard": 35, "lab": 32}
 STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)  # the former on Windows
 GRACE_SECONDS = 5  # for a process to stop by itself before it is killed
+# A group of its own: the terminal's Ctrl-C is for us to pass on, in the right order.
+OWN_GROUP: dict[str, Any] = {
+    "start_new_session": not WINDOWS,
+    "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+}
 
 asked_to_stop = threading.Event()
 printing = threading.Lock()
@@ -38,7 +43,7 @@ class ServiceEnded(Exception):
 
 
 class System:
-    """The running services: started in order, watched, stopped in reverse order."""
+    """The running services: started in order, watched, stopped."""
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[str]] = {}
@@ -56,9 +61,7 @@ class System:
             text=True,
             encoding="utf-8",
             errors="replace",
-            # A group of its own: the terminal's Ctrl-C is for us to pass on, in the right order.
-            start_new_session=not WINDOWS,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            **OWN_GROUP,
         )
         self._running[name] = process
         self._readers.append(forward(process, lambda line: say(line, name)))
@@ -92,11 +95,13 @@ class System:
 
 def run(command: list[str], folder: Path = ROOT) -> int:
     """Run a command to its end in the foreground and return its exit code."""
+    # On Windows in our group: there it hears the terminal's Ctrl-C, and could be sent none.
     process = subprocess.Popen(command, cwd=folder, start_new_session=not WINDOWS)
     try:
         while process.poll() is None:
             if asked_to_stop.wait(0.1):
-                process.send_signal(STOP_SIGNAL if WINDOWS else signal.SIGINT)
+                if not WINDOWS:
+                    process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(30)  # pytest takes down what its tests have started
                 raise Stopped
@@ -109,7 +114,9 @@ def run(command: list[str], folder: Path = ROOT) -> int:
 def run_quietly(*command: str) -> str:
     """Return what a command prints, or nothing if it is not there."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 
@@ -117,7 +124,8 @@ def run_quietly(*command: str) -> str:
 def end(process: subprocess.Popen[Any]) -> None:
     """Ask a process to stop, insist after GRACE_SECONDS, and leave nothing of its group behind."""
     if process.poll() is None:
-        process.send_signal(STOP_SIGNAL)
+        with contextlib.suppress(OSError):  # Windows', of a process that has no group of its own
+            process.send_signal(STOP_SIGNAL)
         try:
             process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -156,4 +164,8 @@ def say(line: str, name: str = "lab", again: bool = False) -> None:
         label = f"\033[{COLORS[name]}m{label}\033[0m"
     with printing:
         end = "" if again else "\n"
-        print(f"\r\033[K{label}{line}" if again else f"{label}{line}", end=end, flush=True)
+        try:
+            print(f"\r\033[K{label}{line}" if again else f"{label}{line}", end=end, flush=True)
+        except OSError:  # nobody reads it any more, as after Ctrl-C in `lab.py up | tee log`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            asked_to_stop.set()

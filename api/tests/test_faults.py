@@ -1,13 +1,16 @@
 """What goes wrong beneath the stores on disk: who is told, and who is not harmed."""
 
 import asyncio
+import errno
 import gc
+import io
 import logging
+import os
 import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,8 @@ from conftest import rows_of
 import engines
 import sql
 from crud import MAX_BATCH_USERS, Record, StoreUnavailable, User
-from engines import MAX_WAITING, MAX_WAITING_WEIGHT, engine_for
+from engines import MAX_WAITING, MAX_WAITING_WEIGHT, Conflict, engine_for
+from lines import Kind, LineHandler, TextLines, log
 from main import create_app
 from settings import Settings
 from sql import MAX_LISTINGS, SqlStore
@@ -58,6 +62,29 @@ def empty_url(postgresql_url: str) -> str:
 
 
 # ------------------------------------------------------------------------- one spoils it for all
+
+
+def test_a_user_whom_others_keep_changing(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a transaction in common with a write that never succeeds is served all the same."""
+    write_difference = SqlStore._write_difference
+
+    def contended(store: SqlStore, db: Any, before: sql.State, after: sql.State) -> None:
+        write_difference(store, db, before, after)
+        if before.get(2) != after.get(2):
+            raise Conflict
+
+    monkeypatch.setattr(SqlStore, "_write_difference", contended)
+
+    async def story(store: SqlStore) -> None:
+        writes = [store.create(i, "Al", 1) for i in range(5)]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        assert [str(each) for each in results if each] == [
+            "The store is unavailable: other processes kept changing the same user"
+        ]
+        assert [i for i, _, _ in await everybody(store)] == [0, 1, 3, 4]
+        assert await store.age_counts() == {1: 4}
+
+    tell(sqlite_url, story)
 
 
 def test_a_locked_user_is_his_own_misfortune(empty_url: str) -> None:
@@ -226,6 +253,68 @@ def test_a_database_that_only_reads_is_not_ready(empty_url: str) -> None:
 
     tell(empty_url, story)
     tell(f"{empty_url}&options=-c%20default_transaction_read_only%3Don", of_a_standby)
+
+
+def test_a_file_that_may_not_be_written_is_not_ready(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers reads; who asks whether it is ready is told that it takes no writes."""
+
+    async def story(store: SqlStore) -> None:
+        await store.check()
+
+    async def read_only(store: SqlStore) -> None:
+        assert await store.age_counts() == {}
+        with pytest.raises(StoreUnavailable, match="takes no writes"):
+            await store.check()
+
+    tell(sqlite_url, story)
+    file = tmp_path / "users.db"
+    file.chmod(0o444)
+    if os.access(file, os.W_OK):  # as root may write to every file
+        monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (str(file), os.W_OK))
+    tell(sqlite_url, read_only)
+    file.chmod(0o644)
+
+
+class FullDisk(io.StringIO):
+    """A stream on which nothing can be written."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), text[:0])
+
+
+def test_a_log_that_cannot_be_written(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk swallows lines of the log, and no store's thread with them."""
+    handler = LineHandler(FullDisk(), TextLines())
+    monkeypatch.setattr(log, "handlers", [handler])
+
+    async def story(store: SqlStore) -> None:
+        await store.create(1, "Al", 1)
+        with done_and_undone_in_file(
+            tmp_path / "users.db",
+            "ALTER TABLE users RENAME TO people",
+            "ALTER TABLE people RENAME TO users",
+        ):
+            # Written, or not, by the store's thread, which has something to say itself.
+            handler._waiting.append((Kind.of("GET", "/health", 200), 1.0, "id"))
+            with pytest.raises(StoreUnavailable, match="OperationalError"):
+                await store.create(2, "Bo", 2)
+        await store.create(2, "Bo", 2)
+
+    tell(sqlite_url, story)
+
+
+@contextmanager
+def done_and_undone_in_file(file: Path, do: str, undo: str) -> Iterator[None]:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute(do)
+        try:
+            yield
+        finally:
+            connection.execute(undo)
 
 
 @contextmanager

@@ -105,8 +105,15 @@ ADDRESSES: dict[str, Case] = {
     **{
         f"{method} {key[:20]}": (http(method, f"/users/{key}"), 422)
         for method in ("GET", "DELETE")
-        for key in ("-1", "01", "1.0", "%2B1", "1_0", "x", "%00", "%FF", "9" * 5000)
+        for key in ("-1", "01", "1.0", "%2B1", "1_0", "x", "%00", "%FF", "%0A", "7%0A", "9" * 5000)
     },
+    "the list, and a line feed": (http("GET", "/users%0A"), 404),
+    "a create, and a line feed": (http("POST", "/users/%0A?user_id=5&name=Mallory&age=66"), 405),
+    "a batch, and a line feed": (
+        http("POST", "/users/batch%0A", HOST, JSON, "Content-Length: 2", body=b"{}"),
+        405,
+    ),
+    "a probe, and a line feed": (http("GET", "/health%0A"), 404),
     "a path inside": (http("GET", "/users/1/2"), 404),
     "a slash, encoded": (http("GET", "/users/..%2F..%2Fmain.py"), 404),
     "out of static": (http("GET", "/static/../main.py"), 404),

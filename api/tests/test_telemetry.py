@@ -2,7 +2,9 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,14 +66,18 @@ def test_no_name_and_no_age_in_the_log(serve: Callable[..., Served]) -> None:
     )
 
 
-def test_the_start_says_what_it_is_configured_to(serve: Callable[..., Served]) -> None:
+def test_the_start_says_what_it_is_configured_to(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
     """One line has the resolved configuration and what becomes of the users."""
     log = serve(MAX_USERS="5").log.read_text()
+    on_disk = serve(DATABASE_URL=f"sqlite:///{tmp_path / 'users.db'}").log.read_text()
 
     assert (
         "store=memory (users are lost when this process ends), writes=open, max_users=5,"
         " allowed_hosts=localhost,127.0.0.1,[::1], log_format=text, drain_seconds=0" in log
     )
+    assert "store=sqlite (users outlive this process), writes=open, allowed_hosts=" in on_disk
 
 
 def test_json_lines(serve: Callable[..., Served]) -> None:
@@ -134,13 +140,20 @@ def test_metrics_of_a_store_on_disk(serve: Callable[..., Served], tmp_path: Path
     assert "api_store_commit_seconds_count 1.0" in text
 
 
-def test_users_that_nobody_knows_of_are_not_none(serve: Callable[..., Served]) -> None:
-    """An API that has not reached its database yet tells no number of users, and not 0."""
-    served = serve(DATABASE_URL="postgresql://lab@127.0.0.1:1/lab")
-    with served.client() as client:
-        text = client.get("/metrics").text
-
-    assert "\napi_users NaN\n" in text
+def test_users_that_nobody_knows_of_are_not_none(
+    serve: Callable[..., Served], tmp_path: Path
+) -> None:
+    """An API that does not reach its database tells no number of users: not 0, and not the last."""
+    never = serve(DATABASE_URL="postgresql://lab@127.0.0.1:1/lab")
+    with never.client() as client:
+        assert "\napi_users NaN\n" in client.get("/metrics").text
+    lost = serve(DATABASE_URL=f"sqlite:///{tmp_path / 'users.db'}")
+    with lost.client() as client:
+        client.post("/users/?user_id=1&name=Bo&age=1")
+        assert "\napi_users 1.0\n" in client.get("/metrics").text
+        with closing(sqlite3.connect(tmp_path / "users.db")) as database:
+            database.execute("DROP TABLE age_counts")
+        assert "\napi_users NaN\n" in client.get("/metrics").text
 
 
 def test_a_fault_is_answered_and_logged_under_its_id(

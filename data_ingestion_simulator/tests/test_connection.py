@@ -31,6 +31,7 @@ class Server:
         self._closes = closes
         self.requests: list[bytes] = []
         self.connections = 0
+        self.left = asyncio.Event()  # set when a client has closed its connection
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -44,7 +45,7 @@ class Server:
                 if self._closes:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            self.left.set()
         finally:
             writer.close()
 
@@ -106,6 +107,22 @@ def test_a_socket_that_ends_or_says_too_much_is_not_used_again(answer: bytes) ->
             for _ in range(2):
                 assert await connection.exchange("GET", "/health") == (200, b"{}")
             assert server.connections == 2
+
+    run(story())
+
+
+def test_a_socket_that_says_something_unasked_is_closed() -> None:
+    """What comes while nobody asks makes its socket unfit, and nothing of it is left open."""
+
+    async def story() -> None:
+        once = OK + b"Content-Length: 2\r\n\r\n{}"
+        server = Server(once + b"||" + OK, once)
+        async with connected(server) as connection:
+            assert await connection.exchange("GET", "/") == (200, b"{}")
+            await asyncio.sleep(0.05)
+            assert await connection.exchange("GET", "/") == (200, b"{}")
+            assert server.connections == 2
+            await server.left.wait()
 
     run(story())
 

@@ -365,6 +365,29 @@ def test_a_store_that_is_full_is_filled_and_no_further() -> None:
     run_virtually(story())
 
 
+def test_a_full_store_that_has_most_of_them() -> None:
+    """Who is stored already is found to be so, though a store without room refuses the batch."""
+
+    async def story() -> None:
+        run = Run(11, batches=True)
+        missing, *others = users(11)[1:]
+        run.api.users = {user.user_id: as_stored(user) for user in [users(1)[0], *others]}
+        full = answer(507, {"detail": "Full"})
+        new = str(missing.user_id)
+
+        def no_room(request: Request) -> Act | None:
+            ids = [*json.loads(request.body or b"{}"), request.params.get("user_id")]
+            return full if new in ids else None
+
+        run.api.weather = no_room
+        await run.in_bulk(10)
+
+        assert run.settled() == [0, 10, 1, 0]
+        assert len(run.api.seen("create")) == 2  # the first, and the one who is not there
+
+    run_virtually(story())
+
+
 def test_the_last_place_taken_by_an_answer_that_was_lost() -> None:
     """A user who was stored, whose answer was lost, and who is then refused, was created."""
 

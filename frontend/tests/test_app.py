@@ -377,6 +377,18 @@ def test_slider_and_axis_have_one_scale(api: Api, page: AppTest, oldest: int, en
     assert f'"domain": [0, {end + 1}]' in page.get("vega_lite_chart")[0].proto.spec
 
 
+def test_the_oldest_leave(api: Api, page: AppTest, clock: Clock) -> None:
+    """When nobody over 99 is left at the moment of a choice, it ends at 99, as the scale does."""
+    api.counts(SOME | {120: 1})
+    page.run()
+    page.slider(key="ages").set_value((20, 150)).run()
+    api.counts(SOME)
+    clock.pass_by(60)  # so that the new numbers are asked for in the turn of the choice
+    page.slider(key="ages").set_value((30, 150)).run()
+    assert not page.exception
+    assert page.slider(key="ages").value == (30, 99)
+
+
 def test_chosen_ages_in_the_url(api: Api, page: AppTest) -> None:
     """A link carries the ages that were chosen."""
     api.counts(SOME)
