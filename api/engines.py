@@ -111,7 +111,7 @@ class Worker(Generic[Request]):
         self._task: asyncio.Task[None] | None = None
 
     def fullness(self) -> float:
-        """Return how much of what may wait does wait; from 1 on some of it is refused."""
+        """Return how full the queue is: at 1 it refuses, and before that a batch without room."""
         return max(len(self._waiting) / MAX_WAITING, self._waiting_weight / MAX_WAITING_WEIGHT)
 
     async def submit(self, request: Request) -> Any:

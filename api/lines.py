@@ -88,8 +88,8 @@ def _time_text(seconds: int, time_format: str) -> str:
 class LineHandler(logging.StreamHandler[TextIO]):
     """Writes events at once, and requests' lines at the end of the event loop's turn, in order.
 
-    What cannot be written, to a full disk or a pipe that nobody reads, is lost: a log is no reason
-    for a request to fail, or for a store's thread to end.
+    What cannot be written, to a full disk or a pipe whose reader has gone, is lost: a log is no
+    reason for a request to fail, or for a store's thread to end.
     """
 
     def __init__(self, stream: TextIO, lines: TextLines | JsonLines) -> None:
@@ -131,6 +131,7 @@ def configure_logging(log_format: str) -> LineHandler:
     """Send the API's log to standard output as `text` or `json`; as `json`, uvicorn's too."""
     handler = LineHandler(sys.stdout, JsonLines() if log_format == "json" else TextLines())
     log.handlers = [handler]
+    logging.raiseExceptions = False  # nor for a traceback on stderr
     log.setLevel(logging.INFO)
     log.propagate = False
     logging.getLogger("uvicorn.access").handlers = []

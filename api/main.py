@@ -24,7 +24,14 @@ from guard import ASGIApp, Guard
 from lifecycle import Lifecycle, stop_supervisor
 from lines import configure_logging, log
 from listing import LISTING, Listing, Users, page_answer
-from refusals import RETRY_AFTER, BearerToken, StrictRoute, add_error_answers, refusals
+from refusals import (
+    RETRY_AFTER,
+    BearerToken,
+    StrictRoute,
+    add_error_answers,
+    end_addresses,
+    refusals,
+)
 from schema import (
     Absent,
     Age,
@@ -96,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     add_reads(app, store)
     add_probes(app, store, lifecycle, metrics)
     add_docs(app)
+    end_addresses(app)
     add_error_answers(app)
     app.add_middleware(Door, api=app)
     app.add_middleware(Guard, allowed_hosts=settings.allowed_hosts)

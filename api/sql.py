@@ -9,6 +9,7 @@ where `users` is distributed by `user_id` over many machines (Citus).
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ from typing import Any, Final
 from crud import SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, User, UserExists, UserNotFound
 from engines import DEADLINE_SECONDS, Conflict, Engine, Worker
 from tables import create_tables
+
+log = logging.getLogger("api")
 
 MAX_ROWS: Final = 1_000  # in one statement, below SQLite's limit of parameters
 MAX_LISTINGS: Final = 4  # at once; each has a connection of its own
@@ -119,7 +122,7 @@ class SqlStore:
             self._listing_places.release()
 
     def fullness(self) -> dict[str, float]:
-        """Return how full each queue of requests is; from 1 on some are refused."""
+        """Return how full each queue of requests is."""
         return {"writes": self._writes.fullness(), "reads": self._reads.fullness()}
 
     def close(self) -> None:
@@ -217,9 +220,11 @@ class SqlStore:
                 if len(writes) == 1:
                     return [self._engine.unavailable(fault)]
                 return self._run_one_by_one(db, writes)
-        if len(writes) == 1:
-            return [StoreUnavailable("other processes kept changing the same user")]
-        return self._run_one_by_one(db, writes)
+        if len(writes) > 1:
+            return self._run_one_by_one(db, writes)
+        contended = StoreUnavailable("other processes kept changing the same user")
+        log.warning("%s", contended)
+        return [contended]
 
     def _run_one_by_one(self, db: Any, writes: Sequence[Write]) -> list[Any]:
         """Do writes in a transaction each, as long as anybody still waits for them."""

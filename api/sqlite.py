@@ -49,12 +49,18 @@ def _file_at(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _may_be_written(path: str) -> bool:
+    """Tell whether we may write to a database: to its file, and to those that SQLite has beside."""
+    files = (path, f"{path}-wal", f"{path}-shm")
+    return all(os.access(file, os.W_OK) for file in files if Path(file).exists())
+
+
 def _connect_sqlite(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=DEADLINE_SECONDS, isolation_level=None, factory=_Connection
     )
     connection.execute("PRAGMA journal_mode = WAL")  # readers go on while a writer commits
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits with the power
-    connection.create_function("writable", 0, lambda: os.access(path, os.W_OK))
+    connection.create_function("writable", 0, lambda: _may_be_written(path))
     connection.file = _file_at(path)
     return connection

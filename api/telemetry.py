@@ -50,7 +50,7 @@ class Metrics:
         self.users = Gauge("api_users", "Users in the store.", registry=self._registry)
         self.queues = Gauge(
             "api_store_queue_ratio",
-            "How full a queue for the store is: from 1 on, requests are refused.",
+            "How full a queue for the store is: at 1, requests are refused.",
             ["queue"],
             registry=self._registry,
         )

@@ -209,9 +209,9 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
 def chosen_ages(last_age: int) -> Chosen:
     """Return which ages this visitor has chosen, at first all of them."""
     chosen: Chosen = st.session_state.setdefault("chosen", Chosen((0, last_age)))
-    first, last = chosen.ages
+    first, last = st.session_state.get("ages", chosen.ages)
     if last > last_age:  # whoever was that old has left
-        chosen.ages = st.session_state.ages = min(first, last_age), last_age
+        chosen.ages = st.session_state.ages = first if first <= last_age else 0, last_age
     return chosen
 
 

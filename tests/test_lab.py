@@ -1,5 +1,6 @@
 """`lab.py up`: one command brings the system up, and takes all of it down again."""
 
+import contextlib
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 from conftest import Lab, Terminal, free_port, wait_until
 
+from tools.ports import is_taken
 from tools.processes import ROOT, WINDOWS
 
 pytestmark = pytest.mark.skipif(WINDOWS, reason="these tests send POSIX signals")
@@ -90,9 +92,13 @@ def test_a_pipe_that_nobody_reads_any_more(
     piped = terminal("bash", "-c", f"{up} 2> {log} | tee", SIMULATION_INTERVAL="0.1")
     piped.wait_for("POST /users/ 201")
     children = children_of(piped.process.pid)
-    (tee,) = [pid for pid in children if ps("-o", "args=", "-p", str(pid)).strip() == "tee"]
-    os.kill(tee, signal.SIGINT)
-    piped.process.wait(20)
+    commands = {ps("-o", "args=", "-p", str(pid)).strip(): pid for pid in children}
+    os.kill(commands["tee"], signal.SIGKILL)
+    try:
+        piped.process.wait(20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(commands[up], signal.SIGTERM)
 
     assert log.read_text() == ""
     assert not [pid for pid in children if is_alive(pid)]
@@ -125,7 +131,7 @@ def test_a_wrong_setting_is_told_once_and_stops_everything(
     assert not lab.count("Traceback")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("flag", ["--api-port", "--dashboard-port"])
 def test_a_taken_port_is_named_with_its_holder(
     terminal: Callable[..., Terminal], flag: str, host: str
@@ -143,9 +149,19 @@ def test_a_taken_port_is_named_with_its_holder(
         lab = terminal(sys.executable, "lab.py", "up", *words)
 
         assert lab.process.wait(10) == 2
-        lab.wait_for(f"port {port} is taken by `")
+        lab.wait_for(f"port {port} is taken by ")
         lab.wait_for(f"(process {os.getpid()}): stop it, or choose another with {flag}")
     assert len(lab.lines) == 1
+
+
+def test_a_port_taken_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens on all addresses is found also where the system lets us bind one beside."""
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(socket.socket, "bind", lambda *_: None)  # as on macOS and Windows
+
+        assert is_taken(socket.AF_INET, "127.0.0.1", port)
+    assert not is_taken(socket.AF_INET, "127.0.0.1", port)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "8000.5", ""])

@@ -166,6 +166,8 @@ def say(line: str, name: str = "lab", again: bool = False) -> None:
         end = "" if again else "\n"
         try:
             print(f"\r\033[K{label}{line}" if again else f"{label}{line}", end=end, flush=True)
-        except OSError:  # nobody reads it any more, as after Ctrl-C in `lab.py up | tee log`
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):  # as of Ctrl-C in `lab.py up | tee log`
+                print(f"The output cannot be written: {error.strerror}", file=sys.stderr)
             asked_to_stop.set()

@@ -64,9 +64,13 @@ def empty_url(postgresql_url: str) -> str:
 # ------------------------------------------------------------------------- one spoils it for all
 
 
-def test_a_user_whom_others_keep_changing(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_whom_others_keep_changing(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Who has a transaction in common with a write that never succeeds is served all the same."""
     write_difference = SqlStore._write_difference
+
+    monkeypatch.setattr(log, "propagate", True)
 
     def contended(store: SqlStore, db: Any, before: sql.State, after: sql.State) -> None:
         write_difference(store, db, before, after)
@@ -85,6 +89,7 @@ def test_a_user_whom_others_keep_changing(sqlite_url: str, monkeypatch: pytest.M
         assert await store.age_counts() == {1: 4}
 
     tell(sqlite_url, story)
+    assert "other processes kept changing the same user" in caplog.text
 
 
 def test_a_locked_user_is_his_own_misfortune(empty_url: str) -> None:
@@ -255,26 +260,23 @@ def test_a_database_that_only_reads_is_not_ready(empty_url: str) -> None:
     tell(f"{empty_url}&options=-c%20default_transaction_read_only%3Don", of_a_standby)
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_a_file_that_may_not_be_written_is_not_ready(
-    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """It answers reads; who asks whether it is ready is told that it takes no writes."""
+    file = tmp_path / f"users.db{suffix}"
 
     async def story(store: SqlStore) -> None:
         await store.check()
-
-    async def read_only(store: SqlStore) -> None:
+        file.chmod(0o444)
+        if os.access(file, os.W_OK):  # as root may write to every file
+            monkeypatch.setattr(os, "access", lambda path, _: path != str(file))
         assert await store.age_counts() == {}
         with pytest.raises(StoreUnavailable, match="takes no writes"):
             await store.check()
 
     tell(sqlite_url, story)
-    file = tmp_path / "users.db"
-    file.chmod(0o444)
-    if os.access(file, os.W_OK):  # as root may write to every file
-        monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (str(file), os.W_OK))
-    tell(sqlite_url, read_only)
-    file.chmod(0o644)
 
 
 class FullDisk(io.StringIO):

@@ -113,7 +113,10 @@ ADDRESSES: dict[str, Case] = {
         http("POST", "/users/batch%0A", HOST, JSON, "Content-Length: 2", body=b"{}"),
         405,
     ),
-    "a probe, and a line feed": (http("GET", "/health%0A"), 404),
+    **{
+        f"{address}, and a line feed": (http("GET", f"{address}%0A"), 404)
+        for address in ("/health", "/metrics", "/docs", "/openapi.json", "/stats/ages")
+    },
     "a path inside": (http("GET", "/users/1/2"), 404),
     "a slash, encoded": (http("GET", "/users/..%2F..%2Fmain.py"), 404),
     "out of static": (http("GET", "/static/../main.py"), 404),

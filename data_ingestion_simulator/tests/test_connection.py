@@ -116,15 +116,16 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
 
     async def story() -> None:
         once = OK + b"Content-Length: 2\r\n\r\n{}"
-        server = Server(once + b"||" + OK, once)
-        async with connected(server) as connection:
-            assert await connection.exchange("GET", "/") == (200, b"{}")
-            await asyncio.sleep(0.05)
-            assert await connection.exchange("GET", "/") == (200, b"{}")
-            assert server.connections == 2
-            await server.left.wait()
+        loop, server = virtual_loop(), Server(once + b"||" + OK, once)
+        loop.api = server  # type: ignore[assignment]
+        connection = Connection("http://localhost")
+        assert await connection.exchange("GET", "/") == (200, b"{}")
+        await asyncio.sleep(1)
+        assert await connection.exchange("GET", "/") == (200, b"{}")
+        assert server.connections == 2
+        await asyncio.wait_for(server.left.wait(), 1)
 
-    run(story())
+    run_virtually(story())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from conftest import (
     APP,
+    DEADLINE_SECONDS,
     Answer,
     Api,
     Clock,
@@ -20,6 +21,7 @@ from conftest import (
 from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
+import live
 from feed import TICK_SECONDS
 
 SOME = {18: 1, 20: 2, 24: 1, 60: 4}
@@ -377,16 +379,27 @@ def test_slider_and_axis_have_one_scale(api: Api, page: AppTest, oldest: int, en
     assert f'"domain": [0, {end + 1}]' in page.get("vega_lite_chart")[0].proto.spec
 
 
-def test_the_oldest_leave(api: Api, page: AppTest, clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("first", "left"), [(30, (30, 99)), (120, (0, 99))], ids=("some", "nobody")
+)
+def test_the_oldest_leave(
+    api: Api,
+    page: AppTest,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    first: int,
+    left: tuple[int, int],
+) -> None:
     """When nobody over 99 is left at the moment of a choice, it ends at 99, as the scale does."""
+    monkeypatch.setattr(live, "WAIT_SECONDS", DEADLINE_SECONDS)
     api.counts(SOME | {120: 1})
+    page.query_params["ages"] = ["20", "150"]
     page.run()
-    page.slider(key="ages").set_value((20, 150)).run()
     api.counts(SOME)
     clock.pass_by(60)  # so that the new numbers are asked for in the turn of the choice
-    page.slider(key="ages").set_value((30, 150)).run()
+    page.slider(key="ages").set_value((first, 150)).run()
     assert not page.exception
-    assert page.slider(key="ages").value == (30, 99)
+    assert page.slider(key="ages").value == left
 
 
 def test_chosen_ages_in_the_url(api: Api, page: AppTest) -> None:

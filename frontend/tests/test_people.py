@@ -93,10 +93,14 @@ def test_nobody_has_the_id(api: Api, users: AppTest) -> None:
 @pytest.mark.parametrize("typed", ["../stats/ages", "1?x=1", "Zebedee", "-1", "7" * 9_999, "٧"])
 def test_only_an_id_is_looked_up(api: Api, users: AppTest, typed: str) -> None:
     """Nothing else that is typed, a name perhaps, gets into an address, which may be logged."""
+    api.answers["/users/?limit=1"] = api.answers["/users/?limit=100"]
     asked = len(api.paths)
     users.text_input(key="id").set_value(typed).run()
     assert users.info[0].proto.title == "Nobody has this id"
-    assert not [path for path in api.paths[asked:] if path.startswith("/users/")]
+    assert set(api.paths[asked:]) == {"/users/?limit=1"}
+    api.answers["/users/?limit=1"] = data({"detail": "later"}, status=503)
+    users.text_input(key="id").set_value(f"{typed} again").run()
+    assert "API error" in badge(users)
 
 
 def test_filter_and_order(users: AppTest) -> None:
