@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from benchmarks.contenders import BARE, FIRST, OURS, check, everybody
-from benchmarks.load import Run, Server, serving, wrk
+from benchmarks.load import KNOWN_USERS, Run, Server, serving, wrk
 from benchmarks.ratios import Chart, Result, Row, Table, in_turn, medians, times
 from tools.processes import say
 
@@ -13,7 +13,6 @@ CALLS = ("health", "get", "create", "update", "delete")
 QUICK_CALLS = ("get", "create")
 BARS = {FIRST: 5.0, "Litestar": 1.0, "BlackSheep": 1.0, "Sanic": 1.0}
 SHARE_OF_BARE = 0.5
-KNOWN_USERS = 1_000
 
 
 def measure(quick: bool) -> Result:

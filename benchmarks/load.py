@@ -29,6 +29,7 @@ INHERITED = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.e
     "LANG": "C.UTF-8"
 }
 CONNECTIONS = 64
+KNOWN_USERS = 1_000  # for get and update, unless a part has more of them
 START_SECONDS = 60
 BATCH_USERS = 1_000
 given_ports: set[int] = set()
@@ -186,13 +187,19 @@ def output_of(command: Sequence[str], folder: Path = HERE, **variables: str) -> 
     return done.stdout
 
 
-def wrk(server: Server, call: str, seconds: int = 1, connections: int = CONNECTIONS) -> Run:
+def wrk(
+    server: Server,
+    call: str,
+    seconds: int = 1,
+    connections: int = CONNECTIONS,
+    known_users: int = KNOWN_USERS,
+) -> Run:
     """Measure one call for so long. Raises LabError if an answer was not a good one."""
     first_id = next(first_ids)
     cores = [LOAD_CORE] if server.pinned else CORES
     command = [*on_core(*cores), "wrk", "--threads=1", f"--connections={connections}"]
     command += [f"--duration={seconds}s", "--timeout=10s", "--script=calls.lua"]
-    command += [f"http://127.0.0.1:{server.port}", "--", call, str(first_id)]
+    command += [f"http://127.0.0.1:{server.port}", "--", call, str(first_id), str(known_users)]
     cpu_before = server.cpu_seconds()
     told = json.loads(output_of(command, HERE / "api").splitlines()[-1])
     return judged(server.name, call, told, server.cpu_seconds() - cpu_before)

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.calls import KNOWN_USERS, table
+from benchmarks.calls import table
 from benchmarks.contenders import OTHERS, others_python, ours
 from benchmarks.load import (
     CORES,
     DATABASE_CORES,
+    KNOWN_USERS,
     SERVER_CORE,
     Run,
     first_ids,

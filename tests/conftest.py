@@ -24,6 +24,7 @@ from tools.processes import ROOT, WINDOWS, end
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 GENERATIONS = {"compose-1": ["docker-compose"], "compose-2": ["docker", "compose"]}
+STAND_IN = "stand-in-of-the-tests"  # a label of images
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
@@ -233,10 +234,10 @@ class Docker:
 def docker() -> Docker:
     """Return the Docker engine, or skip where there is none."""
     docker = Docker()
-    if not shutil.which("docker") or not docker(
-        "version", "--format", "{{.Server.Version}}", check=False
-    ):
-        pytest.skip("there is no Docker engine on this machine")
+    if not shutil.which("docker"):
+        pytest.skip("there is no Docker on this machine")
+    if docker("version", "--format", "{{.Server.Os}}", check=False) != "linux":
+        pytest.skip("there is no Docker engine for Linux containers on this machine")
     docker.remove_leftovers()
     taken = set(docker("ps", "--all", "--format", "{{.Names}}").split()) & set(docker.NAMES)
     if taken:
@@ -247,9 +248,14 @@ def docker() -> Docker:
 def available(generation: str) -> list[str]:
     """Return the command of a generation, or skip where it is not installed."""
     command = GENERATIONS[generation]
-    found = shutil.which(command[0])
-    if not found or subprocess.run([*command, "version"], capture_output=True).returncode:
-        pytest.skip(f"there is no `{' '.join(command)}` on this machine")
+    told = ""
+    if shutil.which(command[0]):
+        version = subprocess.run([*command, "version", "--short"], capture_output=True, text=True)
+        told = version.stdout.removeprefix("v")
+    if told.startswith("1.") != (generation == "compose-1") or not told:
+        pytest.skip(f"there is no `{' '.join(command)}` of that generation on this machine")
+    if subprocess.run([*command, "ps"], cwd=ROOT, capture_output=True).returncode:
+        pytest.skip(f"`{' '.join(command)}` does not come to terms with this machine's engine")
     return command
 
 
@@ -262,11 +268,18 @@ def is_open(host: str, port: int) -> bool:
 
 def official_or_stand_in(docker: Docker, image: str, folder: str) -> str:
     """Return the image: the official one, or where it cannot be had the stand-in from a folder."""
-    if not docker("image", "ls", "--quiet", image):
+
+    def is_official() -> bool:
+        labels = docker("image", "inspect", "--format", "{{.Config.Labels}}", image, check=False)
+        return labels != "" and STAND_IN not in labels
+
+    if not is_official():
         docker("pull", "--quiet", image, check=False)
-    # Only what was pulled has a digest. A stand-in may be an older one: built again, it is not.
-    if "@sha256:" not in docker("image", "inspect", image, check=False):
-        docker("build", "--quiet", "--tag", image, str(ROOT / "tests" / folder))
+    if (
+        not is_official()
+    ):  # a stand-in of an earlier run may be an older one: built again, it is not
+        label = f"--label={STAND_IN}"
+        docker("build", "--quiet", label, "--tag", image, str(ROOT / "tests" / folder))
     return image
 
 

@@ -346,6 +346,16 @@ def test_least_privilege(production: Production, service: str) -> None:
     assert SHELLS_TOKEN not in str(inspected)
 
 
+def test_the_api_owns_its_database_and_nothing_else(production: Production) -> None:
+    """Its role is no superuser; the superuser, who has no password, gets in from inside alone."""
+    [database] = production.containers("postgres")
+    question = "SELECT rolname, rolsuper, rolpassword IS NULL FROM pg_authid WHERE rolcanlogin"
+    psql = ("psql", "--username=postgres", "--no-align", "--tuples-only", "--dbname=lab")
+    roles = production.docker("exec", database, *psql, f"--command={question}")
+
+    assert sorted(roles.splitlines()) == ["lab|f|f", "postgres|t|t"]
+
+
 def test_a_write_needs_the_token(production: Production) -> None:
     """The token is asked for. The simulator has it; the dashboard, open to all, has not."""
     [dashboard] = production.containers("frontend")

@@ -1,12 +1,12 @@
--- One call of the API, over and over: wrk -s calls.lua ADDRESS -- CALL FIRST
+-- One call of the API, over and over: wrk -s calls.lua ADDRESS -- CALL FIRST KNOWN
 -- CALL: health, stats, page, get, create, update, delete, batch. FIRST: the first id that create,
--- delete and batch may use; get and update go round the ids from 0 to KNOWN - 1.
+-- delete and batch may use. KNOWN: get and update go round ids drawn from those below it.
 
-local KNOWN = 1000
+local MOST_PREPARED = 100000
 local BATCH = 1000
 
 local PARAMETERS = "name=Alice%20Johnson&age=30"
-local calls, requests, number = {}, {}, 0
+local calls, requests, number, known = {}, {}, 0, 0
 
 local function go_round()
   number = number % #requests + 1
@@ -14,8 +14,9 @@ local function go_round()
 end
 
 local function prepared(method, path, query)
-  for user_id = 0, KNOWN - 1 do
-    requests[#requests + 1] = wrk.format(method, path .. user_id .. query)
+  math.randomseed(1)
+  for _ = 1, math.min(known, MOST_PREPARED) do
+    requests[#requests + 1] = wrk.format(method, path .. math.random(0, known - 1) .. query)
   end
   return go_round
 end
@@ -62,7 +63,7 @@ function calls.batch()
 end
 
 function init(arguments)
-  number = tonumber(arguments[2])
+  number, known = tonumber(arguments[2]), tonumber(arguments[3])
   request = calls[arguments[1]]()
 end
 
