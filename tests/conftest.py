@@ -245,6 +245,18 @@ def docker() -> Docker:
     return docker
 
 
+@pytest.fixture(scope="session")
+def native_engine(docker: Docker) -> None:
+    """Skip where Docker is a machine of its own, as Docker Desktop is.
+
+    Its containers' addresses cannot be called from here, and files look to them as if they were
+    their own.
+    """
+    desktop = docker("info", "--format", "{{.OperatingSystem}}") == "Docker Desktop"
+    if desktop or not sys.platform.startswith("linux"):
+        pytest.skip("the Docker engine is not this machine's own")
+
+
 def available(generation: str) -> list[str]:
     """Return the command of a generation, or skip where it is not installed."""
     command = GENERATIONS[generation]

@@ -112,6 +112,7 @@ def pods(docker: Docker, postgres_image: str) -> Iterator[Pods]:
         pods.clean_up()
 
 
+@pytest.mark.usefixtures("native_engine")
 def test_the_pods_work_as_their_manifests_describe_them(
     pods: Pods, docker: Docker, browser: Browser
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_missing_secret_refuses_to_start(either: Production, secret: str) -> N
     assert "does not exist" in done.stderr
 
 
+@pytest.mark.usefixtures("native_engine")
 def test_a_secret_that_cannot_be_used_refuses_to_start(production: Production) -> None:
     """A file that is empty, or that only its owner may read, ends the start with one sentence."""
     token = production.folder / "secrets" / "api_token"
@@ -167,6 +168,7 @@ def test_tls_by_a_certificate(production: Production) -> None:
     assert not plain.startswith("HTTP/1.1 2")
 
 
+@pytest.mark.usefixtures("native_engine")
 def test_a_certificate_that_cannot_be_read_starts_no_edge(production: Production) -> None:
     """What was meant for TLS is not sent in plain because the edge cannot read a certificate."""
     certificates = production.folder / "edge" / "certificates"
