@@ -239,7 +239,7 @@ class _Socket(asyncio.Protocol):
         self._future = None
 
     def _check_deadline(self) -> None:
-        """From the timer, which a socket has one of: to set one for each exchange would cost more."""
+        """From the timer: a socket has one, as to set one for each exchange would cost more."""
         self._timer = None
         loop = asyncio.get_running_loop()
         if self._future and loop.time() < self._due_at:  # a later exchange
