@@ -7,7 +7,7 @@ from benchmarks.calls import table
 from benchmarks.contenders import ours
 from benchmarks.listing import once
 from benchmarks.load import serving, wrk
-from benchmarks.ratios import Chart, Result, Row, in_turn, medians
+from benchmarks.ratios import Chart, Result, Row, calls_in_turn, in_turn, medians
 from benchmarks.stores import STATS_BY_HEALTH, STATS_BYTES
 from tools.processes import say
 
@@ -26,14 +26,15 @@ def measure(quick: bool) -> Result:
         for name, server in servers.items():
             server.fill_in_batches(sizes[name])
         largest = max(len(each.ask("GET", "/stats/ages")[1]) for each in servers.values())
-        us = {}
-        for call in calls:
-            say(f"{call}: {', '.join(sizes)}, {rounds} rounds")
-            runs = in_turn(
-                rounds,
-                {n: partial(wrk, s, call, known_users=sizes[n]) for n, s in servers.items()},
-            )
-            us[call] = medians({n: [run.cpu_us for run in each] for n, each in runs.items()})
+        say(f"{', '.join(calls)} at {', '.join(sizes)}: {rounds} rounds")
+        turns = {
+            call: {n: partial(wrk, s, call, known_users=sizes[n]) for n, s in servers.items()}
+            for call in calls
+        }
+        us = {
+            call: medians({name: [run.cpu_us for run in some] for name, some in runs.items()})
+            for call, runs in calls_in_turn(rounds, turns).items()
+        }
         listings = in_turn(rounds, {n: partial(once, s) for n, s in servers.items()})
     ms = medians({n: [each.ms for each in some] for n, some in listings.items()})
     us["listing, a user"] = {name: ms[name] * 1e3 / sizes[name] for name in sizes}

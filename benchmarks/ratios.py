@@ -3,7 +3,9 @@
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+Name = TypeVar("Name", str, tuple[str, str])
 
 SLACK = 0.8  # medians of short runs move by 10 to 20 %: only what is below that fails
 
@@ -72,14 +74,26 @@ def exit_code(rows: Iterable[Row]) -> int:
     return int(any(row.verdict == "missed" for row in rows))
 
 
-def in_turn(rounds: int, contenders: Mapping[str, Callable[[], Any]]) -> dict[str, list[Any]]:
+def in_turn(rounds: int, contenders: Mapping[Name, Callable[[], Any]]) -> dict[Name, list[Any]]:
     """Let them run one after the other, every other round in reverse; all that each measured."""
-    measured: dict[str, list[Any]] = {name: [] for name in contenders}
+    measured: dict[Name, list[Any]] = {name: [] for name in contenders}
     for number in range(rounds):
         names = list(contenders)
         for name in names if number % 2 == 0 else reversed(names):
             measured[name].append(contenders[name]())
     return measured
+
+
+def calls_in_turn(
+    rounds: int, calls: Mapping[str, Mapping[str, Callable[[], Any]]]
+) -> dict[str, dict[str, list[Any]]]:
+    """The same for several calls of each, where a call is compared with another one as well.
+
+    A machine that slows down slows all of them.
+    """
+    turns = {(call, name): turn for call, each in calls.items() for name, turn in each.items()}
+    measured = in_turn(rounds, turns)
+    return {call: {name: measured[call, name] for name in each} for call, each in calls.items()}
 
 
 def medians(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from benchmarks.load import (
     serving,
     wrk,
 )
-from benchmarks.ratios import Chart, Result, Row, in_turn, medians
+from benchmarks.ratios import Chart, Result, Row, calls_in_turn, in_turn, medians
 from tools.processes import LabError, say
 
 MEMORY, SQLITE, POSTGRESQL, PGBENCH = "memory", "SQLite", "PostgreSQL", "pgbench"
@@ -85,7 +85,6 @@ def database(pinned: bool = True) -> Iterator[Database]:
 def measure(quick: bool) -> Result:
     """Compare the stores, call by call, and with pgbench."""
     rounds, seconds, users = (2, 1, 2_000) if quick else (3, 2, 1_000_000)
-    runs: dict[str, dict[str, list[Run]]] = {}
     with database() as postgresql, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         contenders = [
             ours(MEMORY),
@@ -97,12 +96,14 @@ def measure(quick: bool) -> Result:
             for server in servers.values():
                 server.fill_in_batches(users)
             sizes = [len(server.ask("GET", "/stats/ages")[1]) for server in servers.values()]
-            for call in ("health", "stats", "get", "create"):
-                say(f"{call}: {rounds} rounds")
-                turns = {n: partial(wrk, s, call, seconds) for n, s in servers.items()}
-                if call in STATEMENTS:
-                    turns[PGBENCH] = partial(postgresql.pgbench, call, seconds)
-                runs[call] = in_turn(rounds, turns)
+            say(f"health, stats, get, create: {rounds} rounds")
+            turns = {
+                call: {n: partial(wrk, s, call, seconds) for n, s in servers.items()}
+                for call in ("health", "stats", "get", "create")
+            }
+            for call in STATEMENTS:
+                turns[call][PGBENCH] = partial(postgresql.pgbench, call, seconds)
+            runs = calls_in_turn(rounds, turns)
     return compared(runs, sizes, f"{rounds} rounds of {seconds} s, {users:,} users to begin with")
 
 

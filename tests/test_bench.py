@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.calls import compared
 from benchmarks.contenders import PROBES, check
 from benchmarks.load import Contender, Run, judged, serving
-from benchmarks.ratios import Result, Row, exit_code, in_turn, medians, times
+from benchmarks.ratios import Result, Row, calls_in_turn, exit_code, in_turn, medians, times
 from tools.processes import ROOT, LabError
 
 LINUX = sys.platform == "linux"
@@ -61,6 +61,10 @@ def test_contenders_take_turns_in_both_orders() -> None:
 
     assert "".join(order) == "abbaab"
     assert medians(measured) == {"a": 2.0, "b": 4.0}
+    order.clear()
+    calls = {call: {"a": runs(f"{call}a", [1.0, 2.0])} for call in ("get ", "put ")}
+    assert calls_in_turn(2, calls) == {"get ": {"a": [1.0, 2.0]}, "put ": {"a": [1.0, 2.0]}}
+    assert "".join(order) == "get aput aput aget a"
 
 
 def test_the_ratios_of_made_up_runs() -> None:
