@@ -87,9 +87,9 @@ def in_turn(rounds: int, contenders: Mapping[Name, Callable[[], Any]]) -> dict[N
 def calls_in_turn(
     rounds: int, calls: Mapping[str, Mapping[str, Callable[[], Any]]]
 ) -> dict[str, dict[str, list[Any]]]:
-    """The same for several calls of each, where a call is compared with another one as well.
+    """Let several calls of each take turns, as calls are compared with each other as well.
 
-    A machine that slows down slows all of them.
+    So a machine that slows down slows all of them; what each measured, by call and name.
     """
     turns = {(call, name): turn for call, each in calls.items() for name, turn in each.items()}
     measured = in_turn(rounds, turns)

@@ -207,7 +207,7 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
 
 
 def chosen_ages(last_age: int) -> Chosen:
-    """Return which ages this visitor has chosen, at first all of them."""
+    """Return which ages this visitor has chosen: at first all, and none beyond the last."""
     chosen: Chosen = st.session_state.setdefault("chosen", Chosen((0, last_age)))
     first, last = st.session_state.get("ages", chosen.ages)
     if last > last_age:  # whoever was that old has left

@@ -67,7 +67,7 @@ def load(settings: Settings, after: int | None) -> Listing:
     if not wanted:
         return calls.fetch_page(settings, after, PAGE_USERS, seconds)
     if not re.fullmatch("[0-9]{1,16}", wanted):
-        # Perhaps a name, which does not belong into an address. That nobody has it is known only of
+        # Perhaps a name, which does not belong in an address. That nobody has it is known only of
         # an API that answers.
         calls.fetch_page(settings, None, 1, seconds)
         return Listing(users=[])

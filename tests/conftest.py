@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
 if TYPE_CHECKING:
     from served import Postgres
-from tools.processes import ROOT, WINDOWS, end
+from tools.processes import OWN_GROUP, ROOT, WINDOWS, end
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 GENERATIONS = {"compose-1": ["docker-compose"], "compose-2": ["docker", "compose"]}
@@ -57,8 +57,7 @@ class Terminal:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
-            start_new_session=not WINDOWS,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            **OWN_GROUP,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -287,9 +286,8 @@ def official_or_stand_in(docker: Docker, image: str, folder: str) -> str:
 
     if not is_official():
         docker("pull", "--quiet", image, check=False)
-    if (
-        not is_official()
-    ):  # a stand-in of an earlier run may be an older one: built again, it is not
+    # A stand-in of an earlier run may be an older one: built again, it is not.
+    if not is_official():
         label = f"--label={STAND_IN}"
         docker("build", "--quiet", label, "--tag", image, str(ROOT / "tests" / folder))
     return image

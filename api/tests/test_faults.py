@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,8 @@ def test_a_user_whom_others_keep_changing(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who has a transaction in common with a write that never succeeds is served all the same."""
-    write_difference = SqlStore._write_difference
-
     monkeypatch.setattr(log, "propagate", True)
+    write_difference = SqlStore._write_difference
 
     def contended(store: SqlStore, db: Any, before: sql.State, after: sql.State) -> None:
         write_difference(store, db, before, after)
@@ -283,7 +282,8 @@ class FullDisk(io.StringIO):
     """A stream on which nothing can be written."""
 
     def write(self, text: str) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), text[:0])
+        del text
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_log_that_cannot_be_written(
@@ -295,12 +295,10 @@ def test_a_log_that_cannot_be_written(
 
     async def story(store: SqlStore) -> None:
         await store.create(1, "Al", 1)
-        with done_and_undone_in_file(
-            tmp_path / "users.db",
-            "ALTER TABLE users RENAME TO people",
-            "ALTER TABLE people RENAME TO users",
-        ):
-            # Written, or not, by the store's thread, which has something to say itself.
+        file = closing(sqlite3.connect(tmp_path / "users.db", isolation_level=None))
+        away, back = "ALTER TABLE users RENAME TO people", "ALTER TABLE people RENAME TO users"
+        with done_and_undone(file, away, back):
+            # A request's line, which the store's thread has to write before its own.
             handler._waiting.append((Kind.of("GET", "/health", 200), 1.0, "id"))
             with pytest.raises(StoreUnavailable, match="OperationalError"):
                 await store.create(2, "Bo", 2)
@@ -309,19 +307,13 @@ def test_a_log_that_cannot_be_written(
     tell(sqlite_url, story)
 
 
-@contextmanager
-def done_and_undone_in_file(file: Path, do: str, undo: str) -> Iterator[None]:
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute(do)
-        try:
-            yield
-        finally:
-            connection.execute(undo)
+def operator(url: str) -> AbstractContextManager[Any]:
+    return psycopg.connect(url, autocommit=True)
 
 
 @contextmanager
-def done_and_undone(url: str, do: str, undo: str) -> Iterator[None]:
-    with psycopg.connect(url, autocommit=True) as connection:
+def done_and_undone(database: AbstractContextManager[Any], do: str, undo: str) -> Iterator[None]:
+    with database as connection:
         connection.execute(do)
         try:
             yield
@@ -337,7 +329,7 @@ def test_a_database_without_every_script(empty_url: str) -> None:
         with pytest.raises(StoreUnavailable, match="LATIN1"):
             await store.check()
 
-    with done_and_undone(empty_url, create, "DROP DATABASE latin WITH (FORCE)"):
+    with done_and_undone(operator(empty_url), create, "DROP DATABASE latin WITH (FORCE)"):
         tell(empty_url.replace("/postgres?", "/latin?"), story)
 
 
@@ -351,7 +343,7 @@ def test_a_role_that_may_not_make_tables(
         with pytest.raises(StoreUnavailable, match="InsufficientPrivilege"):
             await store.check()
 
-    with done_and_undone(empty_url, "CREATE ROLE reader LOGIN", "DROP ROLE reader"):
+    with done_and_undone(operator(empty_url), "CREATE ROLE reader LOGIN", "DROP ROLE reader"):
         tell(empty_url.replace("postgres:@", "reader:@"), story)
     assert "postgresql failed: InsufficientPrivilege 42501" in caplog.text
 

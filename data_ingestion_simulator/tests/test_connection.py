@@ -117,7 +117,7 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
     async def story() -> None:
         once = OK + b"Content-Length: 2\r\n\r\n{}"
         loop, server = virtual_loop(), Server(once + b"||" + OK, once)
-        loop.api = server  # type: ignore[assignment]
+        loop.api = server
         connection = Connection("http://localhost")
         assert await connection.exchange("GET", "/") == (200, b"{}")
         await asyncio.sleep(1)
@@ -199,7 +199,7 @@ def test_each_exchange_has_the_whole_time() -> None:
         six_seconds = b"|" * 1_200
         answer = six_seconds + OK + b"Content-Length: 2\r\n\r\n{}"
         loop, server = virtual_loop(), Server(answer, answer, 2 * six_seconds)
-        loop.api = server  # type: ignore[assignment]
+        loop.api = server
         connection = Connection("http://localhost")
         for _ in range(2):
             assert await connection.exchange("GET", "/") == (200, b"{}")

@@ -7,9 +7,14 @@ throwaway API.
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
-from throwaway_api import ThrowawayApi
+
+class Serves(Protocol):
+    """Somebody at the other end of connections: a throwaway API, or what a test makes up."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer what comes on one connection."""
 
 
 class JumpingSelector(selectors.SelectSelector):
@@ -33,7 +38,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.selector = JumpingSelector()
         super().__init__(self.selector)
-        self.api: ThrowawayApi
+        self.api: Serves
         self.refuses = False
         self.refused_at: list[float] = []
         self._serving: set[asyncio.Task[None]] = set()
