@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from conftest import Lab, Terminal, free_port, wait_until
 
+import lab
 from tools.ports import is_taken
 from tools.processes import ROOT, WINDOWS
 
@@ -171,6 +172,46 @@ def test_a_port_that_is_none(terminal: Callable[..., Terminal], port: str) -> No
 
     assert lab.process.wait(10) == 2
     lab.wait_for("a port is a number from 1 to 65535")
+
+
+SUITE = """
+import pytest
+
+tries = []
+
+def test_right(): pass
+def test_wrong(): assert False
+def test_missing(): pytest.skip("no browser")
+def test_once():
+    tries.append("a try")
+    assert len(tries) > 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("selected", "strict", "code", "told"),
+    [
+        ("right", True, 0, "1 passed"),
+        ("wrong", False, 1, "1 failed, 3 deselected, 1 rerun"),
+        ("missing", False, 0, "1 skipped"),
+        ("missing", True, 1, "skipped: no browser"),
+        ("once", True, 0, "1 passed, 3 deselected, 1 rerun"),
+        ("nothing", False, 1, "no test was selected"),
+    ],
+)
+def test_what_counts_as_passed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    selected: str, strict: bool, code: int, told: str,
+) -> None:  # fmt: skip
+    """A skipped test is a failure if strict; a failed one is run once more, and told as rerun."""
+    (tmp_path / "api" / "tests").mkdir(parents=True)
+    (tmp_path / "api" / "tests" / "test_it.py").write_text(SUITE, encoding="utf-8")
+    monkeypatch.setattr(lab, "ROOT", tmp_path)
+    monkeypatch.setattr(lab, "environment", lambda *_: sys.executable)
+
+    assert lab.test(["api"], strict, False, ["--reruns-delay=0", "-k", selected]) == code
+    printed = capfd.readouterr()
+    assert told in printed.out + printed.err
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.8", "3.10"])
