@@ -60,19 +60,6 @@ class Engine:
         return StoreUnavailable(f"{self.kind} {type(fault).__name__}")
 
 
-def engine_for(url: str) -> Engine:
-    """Return the engine that a DATABASE_URL names: `sqlite:///path` or `postgresql://…`."""
-    # Each is loaded only here: psycopg takes ten megabytes and a tenth of a second, SQLite one
-    # megabyte, which nobody else needs.
-    if url.startswith("sqlite:///"):
-        from sqlite import sqlite_engine
-
-        return sqlite_engine(url.removeprefix("sqlite:///"))
-    from postgresql import postgresql_engine
-
-    return postgresql_engine(url)
-
-
 @dataclass(slots=True)
 class _Waiting:
     """A request for the database, by whom somebody waits since that time of the loop's clock."""

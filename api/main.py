@@ -17,9 +17,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import schema
-from crud import MAX_PAGE_USERS, MemoryStore, StoreUnavailable
+from crud import MAX_PAGE_USERS, StoreUnavailable
 from door import Door
-from engines import engine_for
 from guard import ASGIApp, Guard
 from lifecycle import Lifecycle, stop_supervisor
 from lines import configure_logging, log
@@ -45,15 +44,13 @@ from schema import (
     UserId,
 )
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
-from sql import SqlStore
+from stores import Store, open_store
 from telemetry import METRICS_MEDIA_TYPE, Metrics, Telemetry
 from tracing import NO_TELEMETRY, SpanNames, Tracing
 
 VERSION = "0.1.0"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 STATIC_FOLDER = Path(__file__).parent / "static"
-
-Store = MemoryStore | SqlStore
 
 
 class Api(FastAPI):
@@ -74,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the API with a store of its own, ready to be served."""
     lines = configure_logging(settings.log_format)
     metrics = Metrics(VERSION)
-    store = open_store(settings, metrics)
+    store = open_store(settings.database_url, settings.max_users, metrics.commit_seconds.observe)
     lifecycle = Lifecycle(settings.drain_seconds)
     tracing = Tracing(settings.otlp_endpoint, VERSION, store) if settings.otlp_endpoint else None
 
@@ -111,13 +108,6 @@ def create_app(settings: Settings) -> FastAPI:
     if tracing:
         app.add_middleware(SpanNames)
     return app
-
-
-def open_store(settings: Settings, metrics: Metrics) -> Store:
-    """Return the store that the settings choose."""
-    if settings.database_url is None:
-        return MemoryStore(settings.max_users)
-    return SqlStore(engine_for(settings.database_url), metrics.commit_seconds.observe)
 
 
 def describe(settings: Settings, store: Store) -> str:

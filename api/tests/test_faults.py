@@ -22,11 +22,12 @@ from conftest import rows_of
 import engines
 import sql
 from crud import MAX_BATCH_USERS, Record, StoreUnavailable, User
-from engines import MAX_WAITING, MAX_WAITING_WEIGHT, Conflict, engine_for
+from engines import MAX_WAITING, MAX_WAITING_WEIGHT, Conflict
 from lines import Kind, LineHandler, TextLines, log
 from main import create_app
 from settings import Settings
 from sql import MAX_LISTINGS, SqlStore
+from stores import engine_for
 
 Story = Callable[[SqlStore], Awaitable[None]]
 

@@ -31,9 +31,8 @@ import engines
 import postgresql
 import sql
 import sqlite
-from crud import MAX_AGE, MAX_USER_ID, MemoryStore, Record, User, UserExists, UserNotFound
-from engines import engine_for
-from sql import SqlStore
+from crud import MAX_AGE, MAX_USER_ID, Record, User, UserExists, UserNotFound
+from stores import Store, open_store
 
 Snapshot = AsyncGenerator[list[User], None] | AsyncGenerator[dict[int, Record], None]
 
@@ -42,7 +41,6 @@ STEPS_OF_A_PROGRAM = 100
 STEPS_UNTIL_REOPEN = 10  # at least: to connect takes longer than all else
 CHUNK_USERS = 3  # so that a snapshot of a few users has several chunks, and writes between them
 
-Store = MemoryStore | SqlStore
 Model = dict[int, tuple[str, int]]
 
 # Few ids, so that verbs meet; both edges among them.
@@ -102,7 +100,7 @@ class StoreBesideModel(RuleBasedStateMachine):
         self.expected: Model = {}
 
     async def _opened(self) -> Store:
-        return SqlStore(engine_for(self.url)) if self.url else MemoryStore(max_users=1_000)
+        return open_store(self.url or None, 1_000, lambda _: None)
 
     @invariant()
     def count_the_step(self) -> None:

@@ -16,23 +16,21 @@ from crud import (
     MAX_BATCH_USERS,
     MAX_USER_ID,
     SNAPSHOT_CHUNK_USERS,
-    MemoryStore,
     Record,
     User,
     UserExists,
     UserNotFound,
 )
-from engines import engine_for
 from sql import SqlStore
+from stores import Store, engine_for, open_store
 
-Store = MemoryStore | SqlStore
 Story = Callable[[Store], Awaitable[None]]
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def tell(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Story], None]:
     """Return a function that tells a story to an empty store of each kind."""
-    url = ""
+    url = None
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/users.db"
     elif request.param == "postgresql":
@@ -42,7 +40,7 @@ def tell(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Story], No
 
     def tell_it(story: Story) -> None:
         async def told() -> None:
-            store = SqlStore(engine_for(url)) if url else MemoryStore(max_users=1_000_000)
+            store = open_store(url, 1_000_000, lambda _: None)
             try:
                 await story(store)
             finally:
