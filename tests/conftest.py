@@ -316,6 +316,7 @@ def browser() -> Iterator[Browser]:
     """Yield a browser, as installed on this machine."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on this machine")
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser

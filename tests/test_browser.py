@@ -89,25 +89,25 @@ def picture(page: Page, name: str) -> Path:
 def test_the_page_follows_the_api(services: Services, page: Page) -> None:
     """Empty, then a bar, then one user more, then the API gone, then back: all without a click."""
     page.goto(services.dashboard_url)
-    expect(page.get_by_text("No users yet")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("No users yet")).to_be_visible()
     picture(page, "empty")
 
     services.create(1, age=33)
-    expect(page.get_by_text("Live, updated")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("Live, updated")).to_be_visible()
     expect(
         page.locator(
             "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg"
         ).first
-    ).to_be_visible(timeout=15_000)
+    ).to_be_visible()
     assert metric(page, "Users") == "1"
     assert metric(page, "Mean age") == "33.0"
 
     services.create(2, age=44)
-    expect(page.get_by_test_id("stMetricValue").first).to_have_text("2", timeout=15_000)
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text("2")
     picture(page, "live")
 
     services.stop_api()
-    expect(page.get_by_text("API down")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("API down")).to_be_visible()
     page.get_by_text("Details", exact=True).click()
     expect(page.get_by_text(f"Address tried: {services.api_url}")).to_be_visible()
     assert metric(page, "Users") == "2"
@@ -115,14 +115,14 @@ def test_the_page_follows_the_api(services: Services, page: Page) -> None:
 
     services.start_api()
     services.create(3, age=55)
-    expect(page.get_by_text("Live, updated")).to_be_visible(timeout=20_000)
-    expect(page.get_by_test_id("stMetricValue").first).to_have_text("1", timeout=15_000)
+    expect(page.get_by_text("Live, updated")).to_be_visible()
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text("1")
 
 
 def test_the_documentation_needs_no_internet(services: Services, page: Page) -> None:
     """/docs draws its list of calls, and "Try it out" creates a user."""
     page.goto(f"{services.api_url}/docs")
-    page.get_by_text("Create User", exact=True).click(timeout=15_000)
+    page.get_by_text("Create User", exact=True).click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
     picture(page, "docs")
@@ -140,7 +140,7 @@ def test_a_fresh_clone_shows_its_first_bar(
         began = time.monotonic()
         lab = Lab(terminal, folder=checkout, deadline_seconds=300)
         page.goto(lab.dashboard_url)
-        expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=30_000)
+        expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
         print(f"first bar, {start}: {time.monotonic() - began:.0f} s")
         assert ("installing" in " ".join(lab.terminal.lines)) == (start == "cold")
         assert lab.terminal.stop() == 0
