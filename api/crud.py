@@ -6,7 +6,7 @@ last with nothing in between: it is atomic, and needs no lock.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from itertools import compress, islice
 from typing import Annotated, Final
 
@@ -105,7 +105,7 @@ class MemoryStore:
         if len(self._users) >= self._max_users:
             raise StoreFull(self._max_users)
         for snapshot in self._open_snapshots:
-            snapshot.leave_live_users()
+            snapshot.users_come([user_id])
         self._users[user_id] = Record(name, age)
         self._age_counts[age] += 1
         if self._ordered_ids is not None:
@@ -123,7 +123,7 @@ class MemoryStore:
         if len(self._users) + len(new) > self._max_users:
             raise StoreFull(self._max_users)
         for snapshot in self._open_snapshots:
-            snapshot.leave_live_users()
+            snapshot.users_come(new)
         self._users.update(new)
         for user in new.values():
             self._age_counts[user.age] += 1
@@ -142,7 +142,7 @@ class MemoryStore:
         """Replace a user's name and age. Raises UserNotFound."""
         old_age = self._find(user_id).age
         for snapshot in self._open_snapshots:
-            snapshot.keep(user_id)
+            snapshot.user_changes(user_id)
         self._users[user_id] = Record(name, age)
         self._age_counts[old_age] -= 1
         self._age_counts[age] += 1
@@ -151,7 +151,7 @@ class MemoryStore:
         """Remove a user. Raises UserNotFound."""
         age = self._find(user_id).age
         for snapshot in self._open_snapshots:
-            snapshot.keep(user_id)
+            snapshot.user_goes(user_id)
         del self._users[user_id]
         self._age_counts[age] -= 1
         if self._ordered_ids is not None:
@@ -227,7 +227,7 @@ class _Snapshot:
 
     Copying a million users would hold up everybody else. So they are read where they are, as long
     as nobody writes. The first writer has the ids copied that are still to come, and from then on
-    whoever is about to change a user first keeps the old one here.
+    whoever is about to change a user first has the old one kept here; not those who came later.
     """
 
     def __init__(self, users: dict[int, Record]) -> None:
@@ -235,6 +235,7 @@ class _Snapshot:
         self._ids = iter(users)
         self._records: Iterator[Record] | None = iter(users.values())
         self._kept: dict[int, Record] = {}
+        self._newer_ids: set[int] = set()
 
     def next_chunk(self) -> dict[int, Record]:
         """Return the next users, none when all have been read."""
@@ -243,13 +244,24 @@ class _Snapshot:
             return dict(zip(ids, self._records, strict=False))
         return {user_id: self._kept.get(user_id) or self._users[user_id] for user_id in ids}
 
-    def leave_live_users(self) -> None:
+    def users_come(self, user_ids: Iterable[int]) -> None:
+        """Note who is about to come."""
+        self._leave_live_users()
+        self._newer_ids.update(user_ids)
+
+    def user_changes(self, user_id: int) -> None:
+        """Keep a user who is about to change."""
+        self._leave_live_users()
+        if user_id not in self._newer_ids:
+            self._kept.setdefault(user_id, self._users[user_id])
+
+    def user_goes(self, user_id: int) -> None:
+        """Keep a user who is about to go; of who came later, nothing stays."""
+        self.user_changes(user_id)
+        self._newer_ids.discard(user_id)
+
+    def _leave_live_users(self) -> None:
         """Get ready for users to come and go, which a walk through them would not survive."""
         if self._records is not None:
             self._ids = iter(list(self._ids))
             self._records = None
-
-    def keep(self, user_id: int) -> None:
-        """Keep a user who is about to change."""
-        self.leave_live_users()
-        self._kept.setdefault(user_id, self._users[user_id])

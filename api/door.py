@@ -23,10 +23,12 @@ from fastapi.datastructures import DefaultPlaceholder
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import HTTPConnection
 
 import schema
+from crud import encode
 from guard import ASGIApp, Message, Receive, Scope, Send
 
 JSON = (b"content-type", b"application/json")
@@ -54,7 +56,6 @@ class Call:
     read_body: Callable[[bytes], Any] | None
     checks: list[Check]
     validate: Callable[[dict[str, str]], dict[str, Any]]
-    encode: Callable[[Any], bytes]
 
     @classmethod
     def of(cls, route: APIRoute) -> "Call":
@@ -72,7 +73,6 @@ class Call:
             read_body=next((schema.reader_of(hints[f.name]) for f in wants.body_params), None),
             checks=[cast(Check, check.call) for check in wants.dependencies],
             validate=schema.validator_of({name: hints[name] for name in names}),
-            encode=schema.encoder_of(route.response_model),
         )
 
 
@@ -128,11 +128,13 @@ class Door:
             try:
                 _read_query(scope["query_string"], values)
                 arguments = call.validate(values)
+                for check in call.checks:  # before a body is read
+                    await check(HTTPConnection(scope))
                 if call.read_body:
                     receive = kept = KeptBody(receive)
                     text = await kept.json(scope, call.route.max_body_size or 0)
                     arguments[call.body_name] = call.read_body(text)
-            except ValueError:
+            except (ValueError, HTTPException):
                 call = None
         if call is None:
             await self._app(scope, receive, send)
@@ -140,12 +142,10 @@ class Door:
         scope["route"] = call.route
         added: list[tuple[bytes, bytes]] = []
         try:
-            for check in call.checks:
-                await check(HTTPConnection(scope))
             if call.response_name:
                 arguments[call.response_name] = response = AddedHeaders()
                 added = response.raw_headers
-            body = call.encode(await call.endpoint(**arguments))
+            body = encode(await call.endpoint(**arguments))
         except Exception as error:
             await self._answer_error(error, scope, receive, send)
             return
@@ -212,6 +212,7 @@ def _is_plain(route: APIRoute) -> bool:
         and all(schema.reader_of(hints[field.name]) for field in wants.body_params)
         and len(wants.body_params) == (0 if route.max_body_size is None else 1)
         and result is route.response_model
+        and schema.has_one_spelling(result)
         and isinstance(route.response_class, DefaultPlaceholder)
         and route.response_model_by_alias
         and not (

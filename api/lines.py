@@ -22,11 +22,8 @@ Answered = tuple["Kind", float, str]  # a request that was: its kind, millisecon
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the lines of many requests have in common, and the label values of their metrics."""
+    """What the lines of many requests have in common."""
 
-    method: str
-    route: str
-    status: int
     text: str
     json: str
 
@@ -34,8 +31,7 @@ class Kind:
     def of(cls, method: str, route: str, status: int) -> "Kind":
         """Return the kind with its parts of a line made ready."""
         fields = {"method": method, "route": route, "status": status}
-        text = f"{method} {route} {status}"
-        return cls(method, route, status, text, json.dumps(fields)[1:-1])
+        return cls(f"{method} {route} {status}", json.dumps(fields)[1:-1])
 
 
 class TextLines(logging.Formatter):

@@ -12,6 +12,7 @@ from crud import Record, User, encode_users
 from lines import log
 
 SEND_TIMEOUT_SECONDS = 30.0  # for a piece, about 100 kB
+LISTING_TIMEOUT_SECONDS = 600.0  # for all of them: a snapshot holds up a database's cleaning
 
 Users = list[User] | dict[int, Record]
 
@@ -62,16 +63,17 @@ class Listing(StreamingResponse):
             await self._rest.aclose()
 
     async def stream_response(self, send: Send) -> None:
-        """Send the pieces; a client that takes none for too long gets no more of them."""
+        """Send the pieces; a client that takes them too slowly gets no more of them."""
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await send(message)
 
         try:
-            await super().stream_response(send_in_time)
+            async with asyncio.timeout(LISTING_TIMEOUT_SECONDS):
+                await super().stream_response(send_in_time)
         except TimeoutError:
-            log.info("a listing was given up: nobody had read of it for %g s", SEND_TIMEOUT_SECONDS)
+            log.info("a listing was given up: it was read too slowly")
 
 
 def page_answer(users: list[User], limit: int) -> Response:

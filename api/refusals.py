@@ -70,8 +70,11 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         known = {parameter.alias for parameter in self.dependant.query_params}
+        checks = [each.dependency for each in self.dependencies if each.dependency]
 
         async def check_and_handle(request: Request) -> Response:
+            for check in checks:  # FastAPI asks them after it has read and parsed a body
+                await check(request)
             if errors := _query_errors(request.scope["query_string"], known):
                 raise RequestValidationError(errors)
             return await handle(request)
@@ -140,9 +143,11 @@ def add_error_answers(app: FastAPI) -> None:
     async def method_not_allowed(request: Request, error: HTTPException) -> JSONResponse:
         """List every method of the address (RFC 9110, 15.5.6), not only its first route's."""
         allowed: set[str] = set()
+        # Among the files, the address has been cut to what is below their folder.
+        scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
         for route in app.routes:
-            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
-                allowed |= route.methods or set()
+            if route.matches(scope)[0] is not Match.NONE:
+                allowed |= getattr(route, "methods", {"GET"})  # files are there to be read
         if "GET" in allowed:
             allowed.add("HEAD")
         headers = {"Allow": ", ".join(sorted(allowed))}

@@ -275,26 +275,13 @@ def reader_of(kind: Any) -> Callable[[bytes], Any] | None:
     return next((note.read for note in notes if isinstance(note, ShortWay)), None)
 
 
-def encoder_of(kind: Any) -> Callable[[Any], bytes]:
-    """Return a function that turns a value of this type into JSON, as FastAPI does."""
-    if _has_one_spelling(kind):
-        return crud.encode
-    adapter = TypeAdapter(kind)
-    validate, to_json = adapter.validator.validate_python, adapter.serializer.to_json
-
-    def encode(value: Any) -> bytes:
-        return to_json(validate(value, from_attributes=True), by_alias=True)
-
-    return encode
-
-
-def _has_one_spelling(kind: Any) -> bool:
+def has_one_spelling(kind: Any) -> bool:
     """Tell whether all encoders write this type alike: times and fractions, for one, they do not.
 
     Ages in a map are written in a fifth of the time by msgspec.
     """
     if is_dataclass(kind):
-        return all(map(_has_one_spelling, get_type_hints(kind).values()))
+        return all(map(has_one_spelling, get_type_hints(kind).values()))
     if get_origin(kind) in (dict, list):
-        return all(map(_has_one_spelling, get_args(kind)))
+        return all(map(has_one_spelling, get_args(kind)))
     return kind in (int, str, bool, None) or get_origin(kind) is Literal

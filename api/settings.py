@@ -121,14 +121,19 @@ def _max_users(value: str) -> int:
 
 
 def _allowed_hosts(value: str) -> tuple[str, ...]:
-    hosts = tuple(host.strip().lower() for host in value.split(","))
-    if all(host and not set(host) & set("/@ ") for host in hosts):
+    hosts = tuple(_as_in_an_address(host.strip().lower()) for host in value.split(","))
+    if all(re.fullmatch(r"\*|\[[0-9a-f:.]+]|[^/@:\s*[\]]+", host) for host in hosts):
         # The names of this machine can mean no other, and its own health checks use them.
         return tuple(dict.fromkeys((*hosts, *LOCAL_HOSTS)))
     raise SettingsError(
         "ALLOWED_HOSTS must be host names without ports, separated by commas, or *,"
         f" not {value[:50]!r}"
     )
+
+
+def _as_in_an_address(host: str) -> str:
+    """Return a host as a Host header has it: an IPv6 address in brackets."""
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
 
 
 def _log_format(value: str) -> str:

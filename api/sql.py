@@ -14,6 +14,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -106,7 +107,9 @@ class SqlStore:
                 await self._listing_places.acquire()
         except TimeoutError:
             raise StoreUnavailable("too many listings are being read") from None
-        reader: Worker[Read] = Worker(self._engine, self._prepare, self._run_reads)
+        # It ends with the file that it began with, also when another one is in its place.
+        engine = replace(self._engine, is_stale=lambda _: False)
+        reader: Worker[Read] = Worker(engine, self._prepare, self._run_reads)
         try:
             try:
                 async with asyncio.timeout_at(deadline):

@@ -1,5 +1,6 @@
 """The tables of the stores on disk, made where they are missing, and the version that they have."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 from crud import StoreUnavailable
@@ -8,32 +9,33 @@ from engines import Engine
 VERSION: Final = 1
 
 TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY)",
-    "CREATE TABLE IF NOT EXISTS users"
-    " (user_id {id_type} PRIMARY KEY, name TEXT NOT NULL, age INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS age_counts"
+    "CREATE TABLE schema_version (version INTEGER PRIMARY KEY)",
+    "CREATE TABLE users (user_id {id_type} PRIMARY KEY, name TEXT NOT NULL, age INTEGER NOT NULL)",
+    "CREATE TABLE age_counts"
     " (stripe INTEGER, age INTEGER, users BIGINT NOT NULL, PRIMARY KEY (stripe, age))",
-    f"INSERT INTO schema_version VALUES ({VERSION}) ON CONFLICT DO NOTHING",
+    f"INSERT INTO schema_version VALUES ({VERSION})",
 )
 
 
 def create_tables(engine: Engine, db: Any) -> None:
-    """Make the tables where they are missing.
+    """Make the tables where they are missing: all of them, or none.
 
-    Raises StoreUnavailable for another version's, and the engine's fault where they are missing
-    and cannot be made.
+    Somebody else's table by one of their names is not taken for ours. Raises StoreUnavailable for
+    another version's, and the engine's fault where they are missing and cannot be made.
     """
     version = _version(engine, db)
     if version is None:
-        fault = None
-        for statement in TABLES:
-            try:
+        try:
+            db.execute(engine.begin_write)
+            for statement in TABLES:
                 db.execute(statement.format(id_type=engine.id_type))
-            except engine.fault as error:  # we may not, or another process does at this moment
-                fault = fault or error
+            db.execute("COMMIT")
+        except engine.fault:  # we may not, or another process has done it
+            with suppress(engine.fault):
+                db.execute("ROLLBACK")
+            if _version(engine, db) is None:
+                raise
         version = _version(engine, db)
-        if version is None and fault:
-            raise fault
     if version != VERSION:
         raise StoreUnavailable(f"its schema has version {version}, not {VERSION}")
 

@@ -21,7 +21,7 @@ from conftest import rows_of
 
 import engines
 import sql
-from crud import MAX_BATCH_USERS, Record, StoreUnavailable, User
+from crud import MAX_BATCH_USERS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, User
 from engines import MAX_WAITING, MAX_WAITING_WEIGHT, Conflict
 from lines import Kind, LineHandler, TextLines, log
 from main import create_app
@@ -347,6 +347,52 @@ def test_a_role_that_may_not_make_tables(
     with done_and_undone(operator(empty_url), "CREATE ROLE reader LOGIN", "DROP ROLE reader"):
         tell(empty_url.replace("postgres:@", "reader:@"), story)
     assert "postgresql failed: InsufficientPrivilege 42501" in caplog.text
+
+
+def test_a_listing_ends_with_the_file_it_began_with(sqlite_url: str, tmp_path: Path) -> None:
+    """A database that goes away while its users are listed cuts nothing short."""
+
+    async def story() -> None:
+        store = SqlStore(engine_for(sqlite_url))
+        await store.create_many({i: Record("Al", 1) for i in range(2 * SNAPSHOT_CHUNK_USERS + 1)})
+        snapshot = store.snapshot()
+        seen = rows_of(await anext(snapshot))
+        (tmp_path / "users.db").unlink()
+        async for chunk in snapshot:
+            seen += rows_of(chunk)
+        store.close()
+        assert len(seen) == 2 * SNAPSHOT_CHUNK_USERS + 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_table_of_somebody_else(
+    kind: str, sqlite_url: str, request: pytest.FixtureRequest
+) -> None:
+    """It is not taken for ours, and none of ours is made beside it; once it is gone, all are."""
+    url = sqlite_url
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgresql_url")
+    db = engine_for(url).connect()
+    for name in ("users", "age_counts", "schema_version"):
+        db.execute(f"DROP TABLE IF EXISTS {name}")
+    db.execute("CREATE TABLE age_counts (stripe INTEGER, age INTEGER, users BIGINT)")
+
+    async def refused(store: SqlStore) -> None:
+        with pytest.raises(StoreUnavailable):
+            await store.create(1, "Al", 30)
+
+    async def accepted(store: SqlStore) -> None:
+        await store.create(1, "Al", 30)
+        assert await store.age_counts() == {30: 1}
+
+    tell(url, refused)
+    with pytest.raises((sqlite3.OperationalError, psycopg.errors.UndefinedTable)):
+        db.execute("SELECT 1 FROM users")
+    db.execute("DROP TABLE age_counts")
+    db.close()
+    tell(url, accepted)
 
 
 def test_a_schema_of_another_version(sqlite_url: str, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def test_nothing_has_to_be_set() -> None:
         ("MAX_USERS", "999999999", "max_users", 999_999_999),
         ("ALLOWED_HOSTS", "api, LOCALHOST", "allowed_hosts", ("api", *LOCAL)),
         ("ALLOWED_HOSTS", "*", "allowed_hosts", ("*", *LOCAL)),
+        ("ALLOWED_HOSTS", "[::2], fd00::7", "allowed_hosts", ("[::2]", "[fd00::7]", *LOCAL)),
         ("LOG_FORMAT", "json", "log_format", "json"),
         ("DATABASE_URL", "sqlite:///users.db", "database_url", "sqlite:///users.db"),
         ("DATABASE_URL", "postgresql://a:b@c/d", "database_url", "postgresql://a:b@c/d"),
@@ -49,7 +50,7 @@ def test_values_that_are_understood(variable: str, value: str, field: str, meani
 
 WRONG = {
     "MAX_USERS": ["", "0", "-1", "1e6", "1_000", "many", "1000000000", "٣"],
-    "ALLOWED_HOSTS": ["", "a,,b", "http://api", "api/", "a b"],
+    "ALLOWED_HOSTS": ["", "a,,b", "http://api", "api/", "a b", "api:80", "*.a", "[a", "x::1"],
     "DATABASE_URL": [
         "",
         "users.db",

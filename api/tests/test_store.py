@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import tracemalloc
 
 import pytest
 from conftest import rows_of
@@ -65,6 +66,28 @@ def test_a_snapshot_is_one_state() -> None:
                 await store.delete(5_001)
 
         assert seen == before
+
+    asyncio.run(story())
+
+
+def test_who_comes_and_goes_leaves_nothing_in_a_snapshot() -> None:
+    """A listing that is read slowly keeps no users who were not there when it began."""
+
+    async def story() -> None:
+        store = await filled(3 * SNAPSHOT_CHUNK_USERS)
+        snapshot = store.snapshot()
+        seen = rows_of(await anext(snapshot))
+        tracemalloc.start()
+        for user_id in range(10_000, 30_000):
+            await store.create(user_id, "Al", 30)
+            await store.delete(user_id)
+        grown_bytes = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        async for chunk in snapshot:
+            seen += rows_of(chunk)
+
+        assert len(seen) == 3 * SNAPSHOT_CHUNK_USERS
+        assert grown_bytes < 1_000_000
 
     asyncio.run(story())
 
