@@ -200,7 +200,7 @@ def test_the_api_may_be_called_by_its_names(manifests: list[Manifest]) -> None:
     api = pod_of(of_kind(manifests, "Deployment")["api"])["containers"][0]
     hosts = expanded(api["env"])["ALLOWED_HOSTS"].split(",")
 
-    assert hosts == ["api", "10.0.0.7", "[10.0.0.7]", *public_names(manifests, "api")]
+    assert hosts == ["api", "10.0.0.7", *public_names(manifests, "api")]
 
 
 def test_the_dashboard_may_be_opened_by_its_name(manifests: list[Manifest]) -> None:
