@@ -31,8 +31,9 @@ class Chosen:
         """
         late = now - self._left_at.get(ages, float("-inf")) < LATE_SECONDS
         if ages != self.ages and not late:
-            self.choose(ages)
+            self.ages, self.brushes, self._left_at = ages, self.brushes + 1, {}
 
-    def choose(self, ages: Ages) -> None:
-        """Choose these ages, and take the brush off the chart."""
-        self.ages, self.brushes, self._left_at = ages, self.brushes + 1, {}
+    def choose(self, ages: Ages, slider: Ages, now: float) -> None:
+        """Choose these ages by a button, and take the brush off the chart; the slider follows."""
+        self.brush(ages, slider, now)
+        self.brushes += 1

@@ -239,8 +239,9 @@ def follow_slider(last_age: int) -> None:
 
 def choose_all(last_age: int) -> None:
     """Choose all ages, and take the brush off the chart."""
-    chosen_ages(last_age).choose((0, last_age))
-    st.session_state.ages = (0, last_age)
+    chosen = chosen_ages(last_age)
+    chosen.choose((0, last_age), st.session_state.get("ages", chosen.ages), feed.now())
+    st.session_state.ages = chosen.ages
 
 
 def show_chosen_ages(users_by_age: dict[int, int], total: int, last_age: int) -> None:

@@ -27,8 +27,12 @@ def test_a_slider_that_moves_takes_the_brush_off() -> None:
 
 
 def test_choosing_takes_the_brush_off_at_once() -> None:
-    """A button is no late slider."""
+    """A button is no late slider, and no late slider undoes what the button did."""
     chosen = Chosen(ALL)
-    chosen.brush((20, 29), ALL, 100)
-    chosen.choose(ALL)
-    assert (chosen.ages, chosen.brushes) == (ALL, 1)
+    chosen.slide((20, 29), 100)
+    chosen.choose(ALL, (20, 29), 101)
+    assert (chosen.ages, chosen.brushes) == (ALL, 2)
+    chosen.slide((20, 29), 102)
+    assert (chosen.ages, chosen.brushes) == (ALL, 2)
+    chosen.slide((20, 35), 103)
+    assert (chosen.ages, chosen.brushes) == ((20, 35), 3)
