@@ -30,8 +30,8 @@ def is_open(port: int) -> bool:
 
 
 def ps(*options: str) -> str:
-    """Return what the process table says."""
-    return subprocess.run(["ps", *options], capture_output=True, text=True).stdout
+    """Return what the process table says, uncut: a terminal's width is no limit to a line."""
+    return subprocess.run(["ps", "-ww", *options], capture_output=True, text=True).stdout
 
 
 def children_of(pid: int) -> list[int]:
