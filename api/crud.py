@@ -23,11 +23,9 @@ SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two o
 
 MAX_SNAPSHOTS: Final = 16  # at once; each may have a copy of all ids
 
-User = tuple[int, str, int]  # id, name, age
-
 
 class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A user as he is kept in memory, under his id; in a listing and in a batch, under the same.
+    """A user as a page, a batch and the memory have him: under his id.
 
     Two words smaller than a tuple, as the garbage collector need not know of it.
     """
@@ -39,13 +37,6 @@ class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 encode = msgspec.json.Encoder().encode
 # Raises ValueError for JSON that is no map from ids to records within their bounds. It takes "-0".
 decode_users = msgspec.json.Decoder(dict[Annotated[int, Meta(ge=0, le=MAX_USER_ID)], Record]).decode
-
-
-def encode_users(users: list[User] | dict[int, Record]) -> bytes:
-    """Return `"id":{"name":…,"age":…}` for each user, joined by commas: the inside of a map."""
-    if isinstance(users, list):
-        users = {user_id: Record(name, age) for user_id, name, age in users}
-    return encode(users)[1:-1]
 
 
 class UserNotFound(Exception):
@@ -159,14 +150,14 @@ class MemoryStore:
         elif self._ordering.locked():
             self._moved_ids.add(user_id)
 
-    async def page(self, after: int, limit: int) -> list[User]:
+    async def page(self, after: int, limit: int) -> dict[int, Record]:
         """Return at most `limit` users with ids above `after`, by ascending id."""
         async with self._ordering:
             if self._ordered_ids is None:
                 self._ordered_ids = await self._put_in_order()
         start = self._ordered_ids.bisect_right(after)
         ids = self._ordered_ids.islice(start, start + limit)
-        return [(i, self._users[i].name, self._users[i].age) for i in ids]
+        return {user_id: self._users[user_id] for user_id in ids}
 
     async def snapshot(self) -> AsyncGenerator[dict[int, Record], None]:
         """Yield all users in chunks, as they were when the first chunk was asked for.

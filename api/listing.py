@@ -8,13 +8,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 import schema
-from crud import Record, User, encode_users
+from crud import Record, encode
 from lines import log
 
 SEND_TIMEOUT_SECONDS = 30.0  # for a piece, about 100 kB
 LISTING_TIMEOUT_SECONDS = 600.0  # for all of them: a snapshot holds up a database's cleaning
 
-Users = list[User] | dict[int, Record]
+Users = dict[int, Record]
 
 LISTING: dict[str, Any] = {
     "description": "Users by id. A page that is not the last has a Link header to the next one.",
@@ -34,10 +34,10 @@ LISTING: dict[str, Any] = {
 
 async def _in_pieces(first: Users, rest: AsyncIterator[Users]) -> AsyncIterator[bytes]:
     """Yield a snapshot as the pieces of one JSON object."""
-    yield b"{" + encode_users(first)
+    yield encode(first)[:-1]
     async for users in rest:
         await asyncio.sleep(0)  # other requests get their turn between two pieces
-        yield b"," + encode_users(users)
+        yield b"," + encode(users)[1:-1]
     yield b"}"
 
 
@@ -76,11 +76,10 @@ class Listing(StreamingResponse):
             log.info("a listing was given up: it was read too slowly")
 
 
-def page_answer(users: list[User], limit: int) -> Response:
+def page_answer(users: Users, limit: int) -> Response:
     """Answer with the first `limit` of `users`; one more than that shows that a page follows."""
-    page = users[:limit]
     headers = {}
     if len(users) > limit:
-        headers["Link"] = f'</users/?limit={limit}&after={page[-1][0]}>; rel="next"'
-    body = b"{" + encode_users(page) + b"}"
-    return Response(body, headers=headers, media_type="application/json")
+        users.popitem()
+        headers["Link"] = f'</users/?limit={limit}&after={next(reversed(users))}>; rel="next"'
+    return Response(encode(users), headers=headers, media_type="application/json")

@@ -191,7 +191,7 @@ def add_reads(app: FastAPI, store: Store) -> None:
         if limit is None and after is None:
             snapshot = store.snapshot()
             # Before the answer begins, while it can still be 503.
-            first: Users = await anext(snapshot, [])
+            first: Users = await anext(snapshot, {})
             return Listing(first, snapshot)
         limit = MAX_PAGE_USERS if limit is None else limit
         after = -1 if after is None else after

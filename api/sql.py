@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from crud import SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, User, UserExists, UserNotFound
+from crud import SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, UserExists, UserNotFound
 from engines import DEADLINE_SECONDS, Conflict, Engine, Worker
 from tables import create_tables
 
@@ -32,7 +32,8 @@ STRIPES: Final = 16  # of the age counts, so that processes seldom wait for each
 
 CHANGES: Final = ("update", "delete")  # of users who should be there
 
-Write = tuple[str, list[User]]  # the verb, and the users it is about
+Row = tuple[int, str, int]  # id, name, age
+Write = tuple[str, list[Row]]  # the verb, and the users it is about
 Read = int | Callable[[Any], Any]  # the id of a user, or what to do with the connection
 State = dict[int, tuple[str, int]]  # id -> (name, age), as far as it has been looked at
 
@@ -84,10 +85,10 @@ class SqlStore:
         """Remove a user. Raises UserNotFound."""
         await self._writes.submit(("delete", [(user_id, "", 0)]))
 
-    async def page(self, after: int, limit: int) -> list[User]:
+    async def page(self, after: int, limit: int) -> dict[int, Record]:
         """Return at most `limit` users with ids above `after`, by ascending id."""
-        users: list[User] = await self._reads.submit(lambda db: self._page(db, after, limit))
-        return users
+        page: dict[int, Record] = await self._reads.submit(lambda db: self._page(db, after, limit))
+        return page
 
     async def age_counts(self) -> dict[int, int]:
         """Return how many users there are of each age that occurs, by ascending age."""
@@ -99,7 +100,7 @@ class SqlStore:
         if await self._reads.submit(self._ping) is None:
             raise StoreUnavailable("it takes no writes")
 
-    async def snapshot(self) -> AsyncGenerator[list[User], None]:
+    async def snapshot(self) -> AsyncGenerator[dict[int, Record], None]:
         """Yield all users in chunks by ascending id, as they were when the first was asked for."""
         deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
         try:
@@ -118,7 +119,8 @@ class SqlStore:
                 raise StoreUnavailable("it does not answer") from None
             while chunk:
                 yield chunk
-                next_chunk = partial(self._page, after=chunk[-1][0], limit=SNAPSHOT_CHUNK_USERS)
+                last = next(reversed(chunk))
+                next_chunk = partial(self._page, after=last, limit=SNAPSHOT_CHUNK_USERS)
                 chunk = await reader.submit(next_chunk)
         finally:
             reader.close()
@@ -151,15 +153,15 @@ class SqlStore:
     def _ping(self, db: Any) -> Any:
         return db.execute(self._engine.ping).fetchone()
 
-    def _page(self, db: Any, after: int, limit: int) -> list[User]:
+    def _page(self, db: Any, after: int, limit: int) -> dict[int, Record]:
         rows = self._execute(
             db,
             "SELECT user_id, name, age FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?",
             (after, limit),
         )
-        return [(user_id, name, age) for user_id, name, age in rows.fetchall()]
+        return {user_id: Record(name, age) for user_id, name, age in rows.fetchall()}
 
-    def _begin_snapshot(self, db: Any) -> list[User]:
+    def _begin_snapshot(self, db: Any) -> dict[int, Record]:
         db.execute(self._engine.begin_snapshot)
         return self._page(db, -1, SNAPSHOT_CHUNK_USERS)
 
@@ -274,7 +276,7 @@ class SqlStore:
             )
 
 
-def _play(verb: str, users: list[User], state: State) -> Any:
+def _play(verb: str, users: list[Row], state: State) -> Any:
     """Do one write on `state`; return its result, or the error that it meets."""
     user_id, name, age = users[0] if users else (0, "", 0)
     match verb:

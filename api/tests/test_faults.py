@@ -17,11 +17,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import rows_of
+from conftest import User, rows_of
 
 import engines
 import sql
-from crud import MAX_BATCH_USERS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable, User
+from crud import MAX_BATCH_USERS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable
 from engines import MAX_WAITING, MAX_WAITING_WEIGHT, Conflict
 from lines import Kind, LineHandler, TextLines, log
 from main import create_app
