@@ -74,7 +74,7 @@ def is_html(body: bytes) -> bool:
 def is_error(body: bytes) -> bool:
     """Does a 2xx hold an error inside, as those of the course's first version do? Raises Fault."""
     value = json_value(body)
-    return isinstance(value, dict) and "error" in value
+    return isinstance(value, dict) and bool(value.get("error"))
 
 
 def stored_user(body: bytes) -> tuple[object, object] | None:
@@ -85,12 +85,13 @@ def stored_user(body: bytes) -> tuple[object, object] | None:
     return _name_and_age(json_value(body))
 
 
-def stored_users(body: bytes) -> dict[int, tuple[object, object] | None]:
-    """Names and ages by id, of the users in a listing; raises Fault for what is not JSON."""
+def stored_users(body: bytes) -> dict[int, tuple[object, object] | None] | None:
+    """Names and ages by id, of the users in a listing, if it is one; raises Fault if not JSON."""
     listing = json_value(body)
     if not isinstance(listing, dict):
-        return {}
-    return {int(key): _name_and_age(shown) for key, shown in listing.items() if key.isdecimal()}
+        return None
+    ids = [key for key in listing if re.fullmatch("[0-9]{1,16}", key)]
+    return {int(key): _name_and_age(listing[key]) for key in ids}
 
 
 def _name_and_age(shown: object) -> tuple[object, object] | None:

@@ -7,7 +7,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from json.encoder import encode_basestring as quoted
 from typing import Literal, NamedTuple, TypeVar
@@ -51,12 +50,14 @@ class BatchAnswer:
 
     The `stored` were found in the API as we have them. Those `one_by_one` are to be sent again.
     `perhaps_stored`: an answer to the batch was lost, so all of them may have arrived with it.
+    `none_stored`: of those `one_by_one` the API is known to have none.
     """
 
     answer: Answer
     one_by_one: frozenset[int] = frozenset()
     perhaps_stored: bool = False
     stored: frozenset[int] = frozenset()
+    none_stored: bool = False
 
 
 NOT_SENT = Answer("not sent", 0, 0.0)
@@ -122,7 +123,7 @@ class Client:
 
         Whom the API had already, unless they are seen to be equal, whoever it refuses as a batch,
         and all of them where it takes no batches, are left to be sent one by one: then each gets an
-        answer of its own.
+        answer of its own. That it takes none it says by 404, 405, 501, or an error inside a 2xx.
         """
         # Through dictionaries and json.dumps it would take two and a half times as long.
         people = [f'"{i}":{{"name":{quoted(name)},"age":{age}}}' for i, name, age in users]
@@ -136,22 +137,26 @@ class Client:
             started = self._clock()
             try:
                 status, answer = await self._exchange("POST", "/users/batch", request_id, body)
-                existing = batch_existing(answer, user_ids) if status < 300 else None
+                taken = status < 300 and not is_error(answer)
+                existing = batch_existing(answer, user_ids) if taken else None
             except Fault as fault:
                 perhaps_stored |= not isinstance(fault, Unreachable)
                 raise
             seconds = self._clock() - started
             if existing is not None:
                 created = Answer("created", status, seconds, "", request_id)
-                stored = await self._stored_among([u for u in users if u.user_id in existing])
+                some = [user for user in users if user.user_id in existing]
+                stored = await self._stored_among(some) or frozenset()
                 return BatchAnswer(created, existing - stored, perhaps_stored, stored)
             rejected = Answer("rejected", status, seconds, _hint(status), request_id)
             if status == 507:  # whoever has a place already needs none
-                stored = await self._stored_among(users)
-                return BatchAnswer(rejected, user_ids - stored, perhaps_stored, stored)
+                told = await self._stored_among(users)
+                stored = told or frozenset()
+                none_stored = told is not None and not perhaps_stored
+                return BatchAnswer(rejected, user_ids - stored, perhaps_stored, stored, none_stored)
             if status in (401, 403) and not perhaps_stored:
                 return BatchAnswer(rejected)
-            if status in (404, 405, 501) and self.takes_batches:
+            if (status < 300 or status in (404, 405, 501)) and self.takes_batches:
                 self.takes_batches = False
                 self._say("The API takes no batches: users go one by one")
             return BatchAnswer(rejected, user_ids, perhaps_stored)
@@ -183,20 +188,25 @@ class Client:
             raise Fault(f"called an id taken, then answered {status} without showing its user")
         return outcome
 
-    async def _stored_among(self, users: Sequence[User]) -> frozenset[int]:
-        """Which of these are stored as they are, as far as pages of the listing tell.
+    async def _stored_among(self, users: Sequence[User]) -> frozenset[int] | None:
+        """Which of these are stored as they are; None if pages of the listing do not tell.
 
         That is a thousand with a question, where one by one each takes two. An API without pages
         leaves all of them to be asked for one by one, as does any fault: it is not worth a retry.
         """
         found: set[int] = set()
-        with suppress(Fault):
+        try:
             for first in range(0, len(users) if len(users) > 1 else 0, MOST_IN_A_PAGE):
                 some = users[first : first + MOST_IN_A_PAGE]
                 target = f"/users/?after={some[0].user_id - 1}&limit={len(some)}"
                 status, body = await self._exchange("GET", target, new_request_id())
-                page = stored_users(body) if status < 300 else {}
+                page = stored_users(body) if status < 300 else None
+                if page is None:
+                    return None
                 found |= {i for i, name, age in some if page.get(i) == (name, age)}
+        except Fault as fault:
+            self._errors[str(fault)] += 1
+            return None
         return frozenset(found)
 
     async def _ask_health(self) -> None:

@@ -125,6 +125,8 @@ class Connection:
         except OSError as error:
             # Of several addresses that refused, the errors have been put together as text.
             refused = isinstance(error, ConnectionRefusedError)
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise Unreachable("could not be asked: no more files may be opened") from None
             if refused or f"[Errno {errno.ECONNREFUSED}]" in str(error):
                 raise Unreachable("refused the connection") from None
             raise Unreachable("cannot be reached") from None

@@ -100,7 +100,7 @@ class Ledger:
         Counts from when the first was sent until the last answer, and at a pace at least until the
         next would have been due: three users at an interval of 0.1 s are ten a second.
         """
-        if self._began_at is None or self._ended_at <= self._began_at:
+        if self.settled["not sent"] or self._began_at is None or self._ended_at <= self._began_at:
             return None
         return self.stored() / (self._ended_at - self._began_at)
 
@@ -117,7 +117,8 @@ class Ledger:
 
     def failed(self, fail_over: float) -> bool:
         """Were more users than this share not stored, or none at all, though not for a stop?"""
-        none_stored = not self.stored() and self.settled["rejected"] + self.dropped + self.late > 0
+        refused = self.settled["rejected"] + self.dropped + self.late
+        none_stored = refused > 0 and not self.stored() and not self.settled["not sent"]
         return none_stored or self.failed_share() > fail_over
 
     def __str__(self) -> str:
@@ -128,7 +129,8 @@ class Ledger:
 
     def summary(self, seconds: float) -> dict[str, object]:
         """Everything above as JSON; `seconds` is how long the run took."""
-        percentiles = {f"p{each}": self.latencies.percentile_seconds(each) for each in (50, 95, 99)}
+        latencies = Latencies() if self.settled["not sent"] else self.latencies
+        percentiles = {f"p{each}": latencies.percentile_seconds(each) for each in (50, 95, 99)}
         rate = self.users_per_second()
         return {
             "seconds": round(seconds, 3),

@@ -84,7 +84,7 @@ def run(settings: Settings) -> int:
         ledger.close()
         seconds, stopped = time.monotonic() - started, stop.is_set()
         output.summary(ledger, seconds, stopped=stopped, fail_over=settings.fail_over)
-    except OSError:  # whoever cannot read the summary gets the accounts at least
+    except Exception:  # whoever cannot read the summary gets the accounts at least
         ledger.close()
         complain(str(ledger))
         raise

@@ -73,22 +73,28 @@ class Sender:
     async def in_bulk(self, batch_size: int, concurrency: int, stop: asyncio.Event) -> None:
         """Send the users as fast as the API takes them, in batches if it knows what those are."""
 
+        turn = asyncio.Lock()
+
         async def work() -> None:
             while not stop.is_set():
-                batches = batch_size > 1 and self._api.takes_batches
-                users = list(itertools.islice(self._users, batch_size if batches else 1))
+                if batch_size > 1 and self._api.takes_batches:
+                    async with turn:  # between two large batches come answers, and the stop
+                        await asyncio.sleep(0)
+                    if users := self._next(0 if stop.is_set() else batch_size):
+                        await self._send_batch(users)
+                elif users := self._next(1):
+                    await self._send_alone(users[0], self._clock())
                 if not users:
                     return
-                if batches:
-                    await self._send_batch(users)
-                else:
-                    await self._send_alone(users[0], self._clock())
 
         if batch_size > 1:  # the first user finds out whether there are batches
-            await self._send_batch(list(itertools.islice(self._users, 1)))
+            await self._send_batch(self._next(1))
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(work())
+
+    def _next(self, count: int) -> list[User]:
+        return list(itertools.islice(self._users, count))
 
     async def _until(self, tick: float, stop: asyncio.Event) -> None:
         """Wait for the tick or the stop; one that is over lets others go on, at least."""
@@ -130,9 +136,9 @@ class Sender:
                 self._settle([user.user_id], full)
             else:
                 answer = await self._send(user, perhaps_stored=batch.perhaps_stored)
-                # There is no room for the others either, unless they have a place already.
+                # There is no room for the others either, of whom none has a place already.
                 refused = answer.status == 507 and answer.outcome == "rejected"
-                full = answer if refused and not batch.perhaps_stored else None
+                full = answer if refused and batch.none_stored else None
 
     async def _send(self, user: User, *, perhaps_stored: bool = False) -> Answer:
         """Send a user, under another id if its own is somebody else's, and settle its account."""

@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         default = setting.default.replace("%", "%%")
         words = f"{setting.meaning} [{setting.variable}, default {default}]"
         if setting.example == "yes":
-            options = {"action": "store_const", "const": "yes"}
+            options = {"nargs": "?", "const": "yes", "metavar": "yes"}
         else:
             options = {"metavar": setting.example}
         parser.add_argument(setting.flag, dest=setting.variable, help=words, **options)  # type: ignore[arg-type]
@@ -235,7 +235,7 @@ def _one_of(given: Given, *words: str) -> str:
 
 def _share(given: Given) -> float:
     if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})?%", given.value):
-        share = float(given.value[:-1]) / 100
+        share = float(f"{given.value[:-1]}e-2")  # divided, 0.7 % would be less than 7 of 1,000
         if share <= 1:
             return share
     raise given.refused("a percentage from 0% to 100%")

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -49,6 +49,15 @@ def is_alive(pid: int) -> bool:
     return ps("-o", "state=", "-p", str(pid)).strip() not in ("", "Z")
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Let what is started here hear of a hang-up, even if these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize("signum", ENDINGS, ids=lambda signum: signum.name)
 def test_up_and_down(
     terminal: Callable[..., Terminal], http: httpx2.Client, signum: signal.Signals
@@ -68,6 +77,51 @@ def test_up_and_down(
     assert not [pid for pid in children if is_alive(pid)]
     assert not is_open(lab.api_port)
     assert not is_open(lab.dashboard_port)
+
+
+@pytest.mark.usefixtures("hangup")
+def test_nohup(terminal: Callable[..., Terminal], http: httpx2.Client) -> None:
+    """Started by `nohup` it goes on when its terminal is closed."""
+    ports = [str(free_port()), str(free_port())]
+    up = ["lab.py", "up", "--api-port", ports[0], "--dashboard-port", ports[1]]
+    lab = terminal("nohup", sys.executable, *up, SIMULATION_INTERVAL="0.1")
+    lab.wait_for("Ctrl-C stops everything")
+    sent = lab.count("POST /users/ 201")
+    lab.process.send_signal(signal.SIGHUP)
+
+    lab.wait_for("POST /users/ 201", times=sent + 5)
+    assert http.get(f"http://localhost:{ports[1]}").status_code == 200
+    assert lab.stop() == 0
+
+
+def test_a_simulator_that_has_sent_its_users(
+    terminal: Callable[..., Terminal], http: httpx2.Client
+) -> None:
+    """With a count it ends when all are in; the others go on with these users."""
+    lab = Lab(terminal, SIMULATION_COUNT="5")
+    lab.terminal.wait_for("the simulator has sent its users: the others go on")
+
+    assert len(http.get(f"{lab.api_url}/users/").json()) == 5
+    assert http.get(lab.dashboard_url).status_code == 200
+    assert lab.terminal.stop() == 0
+
+
+def test_without_an_output() -> None:
+    """Where stdout is closed nothing is said, and the exit code is the same."""
+    command = f'"{sys.executable}" lab.py up --api-port 7 --dashboard-port 7 >&-'
+    ended = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)  # noqa: S602
+
+    assert (ended.returncode, ended.stderr) == (2, "")
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "٣", "²", "8000.0", "-1", "000080"])
+def test_what_is_no_port(port: str) -> None:
+    """It is refused in a sentence."""
+    command = [sys.executable, "lab.py", "up", f"--api-port={port}"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert ended.returncode == 2
+    assert "a port is a number from 1 to 65535" in ended.stderr
 
 
 def test_the_lines_of_each_service_come_under_its_name(terminal: Callable[..., Terminal]) -> None:
@@ -232,7 +286,9 @@ def test_an_old_python_is_told_so(version: str) -> None:
 
 
 def test_environments_are_made_once_and_renewed_with_the_lock(checkout: Path) -> None:
-    """An environment is installed into at first and when its lock changed, and else left alone."""
+    """An environment is installed into at first and when its lock changed, and else left alone; one
+    that another version of Python made is made anew.
+    """
     program = (
         "import pathlib\n"
         "from tools.environments import environment\n"
@@ -255,12 +311,17 @@ def test_environments_are_made_once_and_renewed_with_the_lock(checkout: Path) ->
     first, second = prepare(), prepare()
     (service / "requirements.txt").write_text("# nothing, in other words\n")
     third = prepare()
+    made = service / ".venv" / "pyvenv.cfg"
+    made.write_text(re.sub("(?m)^version = .*", "version = 3.10.13", made.read_text()))
+    fourth = prepare()
 
     assert "virtual environment: done" in first
     assert "installing: done" in first
     assert len(second.splitlines()) == 1
     assert "virtual environment" not in third
     assert "installing: done" in third
+    assert "virtual environment: done" in fourth
+    assert "installing: done" in fourth
 
 
 def test_a_failed_installation_says_why(terminal: Callable[..., Terminal], checkout: Path) -> None:

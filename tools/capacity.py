@@ -97,7 +97,9 @@ def table(measured: Measured, given: Assumptions) -> str:
 
 def short(number: float) -> str:
     """Return a number with two digits that count, and none after a point where it is large."""
-    return f"{number:,.0f}" if number >= 10 else f"{float(f'{number:.2g}'):.6f}".rstrip("0")
+    if number >= 10:
+        return f"{number:,.0f}"
+    return f"{float(f'{number:.2g}'):.6f}".rstrip("0").rstrip(".")
 
 
 def costs(measured: Measured) -> str:

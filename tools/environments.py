@@ -23,17 +23,19 @@ from tools.processes import (
 def environment(folder: Path, *locks: str) -> str:
     """Return the Python of a folder's `.venv`, made and installed into where that is needed.
 
-    The file `.venv/lab-locks.txt` holds the digests of the lock files that are installed.
+    The file `.venv/lab-locks.txt` holds the digests of the lock files that are installed. One that
+    another version of Python made is made anew.
     """
     venv = folder / ".venv"
     python = venv / ("Scripts/python.exe" if WINDOWS else "bin/python")
     stamp = venv / "lab-locks.txt"
     digests = {lock: hashlib.sha256((folder / lock).read_bytes()).hexdigest() for lock in locks}
-    installed = stamp.read_text().split() if stamp.exists() and python.exists() else []
+    ours = python.exists() and version_of(venv) == sys.version_info[:2]
+    installed = stamp.read_text().split() if stamp.exists() and ours else []
     missing = [lock for lock in locks if digests[lock] not in installed]
     if not missing:
         return str(python)
-    if not python.exists() or "pip" not in run_quietly(str(python), "-m", "pip", "--version"):
+    if not ours or "pip" not in run_quietly(str(python), "-m", "pip", "--version"):
         progress(
             f"{folder.name}: virtual environment",
             [sys.executable, "-m", "venv", "--clear", str(venv)],
@@ -46,6 +48,14 @@ def environment(folder: Path, *locks: str) -> str:
     progress(f"{folder.name}: installing", pip, packages)
     stamp.write_text("\n".join(digests.values()) + "\n")
     return str(python)
+
+
+def version_of(venv: Path) -> tuple[int, ...]:
+    """Return the version of Python that made a virtual environment, such as (3, 11)."""
+    made = venv / "pyvenv.cfg"
+    lines = made.read_text(encoding="utf-8") if made.exists() else ""
+    found = re.search(r"^version(?:_info)? *= *(\d+)\.(\d+)", lines, re.M)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def progress(label: str, command: list[str], packages: int = 0) -> None:

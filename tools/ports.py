@@ -12,7 +12,7 @@ from tools.processes import WINDOWS, LabError, run_quietly
 
 def port_number(text: str) -> int:
     """Return a port number given on the command line."""
-    if text.isdigit() and 1 <= int(text) <= 65535:
+    if re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
         return int(text)
     raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
 

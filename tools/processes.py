@@ -77,12 +77,19 @@ class System:
                 self.pause(0.1)
 
     def pause(self, seconds: float) -> None:
-        """Wait a little. Raises Stopped when asked to stop, ServiceEnded when a service ended."""
+        """Wait a little. Raises Stopped when asked to stop, ServiceEnded when a service ended.
+
+        A simulator that has sent all it was to send is only told of.
+        """
         if asked_to_stop.wait(seconds):
             raise Stopped
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                raise ServiceEnded(name, process.returncode)
+        for name, process in list(self._running.items()):
+            code = process.poll()
+            if (name, code) == ("simulator", 0):
+                end(self._running.pop(name))
+                say("the simulator has sent its users: the others go on")
+            elif code is not None:
+                raise ServiceEnded(name, code)
 
     def stop(self) -> None:
         """End every service, the simulator before the API it speaks to."""
@@ -152,13 +159,18 @@ def forward(process: subprocess.Popen[str], take: Callable[[str], None]) -> thre
 
 def watch_signals() -> None:
     """Turn every wish to end this program into `asked_to_stop`."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+    names = ["SIGINT", "SIGTERM", "SIGBREAK"]
+    if not WINDOWS and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        names.append("SIGHUP")
+    for name in names:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda *_: asked_to_stop.set())
 
 
 def say(line: str, name: str = "lab", again: bool = False) -> None:
     """Print a line under a name; `again` overwrites the line before, where that is possible."""
+    if sys.stdout is None:  # closed by whoever started us
+        return
     label = f"{name:<10}"
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         label = f"\033[{COLORS[name]}m{label}\033[0m"

@@ -93,6 +93,20 @@ def test_only_json_is_understood(body: bytes, reason: str) -> None:
     assert str(caught.value) == reason
 
 
+def test_a_listing_has_ids_and_users() -> None:
+    """What is no id is nobody's, however long; what is no map is no listing."""
+    long = "1" * 5_000
+    body = f'{{"{long}": null, "x": null, "٣": null, "7": {{"name": "Ana", "age": 42}}}}'
+    assert stored_users(body.encode()) == {7: ("Ana", 42)}
+    assert stored_users(b"[]") is None
+
+
+def test_an_error_inside_is_one_that_says_something() -> None:
+    """An API whose users have an `error` that is null has created them."""
+    assert is_error(b'{"error": "User already exists"}')
+    assert not is_error(b'{"error": null, "user_id": 1}')
+
+
 def test_a_stored_user_is_an_object_or_a_pair() -> None:
     """Both forms in which APIs of the course show a user are understood, and nothing else is."""
     assert stored_user(b'{"user_id": 1, "name": "Ana", "age": 42}') == ("Ana", 42)

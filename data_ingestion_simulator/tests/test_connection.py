@@ -254,6 +254,24 @@ def test_a_name_with_several_addresses_that_refuse() -> None:
     run(story())
 
 
+def test_no_more_files_may_be_opened() -> None:
+    """That is said of this program, and not that the API cannot be reached."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+
+    async def story() -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as next_one:
+            lowest = next_one.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        try:
+            with pytest.raises(Unreachable, match=r"^could not be asked: no more files may be op"):
+                await Connection("http://127.0.0.1:9").exchange("GET", "/health")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    run(story())
+
+
 def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     """Over https an API that cannot be trusted is not spoken to."""
     files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]

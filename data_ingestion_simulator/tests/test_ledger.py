@@ -151,3 +151,17 @@ def test_where_nothing_was_measured_nothing_is_told() -> None:
 
     assert summary["latency_milliseconds"] == {"p50": None, "p95": None, "p99": None}
     assert summary["users_per_second"] is None
+
+
+def test_a_dry_run_has_neither_rate_nor_latency_nor_failure() -> None:
+    """Of users who were shown and not sent there is no figure, and nobody is missing."""
+    ledger = Ledger(clock=lambda: 2.0)
+    ledger.attempt([1], 0.0)
+    ledger.latencies.add(1e-4)
+    ledger.settle([1], "not sent")
+    ledger.late = 1
+    summary = ledger.summary(2.0)
+
+    assert summary["users_per_second"] is None
+    assert summary["latency_milliseconds"] == {"p50": None, "p95": None, "p99": None}
+    assert not ledger.failed(1.0)

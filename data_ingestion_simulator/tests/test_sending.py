@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import tracemalloc
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import throwaway_api
 from throwaway_api import Act, Request, ThrowawayApi, answer, lost
 from virtual import run_virtually, virtual_loop
 
-from client import Client, DryRun
+from client import BatchAnswer, Client, DryRun
 from connection import Connection
 from generator import User, Users
 from ledger import Ledger
@@ -203,13 +203,13 @@ def test_a_bulk_goes_by_batches() -> None:
     run_virtually(story())
 
 
-@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("status", [200, 404, 405, 501])
 def test_without_batches_users_go_one_by_one(status: int) -> None:
     """An API that has no batches is asked once, and that is said once."""
 
     async def story() -> None:
         run = Run(50)
-        run.api.plays["batch"].append(answer(status, {"detail": "No"}))
+        run.api.plays["batch"].append(answer(status, {"error": "No"}))
         await run.in_bulk(10)
 
         assert len(run.api.seen("batch")) == 1
@@ -351,7 +351,7 @@ def test_a_store_that_is_full_is_filled_and_no_further() -> None:
 
         def room(request: Request) -> Act | None:
             new = len(json.loads(request.body)) if request.kind == "batch" else 1
-            full = len(run.api.users) + new > 15 and request.kind != "read"
+            full = len(run.api.users) + new > 15 and request.method == "POST"
             return answer(507, {"detail": "Full"}) if full else None
 
         run.api.weather = room
@@ -384,6 +384,41 @@ def test_a_full_store_that_has_most_of_them() -> None:
 
         assert run.settled() == [0, 10, 1, 0]
         assert len(run.api.seen("create")) == 2  # the first, and the one who is not there
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize(
+    ("act", "faults"),
+    [
+        (answer(404, {}), {}),
+        (answer(200, [1]), {}),
+        (answer(503, {}), {"answered 503": 1}),
+        (throwaway_api.reset, {"closed the connection without an answer": 1}),
+    ],
+)
+def test_a_full_store_that_does_not_tell_whom_it_has(act: Act, faults: dict[str, int]) -> None:
+    """Where its pages fail, everybody is asked for alone: nobody who is stored counts as rejected,
+    and a fault counts among the errors.
+    """
+
+    async def story() -> None:
+        run = Run(11, batches=True)
+        missing, *others = users(11)[1:]
+        run.api.users = {user.user_id: as_stored(user) for user in [users(1)[0], *others]}
+        new = str(missing.user_id)
+
+        def no_room(request: Request) -> Act | None:
+            if request.kind == "list":
+                return act
+            ids = [*json.loads(request.body or b"{}"), request.params.get("user_id")]
+            return answer(507, {"detail": "Full"}) if new in ids else None
+
+        run.api.weather = no_room
+        await run.in_bulk(10)
+
+        assert run.settled() == [0, 10, 1, 0]
+        assert run.ledger.errors == {"rejected a user with 507": 1, **faults}
 
     run_virtually(story())
 
@@ -443,6 +478,35 @@ def test_a_dry_run_one_by_one_stops_when_told() -> None:
         async with asyncio.timeout(10):
             await sender.in_bulk(1, 8, stop)
         assert ledger.settled["not sent"]
+
+    asyncio.run(story())
+
+
+def test_one_large_batch_at_a_turn() -> None:
+    """To make one holds up the loop; between two of them others have a turn: answers, the stop."""
+
+    async def story() -> None:
+        turn = 0
+        sent_in: list[int] = []
+
+        class Noting(DryRun):
+            async def create_batch(self, users: Sequence[User]) -> BatchAnswer:
+                sent_in.append(turn)
+                return await super().create_batch(users)
+
+        async def others() -> None:
+            nonlocal turn
+            while True:
+                await asyncio.sleep(0)
+                turn += 1
+
+        waiting = asyncio.create_task(others())
+        source, output = Users(random.Random(1)), Output("quiet")
+        sender = Sender(Noting(lambda _: None), source, 641, Ledger(), output)
+        await sender.in_bulk(10, 64, asyncio.Event())
+        waiting.cancel()
+
+        assert len(set(sent_in)) == len(sent_in) == 65
 
     asyncio.run(story())
 

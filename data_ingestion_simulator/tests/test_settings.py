@@ -289,3 +289,18 @@ def test_an_empty_token_beside_a_file(tmp_path: Path) -> None:
     settings = read_settings({"API_TOKEN": "", "API_TOKEN_FILE": str(tmp_path / "token")})
 
     assert settings.api_token == "correct-horse"  # noqa: S105 - made up
+
+
+def test_a_share_is_exactly_what_was_written() -> None:
+    """Seven of a thousand are not more than 0.7 %: no rounding decides the exit code."""
+    for tenths in range(1_001):
+        percentage = f"{tenths // 10}.{tenths % 10}%"
+        assert read_settings({"SIMULATION_FAIL_OVER": percentage}).fail_over == tenths / 1_000
+
+
+def test_a_dry_run_that_a_variable_asks_for_can_be_taken_back() -> None:
+    """The flag alone means yes; with a word it is what the word says, whatever is set."""
+    environ = {"SIMULATION_DRY_RUN": "yes"}
+    assert not read_settings(environ, ["--dry-run", "no"]).dry_run
+    assert not read_settings(environ, ["--dry-run=no"]).dry_run
+    assert read_settings({}, ["--dry-run", "--count", "5"]).dry_run
