@@ -96,7 +96,7 @@ def write(work: Callable[[], None], done: str) -> None:
     if not writing():
         return
     with st.spinner("Asking the API"):
-        # All is noted before the spinner ends: there, another click may end this run.
+        # All is noted before the spinner ends: another click may end this run at any such step.
         write_once(work, done)
     st.rerun()
 

@@ -72,6 +72,7 @@ class Feed(Generic[T]):
         A look starts a request where none was started in this period of `every_seconds`, by whoever
         looked, unless one of before is still under way.
         """
+        looked_at = now()  # the answer may come in the next period, and is due then all the same
         with self._lock:
             if self._idle.is_set() and is_due(self._asked_at, every_seconds):
                 self._asked_at = now()
@@ -83,7 +84,7 @@ class Feed(Generic[T]):
                 history=tuple(self._history),
                 fault=self._fault,
                 pending=not answered,
-                seen_at=now(),
+                seen_at=looked_at,
             )
 
     def _ask(self) -> None:

@@ -66,7 +66,7 @@ def live_page(settings: Settings) -> None:
             show_histogram(counts.users_by_age, counts.summary)
             show_rate(latest)
     elif not latest.fault:
-        show_first_steps(settings)
+        show_first_steps()
     if counts.unreadable_rows:
         st.text(f"{how_many(counts.unreadable_rows, 'row')} could not be read.")
     if counts.from_listing:
@@ -114,11 +114,11 @@ def show_skeleton() -> None:
     st.skeleton(height=CHART_HEIGHT_PX)
 
 
-def show_first_steps(settings: Settings) -> None:
+def show_first_steps() -> None:
     """Say what fills an empty page."""
     st.info("The API answers, and it has no users. Add some:", title="No users yet")
     st.code("cd data_ingestion_simulator\npython main.py", language=None)
-    st.code(f'curl -X POST "{settings.api_url}?user_id=123&name=Alice&age=30"', language=None)
+    st.text("Or add one by hand: on the page Users, choose Add a user.")
 
 
 def show_cards(latest: Latest[AgeCounts], summary: Summary, old: bool) -> None:
@@ -128,12 +128,13 @@ def show_cards(latest: Latest[AgeCounts], summary: Summary, old: bool) -> None:
     """
     past = [(at, each.summary) for at, each in sampled(latest.history) if each.summary]
     changed = change(totals(latest), MINUTE_SECONDS)
+    began = "first answer" if len(latest.history) == 1 else "began anew"
     cards = st.grid(6, min_column_width=150)
     with cards.cell(column_span=2), show_card():
         st.metric(
             "Users",
             f"{summary.total:,}",
-            delta=f"{changed[0]:+,} in {changed[1]:.0f} s" if changed else "first answer",
+            delta=f"{changed[0]:+,} in {changed[1]:.0f} s" if changed else began,
             delta_color="normal" if changed and changed[0] and not old else "off",
             delta_arrow="auto" if changed and changed[0] else "off",
         )
@@ -182,7 +183,7 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
                 bins,
                 summary.median if with_median else None,
                 unit == "Percent",
-                st.session_state.get("ages", chosen.ages),
+                slider_ages(chosen),
                 last_age,
             ),
             key=histogram_key(chosen),
@@ -209,10 +210,16 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
 def chosen_ages(last_age: int) -> Chosen:
     """Return which ages this visitor has chosen: at first all, and none beyond the last."""
     chosen: Chosen = st.session_state.setdefault("chosen", Chosen((0, last_age)))
-    first, last = st.session_state.get("ages", chosen.ages)
+    first, last = slider_ages(chosen)
     if last > last_age:  # whoever was that old has left
         chosen.ages = st.session_state.ages = first if first <= last_age else 0, last_age
     return chosen
+
+
+def slider_ages(chosen: Chosen) -> tuple[int, int]:
+    """Return what the slider says, or will say; an address may have turned the two."""
+    first, last = sorted(st.session_state.get("ages", chosen.ages))
+    return first, last
 
 
 def histogram_key(chosen: Chosen) -> str:
@@ -246,7 +253,7 @@ def choose_all(last_age: int) -> None:
 
 def show_chosen_ages(users_by_age: dict[int, int], total: int, last_age: int) -> None:
     """Let ages be chosen, by the brush or by the keyboard, and say what they come to."""
-    first, last = st.slider(
+    st.slider(
         "Ages (or drag over the bars)",
         0,
         last_age,
@@ -256,6 +263,7 @@ def show_chosen_ages(users_by_age: dict[int, int], total: int, last_age: int) ->
         on_change=follow_slider,
         args=(last_age,),
     )
+    first, last = sorted(st.session_state.ages)
     everybody = (first, last) == (0, last_age)
     part = summarise(between(users_by_age, first, last))
     users = part.total if part else 0
@@ -284,9 +292,9 @@ def show_rate(latest: Latest[AgeCounts]) -> None:
         )
         net = sum(each.change for each in steps)
         st.text(
-            f"Users created less users deleted, up to the last answer: {net:+,}. A pale bar spans a"
-            " time without answers, of which only the mean is known. Where most users are gone at"
-            " once, the API began anew, and so do the bars."
+            f"Users created less users deleted, up to the last answer: {net:+,}. A pale bar spans"
+            " 20 seconds or more without an answer, of which only the mean is known. Where most"
+            " users are gone at once, the API began anew, and so do the bars."
         )
     show_table(
         "The same rates as a table",

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import calls
-import feed
 from client import TOTAL_TIMEOUT_SECONDS
 from dialogs import delete_dialog, edit_dialog, forget_listing, open_dialog, show_dialog
 from faults import ApiFault, ApiRefuses
@@ -55,7 +55,8 @@ def loaded_listing(settings: Settings) -> Listing | ApiFault:
         after = st.session_state.setdefault("pages", [None])[-1]
         with st.spinner("Asking the API"):
             st.session_state.listing = attempt(lambda: load(settings, after))
-        st.session_state.loaded_at = feed.now()
+        behind_utc = timedelta(minutes=st.context.timezone_offset or 0)  # where the visitor is
+        st.session_state.loaded_at = datetime.now(UTC) - behind_utc
     loaded: Listing | ApiFault = st.session_state.listing
     return loaded
 
@@ -63,7 +64,7 @@ def loaded_listing(settings: Settings) -> Listing | ApiFault:
 def load(settings: Settings, after: int | None) -> Listing:
     """Return the user with the id that is looked for, or else the page after an id."""
     seconds = st.session_state.pop("seconds_left", TOTAL_TIMEOUT_SECONDS)  # that a write has left
-    wanted = st.session_state.get("id", "").strip()
+    wanted = wanted_id()
     if not wanted:
         return calls.fetch_page(settings, after, PAGE_USERS, seconds)
     if not re.fullmatch("[0-9]{1,16}", wanted):
@@ -77,6 +78,11 @@ def load(settings: Settings, after: int | None) -> Listing:
         if refusal.status != 404:
             raise
         return Listing(users=[])  # that nobody has an id is an answer, and no fault
+
+
+def wanted_id() -> str:
+    """Return what was typed as the id to look for, if anything was."""
+    return str(st.session_state.get("id", "")).strip()
 
 
 def attempt(work: Callable[[], Listing]) -> Listing | ApiFault:
@@ -141,7 +147,7 @@ def show_nobody(loaded: Listing) -> None:
     """Say why there is nobody to see."""
     if loaded.users:
         st.info("Nobody on this page matches the filter above.", title="Nobody to show")
-    elif st.session_state.get("id"):
+    elif wanted_id():
         st.info("Ids are looked up among all users.", title="Nobody has this id")
     else:
         st.info("There is nobody on this page. You may add a user.", title="Nobody to show")
@@ -176,7 +182,7 @@ def show_paging(loaded: Listing, shown: int) -> None:
     """Say which users are loaded, and lead to those before and after."""
     pages: list[int | None] = st.session_state.pages
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        if st.session_state.get("id"):
+        if wanted_id():
             st.text("Found among all users." if loaded.users else "")
             return
         st.button(
@@ -201,7 +207,7 @@ def show_paging(loaded: Listing, shown: int) -> None:
 def show_downloads(settings: Settings, shown: list[User]) -> None:
     """Offer what is shown, and everybody up to a bound, as files."""
     with st.expander("Download", icon=":material/download:"):
-        st.text("In CSV, a name that a spreadsheet would run begins with an apostrophe.")
+        st.text("In CSV, an apostrophe stands before what a spreadsheet would run.")
         offer(f"The {how_many(len(shown), 'user')} shown", "shown", as_csv(shown), as_json(shown))
         if st.button(f"Collect everybody, up to {calls.MAX_EXPORT_USERS:,} users"):
             everybody = attempt(lambda: calls.fetch_all(settings))

@@ -17,7 +17,16 @@ from parts import (
 )
 from schema import AgeCounts, Readiness
 from settings import Settings
-from words import State, api_state, asked_again, simulator_state, state, time_ago, worse
+from words import (
+    State,
+    api_state,
+    asked_again,
+    is_stale,
+    simulator_state,
+    state,
+    time_ago,
+    worse,
+)
 
 ARRIVAL_SECONDS = 60
 NET_CHANGE = "Net change per minute"
@@ -31,8 +40,8 @@ def system_page(settings: Settings) -> None:
     """Show what sends, what keeps and what shows. It redraws itself every TICK_SECONDS."""
     latest = shared_feed(settings).latest(WAIT_SECONDS)
     probed = shared_probe(settings).latest(WAIT_SECONDS)
-    arrived = change(totals(latest), ARRIVAL_SECONDS)
-    api_now = api_state(probed.answer, probed.fault)
+    arrived = None if is_stale(latest) else change(totals(latest), ARRIVAL_SECONDS)
+    api_now = api_state(probed)
     show_title("The system", worse(state(latest, TICK_SECONDS), api_now))
     simulator, posts, api, asks, dashboard = st.columns(
         [5, 2, 5, 2, 5], gap="small", vertical_alignment="center"
@@ -77,10 +86,11 @@ def show_api(probed: Latest[ApiState], now: State) -> None:
     trend = [
         (at, each.latency_seconds) for at, each in sampled(probed.history) if each.latency_seconds
     ]
-    latency = f"{api.latency_seconds * 1000:.1f} ms" if api.latency_seconds else "\N{EN DASH}"
-    st.metric("Latency of /health", latency)
-    if api.latency_seconds:
+    if api.latency_seconds and not is_stale(probed):
+        st.metric("Latency of /health", f"{api.latency_seconds * 1000:.1f} ms")
         show_trend(trend)
+    else:
+        st.metric("Latency of /health", "\N{EN DASH}")
     silent = "nobody" if isinstance(api.not_alive, ApiUnreachable) else SAYS_NOT
     st.text(f"Version: {api.version or 'unknown'}")
     st.text(f"Answered by: {api.served_by or silent}")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable
 
 from schema import User
@@ -17,8 +18,9 @@ ORDERS: dict[str, tuple[Callable[[User], object], bool]] = {
 }
 
 # A spreadsheet runs a cell that begins with one of these, also after white space or a quote;
-# the wide ones are what East Asian keyboards type (OWASP, "CSV Injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# the wide ones are what East Asian keyboards type (OWASP, "CSV Injection"). Where lists are written
+# with semicolons it sees a cell behind each of them, and behind the end of a line, quoted or not.
+_FORMULA = re.compile(r"(^|[;\r\n])([ \u00a0\"']*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
 
 def matching(users: Iterable[User], words: str) -> list[User]:
@@ -46,8 +48,7 @@ def as_csv(users: Iterable[User]) -> bytes:
 
 def defused(cell: str) -> str:
     """Return a cell that a spreadsheet shows and does not run: an apostrophe makes it text."""
-    begins = cell.lstrip(" \u00a0\"'")
-    return f"'{cell}" if (begins or cell).startswith(_FORMULA_STARTS) else cell
+    return _FORMULA.sub(r"\1'\2", cell)
 
 
 def as_json(users: Iterable[User]) -> bytes:

@@ -3,9 +3,9 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
-import feed
 from calls import ApiState
 from faults import ApiFault, ApiUnreachable
 from feed import TICK_SECONDS, Latest
@@ -26,7 +26,7 @@ class State:
     colour: Colour
 
 
-def state(latest: Latest[AgeCounts], every_seconds: float, paused: bool = False) -> State:
+def state(latest: Latest[Any], every_seconds: float, paused: bool = False) -> State:
     """Return the state of a page that asks for news `every_seconds`; infinite means never."""
     ago = time_ago(latest.seconds_old)
     if latest.fault:
@@ -37,25 +37,33 @@ def state(latest: Latest[AgeCounts], every_seconds: float, paused: bool = False)
         return State(words=f"Paused, updated {ago}", icon="pause", colour="blue")
     if math.isinf(every_seconds):
         return State(words=f"Off, updated {ago}", icon="sync_disabled", colour="blue")
-    if latest.seconds_old > every_seconds + 2 * TICK_SECONDS:
+    if is_stale(latest, every_seconds):
         return State(words=f"Stale, last answer {ago}", icon="hourglass_top", colour="orange")
     return State(words=f"Live, updated {ago}", icon="sensors", colour="green")
 
 
-def listing_state(loaded: Listing | ApiFault, loaded_at: float) -> State:
-    """Return the state of users that were loaded at a time of the pages' clock."""
+def is_stale(latest: Latest[Any], every_seconds: float = TICK_SECONDS) -> bool:
+    """Tell whether the last answer is older than one of a page that asks so often should be."""
+    return latest.seconds_old > every_seconds + 2 * TICK_SECONDS
+
+
+def listing_state(loaded: Listing | ApiFault, loaded_at: datetime) -> State:
+    """Return the state of users that were loaded at a time of the visitor's day."""
     if isinstance(loaded, ApiFault):
         return _of_fault(loaded)
-    ago = time_ago(feed.now() - loaded_at)
-    return State(words=f"Loaded {ago}", icon="schedule", colour="gray")
+    # Not how long ago: that page does not redraw itself.
+    return State(words=f"Loaded at {loaded_at:%H:%M:%S}", icon="schedule", colour="gray")
 
 
-def api_state(api: ApiState | None, fault: ApiFault | None) -> State:
+def api_state(probed: Latest[ApiState]) -> State:
     """Return the state of the API as its probes tell it."""
-    if fault := fault or (api.not_alive if api else None):
+    api = probed.answer
+    if fault := probed.fault or (api.not_alive if api else None):
         return _of_fault(fault)
     if api is None:
         return State(words="Loading", icon="hourglass_top", colour="gray")
+    if is_stale(probed):
+        return state(probed, TICK_SECONDS)
     if api.not_ready:
         return State(words="Alive, not ready", icon="pending", colour="orange")
     return State(words="Alive and ready", icon="check_circle", colour="green")

@@ -99,7 +99,7 @@ def test_no_users_yet(api: Api, page: AppTest) -> None:
     assert "Live" in badge(page)
     assert page.info[0].proto.title == "No users yet"
     assert "python main.py" in page.code[0].value
-    assert f'"{api.settings.api_url}?user_id=' in page.code[1].value
+    assert "Or add one by hand: on the page Users, choose Add a user." in texts(page)
     assert not page.metric
     assert not page.error
 
@@ -441,6 +441,26 @@ def test_a_refusal_is_told_in_the_apis_words(api: Api, page: AppTest) -> None:
     assert "In its words: **No** :red[entry]" in texts(page)
     assert not any("API_TOKEN" in text for text in texts(page))  # which no read carries
     assert any("Reading needs no token" in text for text in texts(page))
+
+
+def test_ages_the_wrong_way_round_in_an_address(api: Api, page: AppTest) -> None:
+    """They are the same ages."""
+    api.counts(SOME)
+    page.query_params["ages"] = ["99", "20"]
+    page.run()
+    (line,) = [text for text in texts(page) if text.startswith("From ")]
+    assert line.startswith("From 20 to 99: ")
+    assert ": 0 users" not in line
+
+
+def test_a_store_that_began_anew_is_no_first_answer(api: Api, page: AppTest) -> None:
+    """What is told under the number of users is what happened."""
+    api.counts({30: 100})
+    page.run()
+    assert page.metric[0].delta == "first answer"
+    api.counts({30: 1})
+    until(lambda: page.run().metric[0].value == "1")
+    assert page.metric[0].delta == "began anew"
 
 
 def test_stale(api: Api, page: AppTest, clock: Clock) -> None:

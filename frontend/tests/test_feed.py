@@ -6,7 +6,7 @@ import time
 from conftest import DEADLINE_SECONDS, Api, Clock, ask, until
 
 from faults import ApiUnreachable
-from feed import TICK_SECONDS, Feed
+from feed import TICK_SECONDS, Feed, is_due
 from schema import AgeCounts
 from settings import Settings
 
@@ -63,6 +63,18 @@ def test_whoever_asks_often_asks_for_those_who_ask_seldom(api: Api, clock: Clock
     clock.pass_by(3600)
     feed.latest(DEADLINE_SECONDS, float("inf"))
     assert len(api.paths) == 3
+
+
+def test_an_answer_that_comes_in_the_next_period(clock: Clock) -> None:
+    """It belongs to the period that it was asked for in: the next one has one of its own."""
+    clock.stand_still()
+    clock.next_tick()
+
+    def slow(_: Settings) -> AgeCounts:
+        clock.pass_by(TICK_SECONDS)
+        return SOME
+
+    assert is_due(Feed(Settings(), slow).latest(DEADLINE_SECONDS).seen_at, TICK_SECONDS)
 
 
 def test_the_last_good_answer_outlives_the_api(api: Api) -> None:

@@ -1,7 +1,7 @@
 """The system page: what is said of the three services, and by how many requests."""
 
 import pytest
-from conftest import Api, badge, data, headed, redraw_until, silence, texts, turn_to, until
+from conftest import Api, Clock, badge, data, headed, redraw_until, silence, texts, turn_to, until
 from streamlit.testing.v1 import AppTest
 
 
@@ -82,6 +82,21 @@ def test_a_restart_is_no_deletion(api: Api, page: AppTest) -> None:
     until(lambda: "Unknown" in badges(page.run()))
     api.counts({30: 5})
     until(lambda: "Users arrive" in badges(page.run()))
+
+
+def test_what_is_old_is_not_shown_as_of_now(api: Api, page: AppTest, clock: Clock) -> None:
+    """Whoever comes back after hours to an API that is silent sees nothing in green but himself."""
+    healthy(api)
+    system(page)
+    api.counts({30: 5})
+    until(lambda: "Users arrive" in badges(page.run()) and "Alive and ready" in badges(page))
+    api.answers["/health"] = api.answers["/ready"] = api.answers["/stats/ages"] = silence
+    clock.pass_by(7_200)
+    page.run()
+    assert "Stale, last answer 2 h ago" in badge(page)
+    assert badges(page).count(":green-badge") == 1
+    assert ":gray-badge[:material/help: Unknown]" in badges(page)
+    assert [each.value for each in page.metric][:2] == ["\N{EN DASH}", "\N{EN DASH}"]
 
 
 def test_down(api: Api, page: AppTest) -> None:
