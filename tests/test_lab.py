@@ -79,6 +79,30 @@ def test_up_and_down(
     assert not is_open(lab.dashboard_port)
 
 
+INTERRUPTED = """
+import os, signal, time
+from tools.processes import asked_to_stop
+signal.signal(signal.SIGUSR1, lambda *_: asked_to_stop.set())
+us = os.getpid()
+if os.fork() == 0:
+    for _ in range(2_000):
+        time.sleep(0.001)
+        os.kill(us, signal.SIGUSR1)
+    os._exit(0)
+while not os.waitpid(-1, os.WNOHANG)[0]:
+    for _ in range(1_000):
+        asked_to_stop.wait(0)
+"""
+
+
+def test_a_signal_at_the_worst_moment() -> None:
+    """Wherever in a wait Ctrl-C comes, it is heard: nothing waits for itself."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.usefixtures("hangup")
 def test_nohup(terminal: Callable[..., Terminal], http: httpx2.Client) -> None:
     """Started by `nohup` it goes on when its terminal is closed."""

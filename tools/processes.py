@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,33 @@ OWN_GROUP: dict[str, Any] = {
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
 }
 
-asked_to_stop = threading.Event()
+
+class StopRequest:
+    """The wish to end this program, which a signal's handler may tell of.
+
+    No threading.Event: where the handler interrupts a wait, that one's lock waits for itself.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def set(self) -> None:
+        """Ask."""
+        self._asked = True
+
+    def is_set(self) -> bool:
+        """Return whether anybody asked."""
+        return self._asked
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until somebody asks; return whether anybody did."""
+        ends_at = time.monotonic() + seconds
+        while not self._asked and (left := ends_at - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
+        return self._asked
+
+
+asked_to_stop = StopRequest()
 printing = threading.Lock()
 
 
