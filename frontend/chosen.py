@@ -7,6 +7,11 @@ LATE_SECONDS = 10  # that a browser may take to see its slider follow the brush
 Ages = tuple[int, int]
 
 
+def in_order(ages: Ages) -> Ages:
+    """Return what a slider says, the younger first; an address may have turned the two."""
+    return min(ages), max(ages)
+
+
 @dataclass(slots=True)
 class Chosen:
     """The first and the last of the chosen ages, by whichever of the two was moved last.

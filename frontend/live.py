@@ -6,7 +6,7 @@ from functools import partial
 import feed
 from ages import Summary, ages_under, between, histogram, summarise
 from charts import BRUSH, histogram_chart, rate_chart
-from chosen import Chosen
+from chosen import Chosen, in_order
 from feed import HISTORY_SECONDS, TICK_SECONDS, Latest, is_due
 from history import change, intervals, sampled
 from parts import (
@@ -183,7 +183,7 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
                 bins,
                 summary.median if with_median else None,
                 unit == "Percent",
-                slider_ages(chosen),
+                in_order(st.session_state.get("ages", chosen.ages)),
                 last_age,
             ),
             key=histogram_key(chosen),
@@ -210,16 +210,10 @@ def show_histogram(users_by_age: dict[int, int], summary: Summary) -> None:
 def chosen_ages(last_age: int) -> Chosen:
     """Return which ages this visitor has chosen: at first all, and none beyond the last."""
     chosen: Chosen = st.session_state.setdefault("chosen", Chosen((0, last_age)))
-    first, last = slider_ages(chosen)
+    first, last = in_order(st.session_state.get("ages", chosen.ages))
     if last > last_age:  # whoever was that old has left
         chosen.ages = st.session_state.ages = first if first <= last_age else 0, last_age
     return chosen
-
-
-def slider_ages(chosen: Chosen) -> tuple[int, int]:
-    """Return what the slider says, or will say; an address may have turned the two."""
-    first, last = sorted(st.session_state.get("ages", chosen.ages))
-    return first, last
 
 
 def histogram_key(chosen: Chosen) -> str:
@@ -263,7 +257,7 @@ def show_chosen_ages(users_by_age: dict[int, int], total: int, last_age: int) ->
         on_change=follow_slider,
         args=(last_age,),
     )
-    first, last = sorted(st.session_state.ages)
+    first, last = in_order(st.session_state.ages)
     everybody = (first, last) == (0, last_age)
     part = summarise(between(users_by_age, first, last))
     users = part.total if part else 0
@@ -283,12 +277,11 @@ def show_rate(latest: Latest[AgeCounts]) -> None:
         if not steps:
             st.text("There is a bar here after two answers some seconds apart.")
             return
-        minutes = HISTORY_SECONDS // 60
         st.vega_lite_chart(
             rate_chart(steps, latest.history[-1][0], HISTORY_SECONDS),
             key="rate",
             height=CHART_HEIGHT_PX // 2,
-            alt=f"Net change in users per minute over the last {minutes} minutes.",
+            alt=f"Net change in users per minute over the last {HISTORY_SECONDS // 60} minutes.",
         )
         net = sum(each.change for each in steps)
         st.text(
