@@ -80,7 +80,9 @@ class Sender:
                 if batch_size > 1 and self._api.takes_batches:
                     async with turn:  # between two large batches come answers, and the stop
                         await asyncio.sleep(0)
-                    if users := self._next(0 if stop.is_set() else batch_size):
+                    if stop.is_set():
+                        return
+                    if users := self._next(batch_size):
                         await self._send_batch(users)
                 elif users := self._next(1):
                     await self._send_alone(users[0], self._clock())

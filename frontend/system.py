@@ -83,12 +83,10 @@ def show_api(probed: Latest[ApiState], now: State) -> None:
     st.header("User Management API", anchor=False)
     show_state(now)
     api = probed.answer or ApiState()
-    trend = [
-        (at, each.latency_seconds) for at, each in sampled(probed.history) if each.latency_seconds
-    ]
     if api.latency_seconds and not is_stale(probed):
         st.metric("Latency of /health", f"{api.latency_seconds * 1000:.1f} ms")
-        show_trend(trend)
+        past = sampled(probed.history)
+        show_trend([(at, each.latency_seconds) for at, each in past if each.latency_seconds])
     else:
         st.metric("Latency of /health", "\N{EN DASH}")
     silent = "nobody" if isinstance(api.not_alive, ApiUnreachable) else SAYS_NOT

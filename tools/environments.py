@@ -23,8 +23,8 @@ from tools.processes import (
 def environment(folder: Path, *locks: str) -> str:
     """Return the Python of a folder's `.venv`, made and installed into where that is needed.
 
-    The file `.venv/lab-locks.txt` holds the digests of the lock files that are installed. One that
-    another version of Python made is made anew.
+    The file `.venv/lab-locks.txt` holds the digests of the lock files that are installed. An
+    environment that another version of Python made is made anew.
     """
     venv = folder / ".venv"
     python = venv / ("Scripts/python.exe" if WINDOWS else "bin/python")
