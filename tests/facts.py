@@ -43,17 +43,17 @@ def claims(root: Path) -> Iterator[Claim]:
         yield from _settings_claims(name, read(root, f"{folder}/settings.py"))
     yield "database image", "compose", compose["database"]["image"]
     yield "database memory", "compose", compose["database"]["mem_limit"].removesuffix("m")
-    variables = dict(re.findall(r"^(\w+)=(.*)$", read(root, "postgres.env"), re.M))
-    yield "database url", "postgres.env", variables["DATABASE_URL"]
+    variables = dict(re.findall(r"^(\w+)=(.*)$", read(root, "deploy/postgres.env"), re.M))
+    yield "database url", "deploy/postgres.env", variables["DATABASE_URL"]
     config = read(root, "frontend/.streamlit/config.toml")
     yield "frontend port", "config.toml", int(re.findall(r"^port = (\d+)", config, re.M)[0])
     for caller, name, called in picture(root):
         yield f"{name} port", f"the picture's {caller}", called
-    yield from _production_claims(services(root, "docker-compose.prod.yml"))
-    yield from _edge_claims(read(root, "edge/haproxy.cfg"))
-    yield from _prometheus_claims(root / "observability")
+    yield from _production_claims(services(root, "deploy/docker-compose.prod.yml"))
+    yield from _edge_claims(read(root, "deploy/edge/haproxy.cfg"))
+    yield from _prometheus_claims(root / "deploy/observability")
     for name in RENDERINGS:
-        yield from _manifest_claims(name, render(root / "kubernetes" / name))
+        yield from _manifest_claims(name, render(root / "deploy/kubernetes" / name))
     yield from _version_claims(root)
 
 
@@ -193,6 +193,8 @@ def _ingress_claims(rendering: str, manifests: list[Manifest]) -> Iterator[Claim
 def _version_claims(root: Path) -> Iterator[Claim]:
     main = (root / "api/main.py").read_text(encoding="utf-8")
     yield "version", "api/main.py", re.findall(r'^VERSION = "(.+)"', main, re.M)[0]
-    production = (root / "kubernetes/overlays/production/kustomization.yaml").read_text("utf-8")
+    production = (root / "deploy/kubernetes/overlays/production/kustomization.yaml").read_text(
+        "utf-8"
+    )
     for image, tag in re.findall(r"newName: \S+/([\w-]+), newTag: (\S+) }", production):
         yield "version", f"production {image}", tag

@@ -41,7 +41,9 @@ class Production:
         self._variables = {
             **os.environ,
             "API_TOKEN": SHELLS_TOKEN,
-            "COMPOSE_FILE": os.pathsep.join(["docker-compose.yml", "docker-compose.prod.yml"]),
+            "COMPOSE_FILE": os.pathsep.join(
+                ["docker-compose.yml", "deploy/docker-compose.prod.yml"]
+            ),
             "COMPOSE_PROJECT_NAME": self.project,
             "EDGE": f"127.0.0.1:{self.port}",
         }

@@ -190,7 +190,7 @@ def test_a_service_that_dies_comes_back(
 @pytest.mark.usefixtures("postgres_image")
 def test_users_survive_in_postgresql(generation: str, docker: Docker, http: httpx2.Client) -> None:
     """With the profile, users outlive the API, the database and the whole project's containers."""
-    profile = ["--env-file", "postgres.env", "--profile", "postgres"]
+    profile = ["--env-file", "deploy/postgres.env", "--profile", "postgres"]
     compose = Compose([*available(generation), *profile], docker)
     try:
         compose("up", "--build", "--detach")

@@ -22,7 +22,7 @@ def edge() -> Iterator[Path]:
     """Yield a folder as it is mounted into the edge, which anybody may read."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "start.sh").write_bytes((ROOT / "edge/start.sh").read_bytes())
+        (folder / "start.sh").write_bytes((ROOT / "deploy/edge/start.sh").read_bytes())
         (folder / "haproxy").write_text("#!/bin/sh\necho tls=$EDGE_TLS\n")
         for path in (folder, folder / "haproxy"):
             path.chmod(0o755)
@@ -90,7 +90,7 @@ def test_a_certificate_that_cannot_be_read_ends_the_start(edge: Path, mistake: s
     ended = start(edge)
 
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("edge/certificates must be ")
+    assert ended.stderr.startswith("deploy/edge/certificates must be ")
     assert ended.stderr.count("\n") == 1
 
 
@@ -99,9 +99,9 @@ TLS_CONNECTION_KIB = 51  # measured: with a buffer that is full of headers
 
 def test_there_is_memory_for_every_connection() -> None:
     """As many connections as the edge takes, each with headers under way, fit into its memory."""
-    config = (ROOT / "edge/haproxy.cfg").read_text(encoding="utf-8")
+    config = (ROOT / "deploy/edge/haproxy.cfg").read_text(encoding="utf-8")
     connections = int(re.findall(r"^frontend public(?:.*\n)*?    maxconn (\d+)", config, re.M)[0])
-    compose = yaml.safe_load((ROOT / "docker-compose.prod.yml").read_text(encoding="utf-8"))
+    compose = yaml.safe_load((ROOT / "deploy/docker-compose.prod.yml").read_text(encoding="utf-8"))
     limit_mib = int(compose["services"]["edge"]["mem_limit"].removesuffix("m"))
 
     assert connections * TLS_CONNECTION_KIB / 1024 < 0.8 * limit_mib

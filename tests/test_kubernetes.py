@@ -34,7 +34,7 @@ SECRETS = {"API_TOKEN": "a-token-of-a-test", "DATABASE_URL": "postgresql://lab:l
 
 @cache
 def rendered(name: str) -> list[Manifest]:
-    return render(ROOT / "kubernetes" / name)
+    return render(ROOT / "deploy/kubernetes" / name)
 
 
 @pytest.fixture(params=RENDERINGS)
@@ -299,7 +299,7 @@ def names_for(callers: set[str]) -> set[Arrow]:
 
 def check_policies(root: Path) -> None:
     """Assert that production's policies are the picture, and names for those who begin an arrow."""
-    manifests = render(root / "kubernetes/overlays/production")
+    manifests = render(root / "deploy/kubernetes/overlays/production")
     drawn = picture(root)
     pods = of_kind(manifests, *WORKLOADS)
 
@@ -312,7 +312,10 @@ def test_the_policies_are_the_picture() -> None:
     check_policies(ROOT)
 
 
-BASE, PRODUCTION = "kubernetes/base/network.yaml", "kubernetes/overlays/production/network.yaml"
+BASE, PRODUCTION = (
+    "deploy/kubernetes/base/network.yaml",
+    "deploy/kubernetes/overlays/production/network.yaml",
+)
 KUBE_DNS = "          podSelector:\n            matchLabels: { k8s-app: kube-dns }\n"
 PROMETHEUS = (
     "          podSelector:\n            matchLabels: { app.kubernetes.io/name: prometheus }\n"
@@ -366,7 +369,7 @@ def test_what_is_told_twice_is_told_alike() -> None:
     assert disagreements(ROOT) == {}
 
 
-INGRESS = "kubernetes/overlays/production/ingress.yaml"
+INGRESS = "deploy/kubernetes/overlays/production/ingress.yaml"
 READINESS = "readinessProbe:\n            httpGet: { path: /_stcore/health, port: http }"
 ONE_PLACE = [
     ("docker-compose.yml", "-8000}:8000", "-8000}:8001"),
@@ -376,30 +379,38 @@ ONE_PLACE = [
     ("api/Dockerfile", '"--port", "8000"', '"--port", "8001"'),
     ("frontend/Dockerfile", "localhost:8501", "localhost:8502"),
     ("frontend/.streamlit/config.toml", "port = 8501", "port = 8502"),
-    ("kubernetes/base/api.yaml", "containerPort: 8000", "containerPort: 8001"),
-    ("kubernetes/base/api.yaml", "port: 8000, targetPort", "port: 80, targetPort"),
-    ("kubernetes/base/simulator.yaml", "http://api:8000", "http://api:8001"),
-    ("kubernetes/base/frontend.yaml", "http://api:8000", "http://api:8001"),
-    ("kubernetes/base/frontend.yaml", "containerPort: 8501", "containerPort: 8502"),
-    ("kubernetes/overlays/local/database.yaml", "containerPort: 5432", "containerPort: 5433"),
-    ("kubernetes/overlays/production/network.yaml", "port: 5432", "port: 5433"),
-    ("kubernetes/base/api.yaml", "path: /ready, port: http", "path: /ready, port: 8001"),
-    ("kubernetes/base/frontend.yaml", READINESS, READINESS.replace("http }", "8502 }")),
+    ("deploy/kubernetes/base/api.yaml", "containerPort: 8000", "containerPort: 8001"),
+    ("deploy/kubernetes/base/api.yaml", "port: 8000, targetPort", "port: 80, targetPort"),
+    ("deploy/kubernetes/base/simulator.yaml", "http://api:8000", "http://api:8001"),
+    ("deploy/kubernetes/base/frontend.yaml", "http://api:8000", "http://api:8001"),
+    ("deploy/kubernetes/base/frontend.yaml", "containerPort: 8501", "containerPort: 8502"),
+    (
+        "deploy/kubernetes/overlays/local/database.yaml",
+        "containerPort: 5432",
+        "containerPort: 5433",
+    ),
+    ("deploy/kubernetes/overlays/production/network.yaml", "port: 5432", "port: 5433"),
+    ("deploy/kubernetes/base/api.yaml", "path: /ready, port: http", "path: /ready, port: 8001"),
+    ("deploy/kubernetes/base/frontend.yaml", READINESS, READINESS.replace("http }", "8502 }")),
     (INGRESS, "name: frontend, port: { name: http }", "name: frontend, port: { number: 80 }"),
     (INGRESS, "name: api, port: { name: http }", "name: api, port: { number: 80 }"),
-    ("edge/haproxy.cfg", " api:8000", " api:8001"),
-    ("edge/haproxy.cfg", " frontend:8501", " frontend:8502"),
-    ("edge/haproxy.cfg", "bind :8000", "bind :8001"),
-    ("edge/haproxy.cfg", "bind :8080", "bind :8081"),
-    ("docker-compose.prod.yml", "API_BASE_URL=http://edge:8000", "API_BASE_URL=http://edge:8001"),
-    ("docker-compose.prod.yml", "API_URL=http://edge:8000", "API_URL=http://edge:8001"),
-    ("docker-compose.prod.yml", "main:app --host", "main:app --workers 2 --host"),
-    ("observability/prometheus-compose.yml", "port: 8000", "port: 8001"),
-    ("docker-compose.prod.yml", "localhost:8501", "localhost:8502"),
-    ("docker-compose.prod.yml", "8080}:8080", "8080}:8081"),
-    ("docker-compose.prod.yml", "@postgres/", "@postgres:5433/"),
-    ("observability/prometheus.yml", '["localhost:8000"]', '["localhost:8001"]'),
-    ("observability/prometheus-kubernetes.yml", "port: 8000", "port: 8001"),
+    ("deploy/edge/haproxy.cfg", " api:8000", " api:8001"),
+    ("deploy/edge/haproxy.cfg", " frontend:8501", " frontend:8502"),
+    ("deploy/edge/haproxy.cfg", "bind :8000", "bind :8001"),
+    ("deploy/edge/haproxy.cfg", "bind :8080", "bind :8081"),
+    (
+        "deploy/docker-compose.prod.yml",
+        "API_BASE_URL=http://edge:8000",
+        "API_BASE_URL=http://edge:8001",
+    ),
+    ("deploy/docker-compose.prod.yml", "API_URL=http://edge:8000", "API_URL=http://edge:8001"),
+    ("deploy/docker-compose.prod.yml", "main:app --host", "main:app --workers 2 --host"),
+    ("deploy/observability/prometheus-compose.yml", "port: 8000", "port: 8001"),
+    ("deploy/docker-compose.prod.yml", "localhost:8501", "localhost:8502"),
+    ("deploy/docker-compose.prod.yml", "8080}:8080", "8080}:8081"),
+    ("deploy/docker-compose.prod.yml", "@postgres/", "@postgres:5433/"),
+    ("deploy/observability/prometheus.yml", '["localhost:8000"]', '["localhost:8001"]'),
+    ("deploy/observability/prometheus-kubernetes.yml", "port: 8000", "port: 8001"),
     (
         "data_ingestion_simulator/settings.py",
         'str = "http://localhost:8000',
@@ -411,7 +422,7 @@ ONE_PLACE = [
     ("docker-compose.yml", "image: user-api", "image: users-api"),
     ("frontend/Dockerfile", "USER 10001", "USER 10002"),
     ("api/main.py", 'VERSION = "', 'VERSION = "1'),
-    ("postgres.env", "lab:lab@", "lab:lob@"),
+    ("deploy/postgres.env", "lab:lab@", "lab:lob@"),
 ]
 
 
@@ -430,7 +441,7 @@ def test_one_place_that_says_something_else(
 
 def test_from_a_clone_to_the_histogram_in_five_commands() -> None:
     """At most five commands, which name images, a folder, a Service and a port that are there."""
-    readme = (ROOT / "kubernetes/README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "deploy/kubernetes/README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^```bash\n(.*?)^```", readme, re.M | re.S)[0].strip().splitlines()
     manifests = rendered("overlays/local")
     images = {
@@ -443,7 +454,7 @@ def test_from_a_clone_to_the_histogram_in_five_commands() -> None:
     assert len(commands) <= 5
     assert not [command for command in commands if re.search(r"&&|;|\|", command)]
     assert images == set(load.split()[3:])
-    assert apply.split()[-1] == "kubernetes/overlays/local"
+    assert apply.split()[-1] == "deploy/kubernetes/overlays/local"
     found = of_kind(manifests, "Service")[service]
     assert found["metadata"]["namespace"] == namespace
     assert found["spec"]["ports"][0]["port"] == int(port)
@@ -452,13 +463,15 @@ def test_from_a_clone_to_the_histogram_in_five_commands() -> None:
 def test_the_readme_names_what_is_yours_to_say() -> None:
     """Each file with a name or an address that is made up is named, and so is a batch's size."""
     section = (
-        (ROOT / "kubernetes/README.md").read_text(encoding="utf-8").partition("## Production")[2]
+        (ROOT / "deploy/kubernetes/README.md")
+        .read_text(encoding="utf-8")
+        .partition("## Production")[2]
     )
     main = (ROOT / "api/main.py").read_text(encoding="utf-8")
     mebibytes = re.findall(r"^MAX_BATCH_BYTES = (\d+) \* 1024 \* 1024$", main, re.M)[0]
     made_up = {
         path.name
-        for path in (ROOT / "kubernetes/overlays/production").iterdir()
+        for path in (ROOT / "deploy/kubernetes/overlays/production").iterdir()
         if re.search(r"example\.org|192\.0\.2", path.read_text(encoding="utf-8"))
     }
 

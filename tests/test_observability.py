@@ -15,7 +15,7 @@ from conftest import Terminal, free_port, service_python, wait_until
 
 from tools.processes import ROOT
 
-FOLDER = ROOT / "observability"
+FOLDER = ROOT / "deploy/observability"
 METRIC = re.compile(r"\b(api_\w+|up)\b(?=[\s{)\[]|$)")
 
 
@@ -85,7 +85,9 @@ def test_prometheus_asks_the_pods_that_are_there() -> None:
         "scrape_configs"
     ]
     (discovery,) = job["dns_sd_configs"]
-    network = (ROOT / "kubernetes/overlays/production/network.yaml").read_text(encoding="utf-8")
+    network = (ROOT / "deploy/kubernetes/overlays/production/network.yaml").read_text(
+        encoding="utf-8"
+    )
     services = [each for each in yaml.safe_load_all(network) if each["kind"] == "Service"]
 
     (service,) = services

@@ -100,7 +100,7 @@ class Pods:
 @pytest.fixture
 def pods(docker: Docker, postgres_image: str) -> Iterator[Pods]:
     """Yield the pods of the trial, with images built from this checkout."""
-    manifests = render(ROOT / "kubernetes/overlays/local")
+    manifests = render(ROOT / "deploy/kubernetes/overlays/local")
     folders = ("api", "data_ingestion_simulator", "frontend")
     for name, folder in zip(("user-api", "data-simulator", "frontend-app"), folders, strict=True):
         docker("build", "--quiet", "--tag", name, str(ROOT / folder))

@@ -138,7 +138,7 @@ def test_a_token_of_the_shell_reaches_nobody(either: Production) -> None:
 
 def test_tls_by_a_certificate(production: Production) -> None:
     """With a certificate the edge speaks TLS and nothing else; a new one cuts off no open page."""
-    certificates = production.folder / "edge" / "certificates"
+    certificates = production.folder / "deploy" / "edge" / "certificates"
     certificates.mkdir()
     make_certificate(certificates / "edge.pem")
     try:
@@ -171,7 +171,7 @@ def test_tls_by_a_certificate(production: Production) -> None:
 @pytest.mark.usefixtures("native_engine")
 def test_a_certificate_that_cannot_be_read_starts_no_edge(production: Production) -> None:
     """What was meant for TLS is not sent in plain because the edge cannot read a certificate."""
-    certificates = production.folder / "edge" / "certificates"
+    certificates = production.folder / "deploy" / "edge" / "certificates"
     certificates.mkdir()
     (certificates / "edge.pem").write_text("of root alone")
     try:

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from tools.capacity import RESULTS, Assumptions, costs, plan, table
+from benchmarks.capacity import RESULTS, Assumptions, costs, plan, table
 from tools.processes import ROOT
 
 MEASURED = json.loads(RESULTS.read_text(encoding="utf-8"))
@@ -18,9 +18,9 @@ def told(name: str) -> str:
 
 
 def test_the_tables_are_the_commands() -> None:
-    """Both tables are what `python3 -m tools.capacity` prints."""
+    """Both tables are what `python3 -m benchmarks.capacity` prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "tools.capacity"],
+        [sys.executable, "-m", "benchmarks.capacity"],
         cwd=ROOT,
         capture_output=True,
         check=True,

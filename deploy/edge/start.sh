@@ -5,12 +5,12 @@ folder=$(dirname "$0")
 certificates=$folder/certificates
 if [ -e "$certificates" ] || [ -L "$certificates" ]; then
   if ! names=$(ls -A "$certificates" 2> /dev/null); then
-    echo "edge/certificates must be a folder that user 99 can read, or not be there at all" >&2
+    echo "deploy/edge/certificates must be a folder that user 99 can read, or not be there at all" >&2
     exit 2
   fi
   if [ -n "$names" ]; then
     if ! [ -f "$certificates/edge.pem" ] || ! [ -r "$certificates/edge.pem" ]; then
-      echo "edge/certificates must be empty, or have a file edge.pem that user 99 can read" >&2
+      echo "deploy/edge/certificates must be empty, or have a file edge.pem that user 99 can read" >&2
       exit 2
     fi
     export EDGE_TLS="ssl crt $certificates/edge.pem alpn h2,http/1.1"

@@ -1,6 +1,6 @@
 """Prints how big the three images are, and how much memory their containers take when idle.
 
-    python3 -m tools.images
+    python3 -m benchmarks.images
 
 Sizes are what an image adds to its base image, which is the same for all three. The memory is read
 when the container is healthy; the simulator has no API then and waits for one.

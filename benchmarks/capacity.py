@@ -1,10 +1,10 @@
 """What so many users cost, in bytes, cores and machines: measured small, and carried far on paper.
 
-    python3 -m tools.capacity              a table from docs/capacity.json
-    python3 -m tools.capacity --measure    measure again, on Linux, in about five minutes
+    python3 -m benchmarks.capacity              a table from docs/capacity.json
+    python3 -m benchmarks.capacity --measure    measure again, on Linux, in about five minutes
 
 What users do all day, and what machines there are, is assumed: the flags say what. The rest is
-measured by tools/costs.py.
+measured by benchmarks/costs.py.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from tools.costs import measure
+from benchmarks.costs import measure
 from tools.processes import ROOT
 
 RESULTS = ROOT / "docs" / "capacity.json"
