@@ -3,16 +3,16 @@
 
     python3 lab.py up      start the API, the simulator and the dashboard
     python3 lab.py test    run every test
-    python3 lab.py bench   how fast it is, beside others
-    python3 lab.py lint    ruff and mypy
+    python3 lab.py bench   measure the speed, beside other frameworks and clients
+    python3 lab.py lint    run ruff and mypy
     python3 lab.py lock    write requirements.txt from requirements.in, and contract/openapi.json
 
-`python3 lab.py up --help` tells the options of a command.
+`python3 lab.py up --help` lists the options of a command.
 """
 
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 - whoever has an older one shall be told so
+if sys.version_info < (3, 11):  # noqa: UP036 - older versions must get this message
     print(f"lab: needs Python 3.11 or newer, this is {sys.version.split()[0]}", file=sys.stderr)
     sys.exit(2)
 
@@ -32,10 +32,11 @@ from tools.processes import ROOT, LabError, ServiceEnded, Stopped, System, run, 
 SERVICES = ("api", "data_ingestion_simulator", "frontend")
 SUITES = (*SERVICES, "tests")
 LOCKED = (*SUITES, "benchmarks/api", "benchmarks/dashboard", "benchmarks/simulator")
-# A client that never reads its answer must not keep a stopped server alive.
-GRACEFULLY = ("--timeout-graceful-shutdown", "3")
-# A machine with other work misses a deadline now and then: three tests of a suite may fail once.
-AGAIN = ("--reruns=1", "--reruns-delay=5", "--max-suite-reruns=3", "--rerun-show-tracebacks")
+# A client that never reads its response must not keep a stopped server alive.
+SHUTDOWN = ("--timeout-graceful-shutdown", "3")
+# A busy machine misses a deadline now and then: three tests of a suite may fail once.
+RERUNS = ("--reruns=1", "--reruns-delay=5", "--max-suite-reruns=3", "--rerun-show-tracebacks")
+NO_TEST_SELECTED = 5  # pytest's exit code
 WRITE_CONTRACT = """
 import json, main, pathlib, sys
 contract = json.dumps(main.app.openapi(), indent=2, ensure_ascii=False) + "\\n"
@@ -45,41 +46,26 @@ pathlib.Path(sys.argv[1]).write_text(contract, encoding="utf-8", newline="\\n")
 
 def main() -> int:
     """Run the command given on the command line and return its exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add = commands.add_parser("up", help="start the three services")
-    add.add_argument("--api-port", type=port_number, default=8000, metavar="N")
-    add.add_argument("--dashboard-port", type=port_number, default=8501, metavar="N")
-    kept = "where users are kept: memory, until the API ends, or sqlite, in users.db"
-    kept += "\n(default: what DATABASE_URL says, else memory)"
-    add.add_argument("--store", choices=("memory", "sqlite"), help=kept)
-    add = commands.add_parser("test", help="run every test; what it does not know goes to pytest")
-    add.add_argument("--suite", choices=SUITES, action="append", help="only this one (repeatable)")
-    add.add_argument("--long", action="store_true", help="the heavy suites at their full figures")
-    add.add_argument("--strict", action="store_true", help="a skipped test is a failure")
-    add = commands.add_parser("bench", help="measure it beside others")
-    add.add_argument("part", nargs="*", metavar="PART", help=f"all, or some of {', '.join(PARTS)}")
-    add.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    add.add_argument("--output", type=Path, default=ROOT / ".lab" / "bench", metavar="FOLDER")
-    commands.add_parser("lint", help="run ruff and mypy")
-    add = commands.add_parser("lock", help="lock the requirements, write the contract")
-    add.add_argument("--upgrade", action="store_true", help="take the newest versions")
-    options, rest = parser.parse_known_args()
-    if rest and options.command != "test":
-        parser.error(f"unknown option {rest[0]}")
+    parser = arguments()
+    options, pytest_options = parser.parse_known_args()
+    if pytest_options and options.command != "test":
+        parser.error(f"unknown option {pytest_options[0]}")
     watch_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a narrow code page must not stop a service
+        sys.stdout.reconfigure(errors="replace")  # for terminals that lack a character
     try:
-        if options.command == "up":
-            return up(options.api_port, options.dashboard_port, options.store)
-        if options.command == "test":
-            return test(options.suite or SUITES, options.strict, options.long, rest)
-        if options.command == "bench":
-            return bench(options.part, options.quick, options.output)
-        return lint() if options.command == "lint" else lock(options.upgrade)
+        match options.command:
+            case "up":
+                return up(options.api_port, options.dashboard_port, options.store)
+            case "test":
+                suites = options.suite or SUITES
+                return test(suites, options.strict, options.long, pytest_options)
+            case "bench":
+                return bench(options.part, options.quick, options.output)
+            case "lint":
+                return lint()
+            case _:
+                return lock(options.upgrade)
     except LabError as error:
         say(str(error))
         return 2
@@ -87,13 +73,39 @@ def main() -> int:
         return 130
 
 
+def arguments() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = commands.add_parser("up", help="start the three services")
+    add.add_argument("--api-port", type=port_number, default=8000, metavar="N")
+    add.add_argument("--dashboard-port", type=port_number, default=8501, metavar="N")
+    stores = "where to keep the users: in memory, until the API ends, or in users.db"
+    stores += "\n(default: what DATABASE_URL says, else memory)"
+    add.add_argument("--store", choices=("memory", "sqlite"), help=stores)
+    add = commands.add_parser("test", help="run every test; other options are passed to pytest")
+    add.add_argument("--suite", choices=SUITES, action="append", help="only this one (repeatable)")
+    add.add_argument("--long", action="store_true", help="the long suites at their full size")
+    add.add_argument("--strict", action="store_true", help="a skipped test is a failure")
+    add = commands.add_parser("bench", help="measure the speed")
+    add.add_argument("part", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}")
+    add.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    add.add_argument("--output", type=Path, default=ROOT / ".lab" / "bench", metavar="FOLDER")
+    commands.add_parser("lint", help="run ruff and mypy")
+    add = commands.add_parser("lock", help="lock the requirements, write the contract")
+    add.add_argument("--upgrade", action="store_true", help="take the newest versions")
+    return parser
+
+
 # ---------------------------------------------------------------------------------- the commands
 
 
 def up(api_port: int, dashboard_port: int, store: str | None) -> int:
-    """Run the three services until Ctrl-C (0) or until one of them fails (its exit code).
+    """Run the services until Ctrl-C (returns 0) or until one fails (returns its exit code).
 
-    A simulator that has sent all it was to send has not: the others go on.
+    A simulator that has sent all its users is no failure: the other services continue.
     """
     if api_port == dashboard_port:
         raise LabError("--api-port and --dashboard-port must differ")
@@ -103,30 +115,24 @@ def up(api_port: int, dashboard_port: int, store: str | None) -> int:
     for flag, port in (("--api-port", api_port), ("--dashboard-port", dashboard_port)):
         refuse_taken_port(port, flag)
     api, simulator, dashboard = (environment(ROOT / name, "requirements.txt") for name in SERVICES)
-    api_url = f"http://localhost:{api_port}"
+    url, simulator_folder = f"http://localhost:{api_port}", "data_ingestion_simulator"
+    uvicorn = (api, "-m", "uvicorn", "main:app", "--port", str(api_port), *SHUTDOWN)
+    streamlit = (dashboard, "-m", "streamlit", "run", "app.py", f"--server.port={dashboard_port}")
     system = System()
     try:
-        serve = (api, "-m", "uvicorn", "main:app", "--port", str(api_port), *GRACEFULLY)
-        system.start("api", "api", *serve, **database)
+        system.start("api", "api", *uvicorn, **database)
         system.wait_for(f"http://127.0.0.1:{api_port}/health")
-        system.start(
-            "simulator", "data_ingestion_simulator", simulator, "main.py", API_BASE_URL=api_url
-        )
-        system.start(
-            "dashboard", "frontend", dashboard,
-            "-m", "streamlit", "run", "app.py", "--server.port", str(dashboard_port),
-            API_URL=f"{api_url}/users/",
-        )  # fmt: skip
+        system.start("simulator", simulator_folder, simulator, "main.py", API_BASE_URL=url)
+        system.start("dashboard", "frontend", *streamlit, API_URL=f"{url}/users/")
         system.wait_for(f"http://127.0.0.1:{dashboard_port}/_stcore/health")
         say(f"Dashboard          http://localhost:{dashboard_port}")
-        say(f"API documentation  {api_url}/docs")
+        say(f"API documentation  {url}/docs")
         say("Ctrl-C stops everything")
         while True:
             system.pause(0.2)
     except ServiceEnded as ended:
         say(f"{ended.name} ended with exit code {ended.code}: stopping the others")
-        # A signal's number as a shell would tell it.
-        return (ended.code or 1) if ended.code >= 0 else 128 - ended.code
+        return (ended.code or 1) if ended.code >= 0 else 128 - ended.code  # a signal, as in a shell
     except Stopped:
         return 0
     finally:
@@ -134,7 +140,7 @@ def up(api_port: int, dashboard_port: int, store: str | None) -> int:
 
 
 def test(suites: Sequence[str], strict: bool, long: bool, pytest_options: list[str]) -> int:
-    """Run the suites, each from its own folder; 0 if all passed (and, if strict, none skipped)."""
+    """Run the suites, each in its folder; 0 if all passed (and, if strict, none was skipped)."""
     python = {
         name: environment(ROOT / name, "requirements.txt", "requirements-test.txt")
         for name in SERVICES
@@ -149,11 +155,11 @@ def test(suites: Sequence[str], strict: bool, long: bool, pytest_options: list[s
     for name in [suite for suite in SUITES if suite in suites]:
         say(f"testing {name}")
         report = ROOT / ".lab" / f"{name}.xml"
-        command = [python[name], "-m", "pytest", "tests", f"--junitxml={report}", *AGAIN]
+        command = [python[name], "-m", "pytest", "tests", f"--junitxml={report}", *RERUNS]
         code = run([*command, *pytest_options], ROOT if name == "tests" else ROOT / name)
-        ran += code != 5  # pytest's word for "nothing selected": -k may concern one suite only
+        ran += code != NO_TEST_SELECTED
         skipped = ElementTree.parse(report).findall(".//skipped") if strict and code == 0 else []  # noqa: S314 - pytest wrote it
-        if code not in (0, 5) or skipped:
+        if code not in (0, NO_TEST_SELECTED) or skipped:
             failed.append(name + "".join(f"\n  skipped: {test.get('message')}" for test in skipped))
     if failed or not ran:
         say("not passed: " + (", ".join(failed) or "no test was selected"))
@@ -162,7 +168,10 @@ def test(suites: Sequence[str], strict: bool, long: bool, pytest_options: list[s
 
 
 def lint() -> int:
-    """Run ruff over everything and mypy over each service; 0 if neither complains."""
+    """Run ruff over everything and mypy over each service and the tools; 0 if all is well.
+
+    The tools and tests run on three systems, so mypy checks the code of each.
+    """
     tools = environment(ROOT, "tests/requirements.txt")
     codes = [
         run([tools, "-m", "ruff", "check", "."]),
@@ -172,15 +181,17 @@ def lint() -> int:
     for name in SERVICES:
         python = environment(ROOT / name, "requirements.txt", "requirements-test.txt")
         codes.append(run([*mypy, "--python-executable", python, "."], ROOT / name))
-    codes.append(run([*mypy, "lab.py", "tests"]))
+    for system in ("linux", "darwin", "win32"):
+        cache = f"--cache-dir=.mypy_cache/{system}"
+        codes.append(run([*mypy, f"--platform={system}", cache, "lab.py", "tests"]))
     return int(any(codes))
 
 
 def pin_without_extras(lock: Path) -> None:
-    """Pin what is pinned with extras without them, too.
+    """Repeat each pin of a package with extras as a pin without them.
 
-    To pip before 23.3 the two are strangers: it takes the newest release of the one that is not
-    pinned, and fails for want of its hash on the day when that is not the other's release.
+    To pip before 23.3 they are two packages: it takes the newest release of the one that is not
+    pinned, and then fails because that release has no hash in the lock.
     """
     pins = lock.read_text(encoding="utf-8")
     both = re.sub(r"^([\w.-]+)\[[^]]*\]((?:.*\\\n)+.*\n)", r"\1\2\g<0>", pins, flags=re.M)
@@ -188,7 +199,7 @@ def pin_without_extras(lock: Path) -> None:
 
 
 def lock(upgrade: bool) -> int:
-    """Pin every requirement with its hashes, for all platforms; write what the API promises."""
+    """Pin every requirement with its hashes, for all platforms, and write the API's contract."""
     tools = environment(ROOT, "tests/requirements.txt")
     for name in ("requirements", "requirements-tracing", "requirements-test"):
         for folder in LOCKED:

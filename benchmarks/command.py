@@ -9,7 +9,7 @@ from benchmarks.load import CORES, HERE, INHERITED, leave_the_servers_core, need
 from benchmarks.ratios import Result, Row, exit_code
 from benchmarks.simulator import bench as simulator
 from tools.environments import environment
-from tools.processes import LabError, Stopped, asked_to_stop, say
+from tools.processes import LabError, Stopped, say, stop_requested
 
 
 def dashboard(quick: bool) -> Result:
@@ -19,7 +19,7 @@ def dashboard(quick: bool) -> Result:
     python = environment(folder, "requirements.txt")
     command = [*on_core(*CORES), python, "bench.py", *(["--quick"] if quick else [])]
     done = subprocess.run(command, cwd=folder, env=INHERITED, capture_output=True, text=True)
-    if asked_to_stop.is_set():
+    if stop_requested.is_set():
         raise Stopped
     if done.returncode not in (0, 1):
         raise LabError(f"bench: the dashboard's failed: {done.stdout}{done.stderr}")

@@ -55,8 +55,8 @@ def fastify() -> list[Contender]:
     return [Contender("Fastify", ("node", "app.js", "{port}"), folder)]
 
 
-def everybody() -> list[Contender]:
-    """Return all that answer the API's calls on this machine."""
+def contenders() -> list[Contender]:
+    """Return all servers that can run on this machine."""
     python = others_python()
     gunicorn = "gunicorn --worker-class gthread --threads 8 --log-level warning --bind"
     return [

@@ -148,7 +148,7 @@ def size_of(files: Path | None, pid: int) -> int:
     """Return the bytes of a file or folder; without one, of a process's memory."""
     if files is None:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return pages * system_value("SC_PAGE_SIZE")
     if files.is_dir():
         return sum(each.stat().st_size for each in files.rglob("*") if each.is_file())
     return sum(each.stat().st_size for each in files.parent.glob(f"{files.name}*"))

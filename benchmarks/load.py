@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.api import people
-from tools.processes import LabError, Stopped, asked_to_stop, end
+from tools.processes import LabError, Stopped, end, stop_requested
 
 HERE = Path(__file__).parent
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
@@ -79,7 +80,7 @@ class Server:
     def wait(self) -> float:
         """Return the seconds from the start to the first good answer. Raises LabError."""
         while time.perf_counter() - self.started < START_SECONDS:
-            if asked_to_stop.is_set():
+            if stop_requested.is_set():
                 raise Stopped
             if self.process.poll() is not None:
                 break
@@ -138,7 +139,7 @@ class Server:
         for pid in self.processes():
             after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(after_name[11]) + int(after_name[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return ticks / system_value("SC_CLK_TCK")
 
     def memory_bytes(self, what: str = "VmRSS") -> int:
         """Return the memory that its processes hold, or (`VmHWM`) have held at most."""
@@ -180,7 +181,7 @@ def output_of(command: Sequence[str], folder: Path = HERE, **variables: str) -> 
     done = subprocess.run(
         command, cwd=folder, env=INHERITED | variables, capture_output=True, text=True
     )
-    if asked_to_stop.is_set():
+    if stop_requested.is_set():
         raise Stopped
     if done.returncode:
         raise LabError(f"bench: {' '.join(command)} failed: {done.stdout}{done.stderr}")
@@ -193,13 +194,18 @@ def wrk(
     seconds: int = 1,
     connections: int = CONNECTIONS,
     known_users: int = KNOWN_USERS,
+    pause_ms: float = 0,
 ) -> Run:
-    """Measure one call for so long. Raises LabError if an answer was not a good one."""
+    """Measure one call for some seconds. Raises LabError if a response was an error.
+
+    With a pause, each connection waits between two requests, `pause_ms` on average.
+    """
     first_id = next(first_ids)
     cores = [LOAD_CORE] if server.pinned else CORES
     command = [*on_core(*cores), "wrk", "--threads=1", f"--connections={connections}"]
     command += [f"--duration={seconds}s", "--timeout=10s", "--script=calls.lua"]
-    command += [f"http://127.0.0.1:{server.port}", "--", call, str(first_id), str(known_users)]
+    command += [f"http://127.0.0.1:{server.port}", "--", call, str(first_id)]
+    command += [str(known_users), f"{pause_ms:.3f}"]
     cpu_before = server.cpu_seconds()
     told = json.loads(output_of(command, HERE / "api").splitlines()[-1])
     return judged(server.name, call, told, server.cpu_seconds() - cpu_before)
@@ -218,6 +224,12 @@ def judged(name: str, call: str, told: Mapping[str, Any], cpu_seconds: float) ->
         per_second=told["answered"] / told["seconds"],
         p99_ms=told["p99_ms"],
     )
+
+
+def system_value(name: str) -> int:
+    """Return a value that sysconf(3) knows. Linux only."""
+    assert sys.platform != "win32"
+    return os.sysconf(name)
 
 
 def on_core(*cores: int) -> list[str]:

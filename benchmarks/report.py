@@ -1,7 +1,6 @@
 """What was found out, for readers: a table on the terminal, RESULTS.md, JSON, and pictures."""
 
 import json
-import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import CORES, PINNED
+from benchmarks.load import CORES, PINNED, system_value
 from benchmarks.pictures import picture
 from benchmarks.ratios import Result, Row, Table
 from tools.processes import ROOT, run_quietly
@@ -121,7 +120,7 @@ def bar(row: Row) -> str:
 def machine() -> dict[str, str]:
     """Return what the figures were measured on, without the name of the machine."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory = system_value("SC_PAGE_SIZE") * system_value("SC_PHYS_PAGES") / 2**30
     system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     lock = (ROOT / "benchmarks" / "api" / "requirements.txt").read_text(encoding="utf-8")
     versions = dict(re.findall(r"^([a-z-]+)==([\w.]+)", lock, re.M))

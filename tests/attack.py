@@ -19,6 +19,8 @@ import sys
 import time
 from typing import cast
 
+assert sys.platform == "linux"  # a container is: mypy checks this file for that system only
+
 PORT = 8080
 ADDRESSES = 20
 PATIENCE_SECONDS = 90

@@ -75,7 +75,8 @@ class Terminal:
 
     def interrupt(self) -> None:
         """Press Ctrl-C, which reaches everything that runs here, and wait for the end."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        if sys.platform != "win32":
+            os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(20)
 
     def hang_up(self) -> None:

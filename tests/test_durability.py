@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ import pytest
 from conftest import Terminal, wait_until
 from served import Answer, Api, Caller, Postgres, Value
 
-from tools.processes import ROOT, WINDOWS
+from tools.processes import ROOT
 
 CYCLES = 200 if "LAB_LONG" in os.environ else 20
 WRITERS = 8
@@ -29,7 +30,8 @@ MIN_ACKNOWLEDGED_PER_CYCLE = 20  # a kill that meets no traffic shows nothing
 READY_SECONDS = 2.0
 LOST_SECONDS = 2.0
 
-pytestmark = pytest.mark.skipif(WINDOWS, reason="needs signals that Windows does not have")
+if sys.platform == "win32":
+    pytest.skip("these tests send POSIX signals", allow_module_level=True)
 
 
 class Writer:

@@ -3,23 +3,26 @@
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tools.processes import ROOT, WINDOWS
+from tools.processes import ROOT
 
-pytestmark = pytest.mark.skipif(WINDOWS, reason="the edge starts in a container, by a shell")
+if sys.platform == "win32":
+    pytest.skip("the load balancer starts in a container, by a shell", allow_module_level=True)
 
-SOMEBODY = 99  # the image's user, and not whom the files belong to
+IMAGE_USER = 99  # owns none of the files
 
 
 @pytest.fixture
 def edge() -> Iterator[Path]:
-    """Yield a folder as it is mounted into the edge, which anybody may read."""
+    """Yield a folder that every user may read, as it is mounted into the container."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "start.sh").write_bytes((ROOT / "deploy/edge/start.sh").read_bytes())
@@ -32,14 +35,16 @@ def edge() -> Iterator[Path]:
 
 
 def start(edge: Path) -> subprocess.CompletedProcess[str]:
-    """Start the edge as somebody who owns none of its files, where this user may become another."""
-    who = {"user": SOMEBODY, "group": SOMEBODY, "extra_groups": []} if os.getuid() == 0 else {}
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+    """Start it as the image's user, who owns none of the files, where this user may do that."""
+    user: dict[str, Any] = {}
+    if os.getuid() == 0:
+        user = {"user": IMAGE_USER, "group": IMAGE_USER, "extra_groups": []}
+    return subprocess.run(
         ["sh", edge / "start.sh"],
         env={"PATH": f"{edge}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        **who,
+        **user,
     )
 
 
@@ -54,14 +59,14 @@ def certificate(edge: Path, name: str = "edge.pem") -> Path:
 
 
 def test_a_certificate_means_tls(edge: Path) -> None:
-    """With a certificate that can be read, the edge speaks TLS."""
+    """With a readable certificate the load balancer uses TLS."""
     path = certificate(edge) / "edge.pem"
 
     assert start(edge).stdout == f"tls=ssl crt {path} alpn h2,http/1.1\n"
 
 
-def test_no_certificate_means_none_was_meant(edge: Path) -> None:
-    """Without the folder, or with an empty one, it does not."""
+def test_without_a_certificate_it_uses_no_tls(edge: Path) -> None:
+    """Without the folder, or with an empty one, it uses plain HTTP."""
     without = start(edge)
     certificate(edge).joinpath("edge.pem").unlink()
 
@@ -69,23 +74,26 @@ def test_no_certificate_means_none_was_meant(edge: Path) -> None:
     assert (start(edge).stdout, start(edge).returncode) == ("tls=\n", 0)
 
 
+OWNER_ONLY = 0o700 if os.getuid() == 0 else 0  # root starts it as another user, others as owner
 MISTAKES: dict[str, Callable[[Path], object]] = {
-    "a folder of its owner's": lambda edge: certificate(edge).chmod(0o700 * (os.getuid() == 0)),
-    "a file of its owner's": lambda edge: (certificate(edge) / "edge.pem").chmod(
-        0o600 * (os.getuid() == 0)
+    "a folder that only its owner can read": lambda edge: certificate(edge).chmod(
+        0o700 * (os.getuid() == 0)
+    ),
+    "a file that only its owner can read": lambda edge: (certificate(edge) / "edge.pem").chmod(
+        OWNER_ONLY
     ),
     "another name": lambda edge: certificate(edge, "server.pem"),
-    "a link to nowhere": lambda edge: (certificate(edge, "x") / "edge.pem").symlink_to(
+    "a broken link to a file": lambda edge: (certificate(edge, "x") / "edge.pem").symlink_to(
         "/nowhere/edge.pem"
     ),
-    "a folder that leads nowhere": lambda edge: (edge / "certificates").symlink_to("/nowhere"),
-    "a folder for a file": lambda edge: (certificate(edge, "x") / "edge.pem").mkdir(),
+    "a broken link to a folder": lambda edge: (edge / "certificates").symlink_to("/nowhere"),
+    "a folder in place of the file": lambda edge: (certificate(edge, "x") / "edge.pem").mkdir(),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_certificate_that_cannot_be_read_ends_the_start(edge: Path, mistake: str) -> None:
-    """What was meant for TLS is never sent in plain: one sentence, and exit code 2."""
+    """Then it does not fall back to plain HTTP: one sentence, and exit code 2."""
     MISTAKES[mistake](edge)
     ended = start(edge)
 
@@ -94,11 +102,11 @@ def test_a_certificate_that_cannot_be_read_ends_the_start(edge: Path, mistake: s
     assert ended.stderr.count("\n") == 1
 
 
-TLS_CONNECTION_KIB = 51  # measured: with a buffer that is full of headers
+TLS_CONNECTION_KIB = 51  # measured, with a full buffer of headers
 
 
 def test_there_is_memory_for_every_connection() -> None:
-    """As many connections as the edge takes, each with headers under way, fit into its memory."""
+    """The most connections, each with a full buffer of headers, fit into the memory limit."""
     config = (ROOT / "deploy/edge/haproxy.cfg").read_text(encoding="utf-8")
     connections = int(re.findall(r"^frontend public(?:.*\n)*?    maxconn (\d+)", config, re.M)[0])
     compose = yaml.safe_load((ROOT / "deploy/docker-compose.prod.yml").read_text(encoding="utf-8"))

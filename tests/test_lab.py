@@ -16,9 +16,10 @@ from conftest import Lab, Terminal, free_port, wait_until
 
 import lab
 from tools.ports import is_taken
-from tools.processes import ROOT, WINDOWS
+from tools.processes import ROOT
 
-pytestmark = pytest.mark.skipif(WINDOWS, reason="these tests send POSIX signals")
+if sys.platform == "win32":
+    pytest.skip("these tests send POSIX signals", allow_module_level=True)
 
 ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -81,8 +82,8 @@ def test_up_and_down(
 
 INTERRUPTED = """
 import os, signal, time
-from tools.processes import asked_to_stop
-signal.signal(signal.SIGUSR1, lambda *_: asked_to_stop.set())
+from tools.processes import stop_requested
+signal.signal(signal.SIGUSR1, lambda *_: stop_requested.set())
 us = os.getpid()
 if os.fork() == 0:
     for _ in range(2_000):
@@ -91,7 +92,7 @@ if os.fork() == 0:
     os._exit(0)
 while not os.waitpid(-1, os.WNOHANG)[0]:
     for _ in range(1_000):
-        asked_to_stop.wait(0)
+        stop_requested.wait(0)
 """
 
 
@@ -275,7 +276,7 @@ def test_once():
         ("missing", False, 0, "1 skipped"),
         ("missing", True, 1, "skipped: no browser"),
         ("once", True, 0, "1 passed, 3 deselected, 1 rerun"),
-        ("nothing", False, 1, "no test was selected"),
+        ("unmatched", False, 1, "no test was selected"),
     ],
 )
 def test_what_counts_as_passed(

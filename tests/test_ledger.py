@@ -6,6 +6,7 @@ import random
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,9 +16,10 @@ import httpx2
 import pytest
 from conftest import Terminal, free_port, service_python, wait_until
 
-from tools.processes import ROOT, WINDOWS
+from tools.processes import ROOT
 
-pytestmark = pytest.mark.skipif(WINDOWS, reason="these tests send POSIX signals")
+if sys.platform == "win32":
+    pytest.skip("these tests send POSIX signals", allow_module_level=True)
 KILLS = 100 if "LAB_LONG" in os.environ else 10
 WAYS = {"at a rate": ["--rate", "300"], "in bulk": ["--count", "1000000000", "--batch-size", "50"]}
 

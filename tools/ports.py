@@ -1,4 +1,4 @@
-"""Which local ports are free, and who holds those that are not."""
+"""Check that local ports are free, and name the program that uses a taken one."""
 
 import argparse
 import contextlib
@@ -18,9 +18,9 @@ def port_number(text: str) -> int:
 
 
 def refuse_taken_port(port: int, flag: str) -> None:
-    """Raise LabError, naming the program, if something listens on a local port already.
+    """Raise LabError, which names the program, if a program listens on a local port already.
 
-    Also on ::1, the other "localhost", which browsers may try first.
+    Checks ::1 too: some browsers try this address of "localhost" first.
     """
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
@@ -37,13 +37,13 @@ def refuse_taken_port(port: int, flag: str) -> None:
 
 
 def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
-    """Return whether an address's port is in use. Raises PermissionError if it is not for us."""
-    # macOS and Windows let us bind one address beside somebody who listens on all of them.
+    """Return whether a port is in use. Raises PermissionError if we may not use it."""
+    # macOS and Windows let us bind one address although a server listens on all of them.
     with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.5):
         return True
     try:
         with socket.socket(family) as probe:
-            if not WINDOWS:  # where this option would let two servers share a port
+            if not WINDOWS:  # there, this option would let two servers share a port
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except PermissionError:
@@ -54,41 +54,35 @@ def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
 
 
 def holder_of(port: int) -> str:
-    """Return who listens on a local port, as well as this system tells."""
+    """Return the program that listens on a local port, as far as this system shows it."""
     if WINDOWS:
-        found = re.search(
-            rf":{port}\s+\S+\s+LISTENING\s+(\d+)", run_quietly("netstat", "-ano", "-p", "TCP")
-        )
-        if found:
+        rows = run_quietly("netstat", "-ano", "-p", "TCP")
+        if found := re.search(rf":{port}\s+\S+\s+LISTENING\s+(\d+)", rows):
             row = run_quietly("tasklist", "/FI", f"PID eq {found[1]}", "/FO", "CSV", "/NH")
             return f"{row.split(',')[0].strip(chr(34))} (process {found[1]})"
     elif Path("/proc/net/tcp").exists():
         return holder_in_proc(port)
     else:
-        found = re.search(
-            r"p(\d+)\nc(.+)", run_quietly("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
-        )
-        if found:
+        rows = run_quietly("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc")
+        if found := re.search(r"p(\d+)\nc(.+)", rows):
             return f"{found[2]} (process {found[1]})"
     return "another program"
 
 
 def holder_in_proc(port: int) -> str:
-    """Return who listens on a port, from Linux's list of sockets and each process's open files."""
-    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    if Path("/proc/net/tcp6").exists():
-        rows += Path("/proc/net/tcp6").read_text().splitlines()[1:]
-    columns = [row.split() for row in rows]
+    """Find the program in Linux's table of sockets and in each process's open files."""
+    tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
+    rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
     listening = "0A"
     sockets = {
         f"socket:[{row[9]}]"
-        for row in columns
+        for row in rows
         if row[3] == listening and int(row[1].rpartition(":")[2], 16) == port
     }
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile, or it is somebody else's
+        with contextlib.suppress(OSError):  # the process ended, or another user owns it
             if str(descriptor.readlink()) in sockets:
                 process = descriptor.parents[1]
-                words = (process / "cmdline").read_text().replace("\0", " ").strip()
-                return f"`{words[:80]}` (process {process.name})"
+                command = (process / "cmdline").read_text().replace("\0", " ").strip()
+                return f"`{command[:80]}` (process {process.name})"
     return "another user's program"

@@ -1,4 +1,4 @@
-"""Processes: started, listened to, and ended so that nothing of them is left."""
+"""Start processes, show their output, and end them so that no child process is left."""
 
 import contextlib
 import os
@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = os.name == "nt"
 COLORS = {"api": 36, "simulator": 33, "dashboard": 35, "lab": 32}
 STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)  # the former on Windows
-GRACE_SECONDS = 5  # for a process to stop by itself before it is killed
-# A group of its own: the terminal's Ctrl-C is for us to pass on, in the right order.
+GRACE_SECONDS = 5  # between the stop signal and SIGKILL
+# A process group for each service: the terminal's Ctrl-C then reaches us only, and we stop the
+# services in the right order.
 OWN_GROUP: dict[str, Any] = {
     "start_new_session": not WINDOWS,
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -25,44 +26,45 @@ OWN_GROUP: dict[str, Any] = {
 
 
 class StopRequest:
-    """The wish to end this program, which a signal's handler may tell of.
+    """A flag that a signal handler sets to end this program.
 
-    No threading.Event: where the handler interrupts a wait, that one's lock waits for itself.
+    Not a threading.Event: its lock is not reentrant. A handler that interrupts `wait` would block
+    on a lock that its own thread holds.
     """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._is_set = False
 
     def set(self) -> None:
-        """Ask."""
-        self._asked = True
+        """Request the end of the program."""
+        self._is_set = True
 
     def is_set(self) -> bool:
-        """Return whether anybody asked."""
-        return self._asked
+        """Return whether the end was requested."""
+        return self._is_set
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long, or until somebody asks; return whether anybody did."""
-        ends_at = time.monotonic() + seconds
-        while not self._asked and (left := ends_at - time.monotonic()) > 0:
+        """Wait for the request, at most `seconds`; return whether it is there."""
+        deadline = time.monotonic() + seconds
+        while not self._is_set and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.05))
-        return self._asked
+        return self._is_set
 
 
-asked_to_stop = StopRequest()
+stop_requested = StopRequest()
 printing = threading.Lock()
 
 
 class LabError(Exception):
-    """Something the reader can mend; the message says what."""
+    """An error that the user can correct; the message says how."""
 
 
 class Stopped(Exception):
-    """Ctrl-C, or a request to terminate."""
+    """Ctrl-C, or another request to end this program."""
 
 
 class ServiceEnded(Exception):
-    """A service ended that nobody had asked to."""
+    """A service ended unexpectedly."""
 
     def __init__(self, name: str, code: int) -> None:
         super().__init__(name, code)
@@ -77,7 +79,7 @@ class System:
         self._readers: list[threading.Thread] = []
 
     def start(self, name: str, folder: str, *command: str, **variables: str) -> None:
-        """Start a service in its folder; its lines come out under its name."""
+        """Start a service in its folder; each line of its output is printed after its name."""
         process = subprocess.Popen(
             command,
             cwd=ROOT / folder,
@@ -91,10 +93,10 @@ class System:
             **OWN_GROUP,
         )
         self._running[name] = process
-        self._readers.append(forward(process, lambda line: say(line, name)))
+        self._readers.append(read_lines(process, lambda line: say(line, name)))
 
     def wait_for(self, url: str) -> None:
-        """Return when `url` answers; raise ServiceEnded if a service ends before."""
+        """Return when `url` responds. Raises ServiceEnded if a service ends before."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while True:
             try:
@@ -104,11 +106,11 @@ class System:
                 self.pause(0.1)
 
     def pause(self, seconds: float) -> None:
-        """Wait a little. Raises Stopped when asked to stop, ServiceEnded when a service ended.
+        """Wait. Raises Stopped on a stop request, and ServiceEnded when a service ended.
 
-        A simulator that has sent all it was to send is only told of.
+        A simulator that has sent all its users is no error: the other services continue.
         """
-        if asked_to_stop.wait(seconds):
+        if stop_requested.wait(seconds):
             raise Stopped
         for name, process in list(self._running.items()):
             code = process.poll()
@@ -119,25 +121,25 @@ class System:
                 raise ServiceEnded(name, code)
 
     def stop(self) -> None:
-        """End every service, the simulator before the API it speaks to."""
+        """End every service; the simulator first, because it needs the API."""
         for name in ("simulator", "dashboard", "api"):
             if name in self._running:
                 end(self._running[name])
         for reader in self._readers:
-            reader.join(timeout=1)  # their last words
+            reader.join(timeout=1)  # until the last lines are printed
 
 
 def run(command: list[str], folder: Path = ROOT) -> int:
-    """Run a command to its end in the foreground and return its exit code."""
-    # On Windows in our group: there it hears the terminal's Ctrl-C, and could be sent none.
+    """Run a command in the foreground and return its exit code. Raises Stopped."""
+    # On Windows it stays in our group: there it receives Ctrl-C, and we could not send it one.
     process = subprocess.Popen(command, cwd=folder, start_new_session=not WINDOWS)
     try:
         while process.poll() is None:
-            if asked_to_stop.wait(0.1):
+            if stop_requested.wait(0.1):
                 if not WINDOWS:
                     process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(30)  # pytest takes down what its tests have started
+                    process.wait(30)  # pytest ends the processes of its tests
                 raise Stopped
         return process.returncode
     finally:
@@ -146,7 +148,7 @@ def run(command: list[str], folder: Path = ROOT) -> int:
 
 
 def run_quietly(*command: str) -> str:
-    """Return what a command prints, or nothing if it is not there."""
+    """Return what a command prints; an empty text if it fails to start or takes over 10 s."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=10
@@ -156,15 +158,15 @@ def run_quietly(*command: str) -> str:
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Ask a process to stop, insist after GRACE_SECONDS, and leave nothing of its group behind."""
+    """Stop a process, kill it after GRACE_SECONDS, and kill what is left of its process group."""
     if process.poll() is None:
-        with contextlib.suppress(OSError):  # Windows', of a process that has no group of its own
+        with contextlib.suppress(OSError):  # on Windows, if the process has no group
             process.send_signal(STOP_SIGNAL)
         try:
             process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             say(f"process {process.pid} did not stop within {GRACE_SECONDS} s: killing it")
-    if WINDOWS:
+    if sys.platform == "win32":
         run_quietly("taskkill", "/F", "/T", "/PID", str(process.pid))
     else:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -172,12 +174,12 @@ def end(process: subprocess.Popen[Any]) -> None:
     process.wait()
 
 
-def forward(process: subprocess.Popen[str], take: Callable[[str], None]) -> threading.Thread:
-    """Hand each line that a process writes to `take`, from a thread of its own."""
+def read_lines(process: subprocess.Popen[str], handle: Callable[[str], None]) -> threading.Thread:
+    """Call `handle` with each line that a process prints, in a new thread."""
 
     def read() -> None:
         for line in process.stdout or ():
-            take(line.rstrip())
+            handle(line.rstrip())
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
@@ -185,28 +187,28 @@ def forward(process: subprocess.Popen[str], take: Callable[[str], None]) -> thre
 
 
 def watch_signals() -> None:
-    """Turn every wish to end this program into `asked_to_stop`."""
+    """Make every signal that asks this program to end set `stop_requested`."""
     names = ["SIGINT", "SIGTERM", "SIGBREAK"]
-    if not WINDOWS and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        names.append("SIGHUP")
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        names.append("SIGHUP")  # nohup ignores it: then it stays ignored
     for name in names:
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: asked_to_stop.set())
+            signal.signal(getattr(signal, name), lambda *_: stop_requested.set())
 
 
-def say(line: str, name: str = "lab", again: bool = False) -> None:
-    """Print a line under a name; `again` overwrites the line before, where that is possible."""
-    if sys.stdout is None:  # closed by whoever started us
+def say(line: str, name: str = "lab", overwrite: bool = False) -> None:
+    """Print a line after a name; with `overwrite`, in place of the terminal's current line."""
+    if sys.stdout is None:  # the parent process closed it
         return
     label = f"{name:<10}"
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         label = f"\033[{COLORS[name]}m{label}\033[0m"
     with printing:
-        end = "" if again else "\n"
+        start, ending = ("\r\033[K", "") if overwrite else ("", "\n")
         try:
-            print(f"\r\033[K{label}{line}" if again else f"{label}{line}", end=end, flush=True)
+            print(f"{start}{label}{line}", end=ending, flush=True)
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):  # as of Ctrl-C in `lab.py up | tee log`
+            if not isinstance(error, BrokenPipeError):  # as after Ctrl-C in `lab.py up | tee log`
                 print(f"The output cannot be written: {error.strerror}", file=sys.stderr)
-            asked_to_stop.set()
+            stop_requested.set()

@@ -1,6 +1,7 @@
--- One call of the API, over and over: wrk -s calls.lua ADDRESS -- CALL FIRST KNOWN
+-- Repeats one call of the API: wrk -s calls.lua ADDRESS -- CALL FIRST KNOWN PAUSE_MS
 -- CALL: health, stats, page, get, create, update, delete, batch. FIRST: the first id that create,
--- delete and batch may use. KNOWN: get and update go round ids drawn from those below it.
+-- delete and batch may use. KNOWN: get and update use random ids below it. PAUSE_MS: how long a
+-- connection waits between two requests, on average.
 
 local MOST_PREPARED = 100000
 local BATCH = 1000
@@ -8,7 +9,7 @@ local BATCH = 1000
 local PARAMETERS = "name=Alice%20Johnson&age=30"
 local calls, requests, number, known = {}, {}, 0, 0
 
-local function go_round()
+local function next_prepared()
   number = number % #requests + 1
   return requests[number]
 end
@@ -18,12 +19,12 @@ local function prepared(method, path, query)
   for _ = 1, math.min(known, MOST_PREPARED) do
     requests[#requests + 1] = wrk.format(method, path .. math.random(0, known - 1) .. query)
   end
-  return go_round
+  return next_prepared
 end
 
 local function plain(path)
   requests[1] = wrk.format("GET", path)
-  return go_round
+  return next_prepared
 end
 
 local function create()
@@ -39,7 +40,7 @@ function calls.update() return prepared("PUT", "/users/", "?" .. PARAMETERS) end
 function calls.create() return create end
 
 function calls.delete()
-  local there, oldest = {}, 1 -- the ids of answered creates: nobody else can be deleted for sure
+  local there, oldest = {}, 1 -- the ids of confirmed creates: only these can be deleted for certain
   function response(_, _, body)
     there[#there + 1] = body:match('"user_id":%s*(%d+)')
   end
@@ -65,6 +66,12 @@ end
 function init(arguments)
   number, known = tonumber(arguments[2]), tonumber(arguments[3])
   request = calls[arguments[1]]()
+  local pause_ms = tonumber(arguments[4])
+  if pause_ms > 0 then
+    function delay() -- whole milliseconds; the fraction decides how often one more is taken
+      return math.floor(pause_ms * 2 * math.random() + math.random())
+    end
+  end
 end
 
 function done(summary, latency, _)
