@@ -1,20 +1,21 @@
-"""Creating users in batches of a thousand, against creating them one by one."""
+"""Creates in batches of a thousand, beside single creates."""
 
 from functools import partial
 
 from benchmarks.contenders import OURS, ours
-from benchmarks.load import serving, wrk
+from benchmarks.load import wrk
 from benchmarks.ratios import Result, Row, Table, in_turn, medians, times
+from benchmarks.servers import serving
 
 BATCH = 1_000  # as calls.lua makes them
-CHEAPER = 30
-# A second each: in longer ones the dict of all users would come to grow beyond eleven million, and
-# while it is copied, for two seconds perhaps, nobody is answered.
+TIMES_CHEAPER = 30
+# One second: in longer runs the dict grows beyond eleven million users, and while Python copies it
+# to a larger table, for perhaps two seconds, the server sends no response.
 SECONDS = 1
 
 
 def measure(quick: bool) -> Result:
-    """Compare the API's processor time for a user in a batch and for one that comes alone."""
+    """Compare the API's processor time for a user in a batch and for a single create."""
     rounds = 2 if quick else 5
     with serving([ours()]) as servers:
         turns = {
@@ -27,7 +28,7 @@ def measure(quick: bool) -> Result:
     lines = [[name, f"{figure:.2f}"] for name, figure in us.items()]
     return Result(
         how=f"{rounds} rounds of {SECONDS} s; batches of {BATCH:,} from 4 connections",
-        rows=[Row("a user created alone", times(us["alone"], us["in a batch"]), CHEAPER)],
+        rows=[Row("a user created alone", times(us["alone"], us["in a batch"]), TIMES_CHEAPER)],
         tables=[Table("Server CPU", ["", "microseconds per user"], lines)],
         figures={"cpu_us_per_user": us},
     )

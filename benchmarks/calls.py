@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from benchmarks.contenders import BARE, FIRST, OURS, check, contenders
-from benchmarks.load import KNOWN_USERS, Run, Server, serving, wrk
+from benchmarks.load import KNOWN_USERS, Run, wrk
 from benchmarks.ratios import Chart, Result, Row, Table, in_turn, medians, times
+from benchmarks.servers import Server, serving
 from tools.processes import say
 
 CALLS = ("health", "get", "create", "update", "delete")

@@ -1,9 +1,9 @@
-"""What so many users cost, in bytes, cores and machines: measured small, and carried far on paper.
+"""Estimates the bytes, cores and machines for up to a billion users, from measured costs.
 
     python3 -m benchmarks.capacity              a table from docs/capacity.json
     python3 -m benchmarks.capacity --measure    measure again, on Linux, in about five minutes
 
-What users do all day, and what machines there are, is assumed: the flags say what. The rest is
+The load of a user and the size of a machine are assumptions, which the flags change. The costs are
 measured by benchmarks/costs.py.
 """
 
@@ -23,19 +23,19 @@ Measured = dict[str, Any]
 
 
 class Assumptions(NamedTuple):
-    """What is not measured: what users do, and what machines there are."""
+    """What is not measured: the load of a user, and the size of a machine."""
 
     requests_a_day: float = 10.0  # of each user
     write_share: float = 0.1
-    peak: float = 3.0  # requests in the busiest second, over the mean
-    busy: float = 0.5  # of a core at the peak: the rest is for the day when one machine is gone
+    peak: float = 3.0  # requests in the busiest second, divided by the mean
+    busy: float = 0.5  # share of a core in use at the peak; the rest replaces a failed machine
     machine_cores: int = 32
     machine_terabytes: float = 2.0
     copies: int = 2  # of the data
 
 
 class Plan(NamedTuple):
-    """What so many users take."""
+    """What a number of users needs."""
 
     users: float
     rung: str
@@ -48,18 +48,19 @@ class Plan(NamedTuple):
 
 
 def plan(users: float, measured: Measured, given: Assumptions) -> Plan:
-    """Return what `users` take over PostgreSQL, and the lowest rung of the ladder that bears it.
+    """Return what `users` need over PostgreSQL, and the simplest architecture that is enough.
 
-    A busy API does several requests in one transaction. Many APIs beside each other are not busy
-    each, so the database's share is reckoned at what it costs to do them one by one.
+    A busy API puts several requests in one transaction. With many APIs each one is less busy, so
+    the database's cost is that of one request in one transaction.
     """
     cost = measured["postgresql"]
     requests = users * given.requests_a_day / SECONDS_A_DAY * given.peak
     writes, reads = requests * given.write_share, requests * (1 - given.write_share)
 
-    def cores(of: str, how: str = "") -> int:
-        micro: float = writes * cost[of]["create" + how] + reads * cost[of]["read" + how]
-        return math.ceil(micro / 1e6 / given.busy)
+    def cores(part: str, variant: str = "") -> int:
+        create, read = (cost[part][verb + variant] for verb in ("create", "read"))
+        microseconds: float = writes * create + reads * read
+        return math.ceil(microseconds / 1e6 / given.busy)
 
     database_cores = cores("store_microseconds", "_alone")
 
@@ -96,14 +97,14 @@ def table(measured: Measured, given: Assumptions) -> str:
 
 
 def short(number: float) -> str:
-    """Return a number with two digits that count, and none after a point where it is large."""
+    """Return a number with two significant digits; from 10 on, rounded to a whole number."""
     if number >= 10:
         return f"{number:,.0f}"
     return f"{float(f'{number:.2g}'):.6f}".rstrip("0").rstrip(".")
 
 
 def costs(measured: Measured) -> str:
-    """Return what was measured as a table in Markdown: microseconds of a core, API + database."""
+    """Return the measured costs as a table in Markdown: microseconds of a core, API + database."""
     lines = [
         "| Store | Bytes a user | Create | … alone | … in a batch"
         " | Read one | … alone | Count ages |",
@@ -120,11 +121,11 @@ def costs(measured: Measured) -> str:
 
 
 def main() -> None:
-    """Measure if asked to; print the tables."""
+    """Print the tables; with --measure, measure first."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--measure", action="store_true", help="measure anew, on Linux")
+    parser.add_argument("--measure", action="store_true", help="measure again, on Linux")
     for name, default in Assumptions._field_defaults.items():
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=type(default), default=default, metavar=f"{default:g}")

@@ -1,19 +1,20 @@
-"""`python3 lab.py bench`: the parts one after the other, their tables, and the verdict."""
+"""`python3 lab.py bench`: runs the parts in order, prints their tables, returns the verdict."""
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import batch, calls, growth, listing, report, start, stores
-from benchmarks.load import CORES, HERE, INHERITED, leave_the_servers_core, need_tools, on_core
+from benchmarks.load import need_tools
 from benchmarks.ratios import Result, Row, exit_code
+from benchmarks.servers import CORES, HERE, INHERITED, leave_the_servers_core, on_core
 from benchmarks.simulator import bench as simulator
 from tools.environments import environment
 from tools.processes import LabError, Stopped, say, stop_requested
 
 
 def dashboard(quick: bool) -> Result:
-    """Let the dashboard's bench, which needs libraries of its own, do its work and judge itself."""
+    """Run the dashboard's benchmark, which needs other libraries and judges itself."""
     folder = HERE / "dashboard"
     environment(HERE.parent / "api", "requirements.txt")  # it starts the API from there
     python = environment(folder, "requirements.txt")
@@ -22,9 +23,9 @@ def dashboard(quick: bool) -> Result:
     if stop_requested.is_set():
         raise Stopped
     if done.returncode not in (0, 1):
-        raise LabError(f"bench: the dashboard's failed: {done.stdout}{done.stderr}")
+        raise LabError(f"bench: the dashboard part failed: {done.stdout}{done.stderr}")
     return Result(
-        how="a refresh beside that of a page that fetches everybody",
+        how="a refresh, beside a page that fetches all users",
         rows=[Row("its bars are met within the slack (1) or missed (0)", 1 - done.returncode, 1)],
         notes=[done.stdout.strip()],
     )

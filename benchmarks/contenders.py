@@ -1,4 +1,4 @@
-"""Who is compared, and that all of them give the same answers."""
+"""The servers that are compared, and the check that all give the same responses."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from benchmarks.load import HERE, Contender, Server
+from benchmarks.servers import HERE, Contender, Server
 from tools.environments import environment, progress
 from tools.processes import ROOT, LabError, say
 
@@ -18,7 +18,7 @@ QUIET = (*LISTEN, "--no-access-log", "--log-level", "warning")
 
 
 def ours(name: str = OURS, *options: str, **variables: str) -> Contender:
-    """Return the API as it is used: with request id, metrics and its access line."""
+    """Return the API as it is used: with request id, metrics and access log."""
     python = environment(API, "requirements.txt")
     variables = {"MAX_USERS": "999999999", **variables}
     command = (python, "-m", "uvicorn", "main:app", *LISTEN, *options)
@@ -26,7 +26,7 @@ def ours(name: str = OURS, *options: str, **variables: str) -> Contender:
 
 
 def first_version(**variables: str) -> Contender:
-    """Return the course's first version, under the server that its page names."""
+    """Return the course's first version, under the server that its README names."""
     command = (others_python(), "-m", "fastapi", "run", "first.py", *LISTEN)
     return Contender(FIRST, command, OTHERS, variables)
 
@@ -37,15 +37,15 @@ def on_uvicorn(name: str, module: str) -> Contender:
 
 
 def others_python() -> str:
-    """Return the Python of those that are compared with."""
+    """Return the Python of the other contenders."""
     return environment(OTHERS, "requirements.txt")
 
 
 def fastify() -> list[Contender]:
-    """Return Fastify where Node is there, its packages as its lock has them; else nobody."""
+    """Return Fastify, with the packages of its lock, or an empty list without Node."""
     folder = OTHERS / "fastify"
     if not (shutil.which("node") and shutil.which("npm")):
-        say("Fastify is left out: there is no Node on this machine")
+        say("Fastify is left out: Node is not installed")
         return []
     installed, lock = folder / "node_modules" / "lab-lock.json", folder / "package-lock.json"
     if not (installed.exists() and installed.read_bytes() == lock.read_bytes()):
@@ -76,12 +76,12 @@ def contenders() -> list[Contender]:
     ]
 
 
-# --------------------------------------------------------------------------------- same answers
+# ------------------------------------------------------------------------------- same responses
 
 ADA = {"user_id": 7, "name": "Ada", "age": 36}
 TALL = {"user_id": 2**53 - 1, "name": "Zoë 李", "age": 150}
 LONG = "n" * 100
-Probe = tuple[str, str, int, Any]  # method, path, status, body (None: in each one's own words)
+Probe = tuple[str, str, int, Any]  # method, path, status, body (None: any body)
 
 
 def create(user_id: object, name: str, age: object) -> str:
@@ -128,19 +128,19 @@ PROBES: Sequence[Probe] = (
 
 
 def check(server: Server) -> None:
-    """Raise LabError, naming the first difference, unless it answers as all must; it is empty."""
+    """Raise LabError, which names the first difference, if an empty server fails a probe."""
     for method, path, status, body in PROBES:
         got_status, got = server.ask(method, path)
         if got_status == status and (body is None or decoded(got) == body):
             continue
         raise LabError(
-            f"bench: {server.name} gives another answer: {method} {path[:60]} must be {status}"
+            f"bench: {server.name} gives another response: {method} {path[:60]} must be {status}"
             f" {'' if body is None else body}, and was {got_status} {got[:200]!r}"
         )
 
 
 def decoded(body: bytes) -> Any:
-    """Return what a body says, however it is spaced; a body without JSON is its text."""
+    """Return the JSON value of a body, or its text if it is not JSON."""
     try:
         return json.loads(body)
     except ValueError:

@@ -1,9 +1,9 @@
-"""Prints how big the three images are, and how much memory their containers take when idle.
+"""Prints the sizes of the three images, and the memory of their idle containers.
 
     python3 -m benchmarks.images
 
-Sizes are what an image adds to its base image, which is the same for all three. The memory is read
-when the container is healthy; the simulator has no API then and waits for one.
+A size is what an image adds to its base image, which all three share. The memory is read when the
+container is healthy; the simulator then waits for an API that is not there.
 """
 
 import subprocess
@@ -21,10 +21,10 @@ BASE = "python:3.13-slim"
 HEALTHY_SECONDS = 60
 
 
-def docker(*words: str) -> str:
+def docker(*arguments: str) -> str:
     """Run a docker command and return what it prints."""
     return subprocess.run(
-        ["docker", *words], check=True, capture_output=True, text=True
+        ["docker", *arguments], check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
@@ -33,14 +33,14 @@ def megabytes(image: str) -> float:
     return int(docker("image", "inspect", "--format", "{{.Size}}", image)) / 1e6
 
 
-def bring_base() -> None:
-    """Have the base image in the list, where a build does not always put it."""
+def pull_base() -> None:
+    """Pull the base image: a build does not always add it to the list of images."""
     if subprocess.run(["docker", "image", "inspect", BASE], capture_output=True).returncode:
         docker("pull", "--quiet", BASE)
 
 
 def idle_memory(image: str) -> str:
-    """Return the memory of a healthy container, as Docker tells it."""
+    """Return the memory of a healthy container, as Docker reports it."""
     container = docker("run", "--detach", image)
     try:
         give_up_at = time.monotonic() + HEALTHY_SECONDS
@@ -56,7 +56,7 @@ def idle_memory(image: str) -> str:
 
 def main() -> None:
     """Build the images and print the table."""
-    bring_base()
+    pull_base()
     print("| Image | Adds to its base | Memory when idle |\n|---|---|---|")
     for image, folder in IMAGES.items():
         docker("build", "--quiet", "--tag", image, str(ROOT / folder))

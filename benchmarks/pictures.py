@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn with nothing but the standard library."""
+"""Draws charts as SVG, with the standard library alone."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ COLORS = ("#0b6e4f", "#c44536", "#7a7a7a", "#1d3557", "#e09f3e", "#6a4c93", "#2a
 
 
 def picture(chart: Chart) -> str:
-    """Return a chart as SVG that needs nothing but itself."""
+    """Return a chart as a complete SVG file."""
     return bars(chart) if chart.kind == "bars" else curves(chart)
 
 
@@ -33,7 +33,7 @@ def bars(chart: Chart) -> str:
 
 
 def curves(chart: Chart) -> str:
-    """Return lines over places at equal distances; both axes are logarithmic in effect."""
+    """Return lines over groups at equal distances; the vertical axis is logarithmic."""
     values = [value for line in chart.series.values() for value in line if value > 0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
     high = max(high, low + 1)
@@ -49,7 +49,7 @@ def curves(chart: Chart) -> str:
         parts.append(text(72, y + 4, short(10**power), "end"))
     ends = sorted((height(line[-1]), name) for name, line in chart.series.items())
     places: dict[str, float] = {}
-    for y, name in ends:  # the names at the lines' ends must not cover each other
+    for y, name in ends:  # so that the names at the lines' ends do not overlap
         places[name] = max(y, max(places.values(), default=0) + 14)
     for color, (name, line) in zip(COLORS * 2, chart.series.items(), strict=False):
         points = " ".join(f"{x:.1f},{height(v):.1f}" for x, v in zip(xs, line, strict=True))
@@ -63,14 +63,14 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def text(x: float, y: float, words: str, how: str = "start", color: str = "#222") -> str:
-    """Return words at a place; `how` is where they are held, or `bold`."""
+def text(x: float, y: float, label: str, how: str = "start", color: str = "#222") -> str:
+    """Return text at a position; `how` is its anchor, or `bold`."""
     style = 'font-weight="bold"' if how == "bold" else f'text-anchor="{how}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style} fill="{color}">{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style} fill="{color}">{escape(label)}</text>'
 
 
 def svg(chart: Chart, height: float, parts: Sequence[str]) -> str:
-    """Return a whole picture, on white so that it can be read on any page."""
+    """Return a complete picture, on white so that it is readable on any page."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 {height:.0f}" width="660"'
         ' font-family="sans-serif" font-size="12">'

@@ -1,4 +1,4 @@
-"""What is compared, and how it is judged: medians, ratios, bars. No clock and no process here."""
+"""How results are judged: medians, ratios, bars. This file has no clock and no process."""
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any, Literal, TypeVar
 
 Name = TypeVar("Name", str, tuple[str, str])
 
-SLACK = 0.8  # medians of short runs move by 10 to 20 %: only what is below that fails
+SLACK = 0.8  # medians of short runs vary by 10 to 20 %, so a row fails only below that
 
 
 @dataclass(frozen=True)
 class Row:
-    """A ratio (or a plain figure) that was measured, and what it shall be, if anything."""
+    """A measured ratio (or another figure), and its bar, if it has one."""
 
     what: str
     value: float
@@ -22,7 +22,7 @@ class Row:
 
     @property
     def score(self) -> float | None:
-        """Return how far the bar is met: 1 is just met, 2 is twice as good, None has no bar."""
+        """Return 1 if the bar is just met, 2 if twice as good; None without a bar."""
         if self.bar is None:
             return None
         if self.sense == "at least":
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Return `met`, `near` (within the slack), `missed`, or nothing where there is no bar."""
+        """Return `met`, `near` (within the slack), `missed`, or an empty text without a bar."""
         if self.score is None:
             return ""
         return "met" if self.score >= 1 else "near" if self.score >= SLACK else "missed"
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What was measured, in the words of a table."""
+    """Results as a table."""
 
     title: str
     head: Sequence[str]
@@ -48,7 +48,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """What was measured, as a picture: bars in groups, or lines over a number."""
+    """Results as a picture: bars in groups, or lines over a number."""
 
     title: str
     unit: str
@@ -59,7 +59,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Result:
-    """What a part of the benchmark found out."""
+    """The results of one part of the benchmark."""
 
     how: str
     rows: Sequence[Row] = ()
@@ -75,7 +75,7 @@ def exit_code(rows: Iterable[Row]) -> int:
 
 
 def in_turn(rounds: int, contenders: Mapping[Name, Callable[[], Any]]) -> dict[Name, list[Any]]:
-    """Let them run one after the other, every other round in reverse; all that each measured."""
+    """Run the contenders in turn, every second round in reverse; return all figures of each."""
     measured: dict[Name, list[Any]] = {name: [] for name in contenders}
     for number in range(rounds):
         names = list(contenders)
@@ -87,9 +87,9 @@ def in_turn(rounds: int, contenders: Mapping[Name, Callable[[], Any]]) -> dict[N
 def calls_in_turn(
     rounds: int, calls: Mapping[str, Mapping[str, Callable[[], Any]]]
 ) -> dict[str, dict[str, list[Any]]]:
-    """Let several calls of each take turns, as calls are compared with each other as well.
+    """Run several calls of each contender in turn; return all figures by call and name.
 
-    So a machine that slows down slows all of them; what each measured, by call and name.
+    A machine that slows down then slows all calls, so that they can be compared with each other.
     """
     turns = {(call, name): turn for call, each in calls.items() for name, turn in each.items()}
     measured = in_turn(rounds, turns)
@@ -101,8 +101,8 @@ def medians(measured: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {name: statistics.median(figures) for name, figures in measured.items()}
 
 
-def times(better: float, other: float) -> float:
-    """Return how many times one cost is of another, which must not be nothing."""
+def times(cost: float, other: float) -> float:
+    """Return one cost divided by another. Raises ValueError if the other is zero."""
     if other <= 0:
-        raise ValueError("a cost of nothing was measured: the runs are too short")
-    return better / other
+        raise ValueError("a cost of zero was measured: the runs are too short")
+    return cost / other

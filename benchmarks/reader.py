@@ -1,7 +1,7 @@
-"""Two clients in processes of their own: `reader.py list PORT` and `reader.py ping PORT`.
+"""Two clients, started as processes: `reader.py list PORT` and `reader.py ping PORT`.
 
-`list` reads GET /users/ to its end, as it comes, and prints the seconds and the bytes. `ping` asks
-for /health every millisecond until its input ends, and prints the longest wait in seconds.
+`list` reads GET /users/ to its end and prints the seconds and the bytes. `ping` asks for /health
+every millisecond until its input ends, and prints the longest response time in seconds.
 """
 
 import select
@@ -13,13 +13,13 @@ PAUSE_SECONDS = 0.001
 
 
 def request(path: str, connection: str) -> bytes:
-    """Return what is sent to ask for an address."""
+    """Return the bytes of a GET request."""
     head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {connection}\r\n\r\n"
     return head.encode("ascii")
 
 
 def read_listing(port: int) -> str:
-    """Read all users, and look at none; the seconds that took, and the bytes."""
+    """Read the listing without parsing it; return the seconds and the bytes."""
     buffer, count = bytearray(1 << 20), 0
     with socket.create_connection(("127.0.0.1", port), timeout=120) as client:
         started = time.perf_counter()
@@ -33,7 +33,7 @@ def read_listing(port: int) -> str:
 
 
 def ping(port: int) -> str:
-    """Ask for /health, over and over, on one connection; the longest wait in seconds."""
+    """Ask for /health again and again on one connection; return the longest time in seconds."""
     longest = 0.0
     with socket.create_connection(("127.0.0.1", port), timeout=120) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -41,9 +41,9 @@ def ping(port: int) -> str:
         while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
             started = time.perf_counter()
             client.sendall(request("/health", "keep-alive"))
-            answer = b""
-            while b"healthy" not in answer:
-                answer += client.recv(4096)
+            response = b""
+            while b"healthy" not in response:
+                response += client.recv(4096)
             longest = max(longest, time.perf_counter() - started)
     return str(longest)
 

@@ -1,4 +1,4 @@
-"""What was found out, for readers: a table on the terminal, RESULTS.md, JSON, and pictures."""
+"""Writes the results: a table on the terminal, RESULTS.md, JSON files, and pictures."""
 
 import json
 import platform
@@ -8,23 +8,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import CORES, PINNED, system_value
 from benchmarks.pictures import picture
 from benchmarks.ratios import Result, Row, Table
+from benchmarks.servers import CORES, PINNED, system_value
 from tools.processes import ROOT, run_quietly
 
 VERSIONS = ("fastapi", "uvicorn", "pydantic", "litestar", "blacksheep", "sanic", "flask")
 PREFACE = (
-    "Written by `python3 lab.py bench`; `benchmarks/README.md` tells how to run it, and what is",
-    "unfair to whom. A ratio is of two things, measured in turn in one run. A figure alone",
-    "says what this machine did that day, and proves nothing about another. What is within the",
-    "slack is below its bar, by a fifth at most.",
+    "Written by `python3 lab.py bench`; `benchmarks/README.md` says how to run it, and where a",
+    "comparison is unfair. Both figures of a ratio are measured in turn, in one run. A figure",
+    "without a ratio is true for this machine on that day only. `within the slack` means below",
+    "the bar, but by no more than a fifth.",
 )
 VERDICTS = {"met": "met", "near": "within the slack", "missed": "**missed**", "": ""}
 
 
 def write(folder: Path, part: str, result: Result, quick: bool) -> None:
-    """Keep what a part found out, and renew RESULTS.md from what all parts have found out."""
+    """Write the JSON file and the pictures of a part."""
     results = folder / "results"
     results.mkdir(parents=True, exist_ok=True)
     rows = [asdict(row) | {"score": row.score, "verdict": row.verdict} for row in result.rows]
@@ -43,9 +43,9 @@ def page(folder: Path, parts: Sequence[str]) -> None:
     files = [folder / "results" / f"{part}.json" for part in parts]
     found = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
     lines = ["# Results", "", *PREFACE, ""]
-    for told in {json.dumps(each["machine"]): each["machine"] for each in found}.values():
-        of = [each["part"] for each in found if each["machine"] == told]
-        lines += [f"- {told['hardware']}; {told['software']} ({', '.join(of)})"]
+    for machine in {json.dumps(each["machine"]): each["machine"] for each in found}.values():
+        measured = [each["part"] for each in found if each["machine"] == machine]
+        lines += [f"- {machine['hardware']}; {machine['software']} ({', '.join(measured)})"]
     for each in found:
         lines += ["", *section(each)]
     (folder / "RESULTS.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -64,9 +64,9 @@ def section(found: Mapping[str, Any]) -> list[str]:
     if found["rows"]:
         lines += ["", "| What | Measured | Bar | |", "|---|---|---|---|"]
         lines += [
-            f"| {told['what']} | {figure(row)} | {bar(row)} | {VERDICTS[row.verdict]} |"
-            for told in found["rows"]
-            for row in [Row(*(told[key] for key in ("what", "value", "bar", "sense", "unit")))]
+            f"| {found_row['what']} | {figure(row)} | {bar(row)} | {VERDICTS[row.verdict]} |"
+            for found_row in found["rows"]
+            for row in [Row(*(found_row[key] for key in ("what", "value", "bar", "sense", "unit")))]
         ]
     for each in found["tables"]:
         lines += ["", f"{each['title']}:", "", *markdown(Table(**each))]
@@ -84,7 +84,7 @@ def markdown(table: Table) -> list[str]:
 
 
 def plain(result: Result) -> str:
-    """Return the tables as they come out on a terminal."""
+    """Return the tables as text for a terminal."""
     blocks = [[["what", "measured", "bar", ""]]]
     blocks[0] += [[r.what, figure(r), bar(r), r.verdict] for r in result.rows]
     blocks += [[[t.title], list(t.head), *map(list, t.lines)] for t in result.tables]
@@ -92,7 +92,7 @@ def plain(result: Result) -> str:
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells, one under the other; a line of one cell is a title."""
+    """Return lines of cells in aligned columns; a line of one cell is a title."""
     width = [0] * max(map(len, lines))
     for line in lines:
         if len(line) > 1:
@@ -113,12 +113,12 @@ def figure(row: Row) -> str:
 
 
 def bar(row: Row) -> str:
-    """Return a row's bar in words."""
+    """Return a row's bar as text."""
     return "" if row.bar is None else f"{row.sense} {row.bar:g}"
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures were measured on, without the name of the machine."""
+    """Return the hardware and software of this machine, without its name."""
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
     memory = system_value("SC_PAGE_SIZE") * system_value("SC_PHYS_PAGES") / 2**30
     system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())

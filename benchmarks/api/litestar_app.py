@@ -1,4 +1,4 @@
-"""Litestar: its own validation of parameters, its own serialisation of structs."""
+"""Litestar: the framework validates the parameters and encodes the structs."""
 
 from typing import Annotated, Any
 

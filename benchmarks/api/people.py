@@ -1,4 +1,4 @@
-"""Users for whoever needs many: the same ones each time, with names like people have."""
+"""Many users for benchmarks, always the same ones, with realistic names."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ LAST = (
 
 
 def users(count: int) -> Iterator[tuple[int, str, int]]:
-    """Yield (id, name, age) for the ids from 0; a name is a text of its own for each user."""
+    """Yield (id, name, age) for the ids from 0; each name is a new string, as in a real store."""
     firsts, lasts = FIRST.split(), LAST.split()
     for user_id in range(count):
         first, last = firsts[user_id % len(firsts)], lasts[user_id // len(firsts) % len(lasts)]

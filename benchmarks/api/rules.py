@@ -1,4 +1,4 @@
-"""The bounds, checked by hand: for contenders whose framework does not check them itself."""
+"""The bounds, for contenders whose framework does not check them."""
 
 MAX_USER_ID = 2**53 - 1
 MAX_AGE = 150

@@ -1,4 +1,4 @@
-"""Sanic, on its own server; the bounds are checked by hand, as it has none."""
+"""Sanic, on its own server; its own code checks the bounds."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""FastAPI as its documentation teaches it: async endpoints, bounds, models; no log at all."""
+"""FastAPI as its documentation teaches it: async endpoints, bounds, models; no access log."""
 
 from typing import Annotated
 

@@ -1,6 +1,6 @@
 """The page to compare with: fetches every user at a click, and draws with matplotlib.
 
-It does what the course's first version did, and is written anew.
+It does what the course's first version did. It was written from the description.
 """
 
 import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""The simulator's speed beside that of others: a part of `python3 lab.py bench`."""
+"""The simulator's speed beside other clients: a part of `python3 lab.py bench`."""
 
 import json
 import os
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.contenders import ours
-from benchmarks.load import LOAD_CORE, Contender, Server, on_core, output_of, serving
+from benchmarks.load import output_of
 from benchmarks.ratios import Result, Row, in_turn, medians
+from benchmarks.servers import LOAD_CORE, Contender, Server, on_core, serving
 from tools.environments import environment
 from tools.processes import ROOT, LabError, say
 
@@ -17,6 +18,7 @@ HERE = Path(__file__).parent
 SIMULATOR = ROOT / "data_ingestion_simulator"
 CONNECTIONS = 8
 DEFAULT_FAKER = "from faker import Faker; name = Faker().name"
+# `names` is the only function that the benchmark calls in a service: no command prints names alone.
 OUR_NAMES = "import random, generator; name = generator.names(random.Random(1), 'en_US')"
 PER_SECOND = """
 import timeit
@@ -26,7 +28,7 @@ print(count / seconds)
 
 
 class Creates(NamedTuple):
-    """How fast a client created users: by the clock, and by the processor time that it took."""
+    """How many users a client created in a second, and in a second of processor time."""
 
     per_second: float
     per_cpu_second: float
@@ -36,28 +38,28 @@ def measure(quick: bool) -> Result:
     """Run all comparisons."""
     return Result(
         how=f"{'2 or 3' if quick else '3 or 5'} rounds; {CONNECTIONS} connections; the client has a"
-        " core, and the server of single creates does next to nothing",
+        " core, and the server of single creates only counts",
         rows=[names(quick), *creates(quick), batches(quick)],
     )
 
 
 def names(quick: bool) -> Row:
-    """Names per second against Faker as it comes."""
+    """Names per second, beside Faker's default."""
     say("names")
     setups = {"ours": OUR_NAMES, "Faker": DEFAULT_FAKER}
-    turns = {who: partial(invented, setup) for who, setup in setups.items()}
+    turns = {who: partial(names_per_second, setup) for who, setup in setups.items()}
     rate = medians(in_turn(3 if quick else 5, turns))
     return Row("names per second: default Faker", rate["ours"] / rate["Faker"], 10)
 
 
-def invented(setup: str) -> float:
+def names_per_second(setup: str) -> float:
     """Names per second and core."""
     program = PER_SECOND.format(setup=setup)
     return float(output([python_of(SIMULATOR), "-c", program], SIMULATOR))
 
 
 def creates(quick: bool) -> list[Row]:
-    """Single creates per second and client core, to a server that does next to nothing."""
+    """Single creates per second and client core, to a server that only counts them."""
     say("single creates")
     seconds, scale = (3, 1) if quick else (6, 3)
     python = python_of(HERE)
@@ -81,31 +83,32 @@ def creates(quick: bool) -> list[Row]:
     rate = medians({who: [run.per_second for run in runs] for who, runs in measured.items()})
     cpu = medians({who: [run.per_cpu_second for run in runs] for who, runs in measured.items()})
     return [
-        Row("creates per second and core: one requests.Session", rate["ours"] / rate["session"], 9),
-        Row("creates per second and core: Locust FastHttpUser", rate["ours"] / rate["locust"], 1.5),
-        Row("creates per second and core: wrk", rate["ours"] / rate["wrk"], 0.4),
+        Row("creates per second and core: one requests.Session", rate["ours"] / rate["session"], 5),
+        Row("creates per second and core: Locust FastHttpUser", rate["ours"] / rate["locust"], 1),
+        Row("creates per second and core: wrk", rate["ours"] / rate["wrk"]),
         Row("creates per second of the client's CPU: wrk", cpu["ours"] / cpu["wrk"]),
     ]
 
 
 def created(server: Server, command: Sequence[str], folder: Path) -> Creates:
-    """Run a client to its end; creates per second, as the server has seen them, and per second of
-    the processor time that the client took, its start included.
+    """Run a client to its end; return creates per second, as the server counted them.
+
+    The processor time includes the client's start.
     """
-    server.ask("GET", "/tally")  # which also starts anew
-    before = os.times()  # of children those that have ended, so not the server
+    server.ask("GET", "/tally")  # this also resets the tally
+    before = os.times()  # includes the ended child processes, so not the server
     output(command, folder)
     after = os.times()
-    told = json.loads(server.ask("GET", "/tally")[1])
-    if not told["created"]:
-        raise LabError(f"bench: {' '.join(command)} created nobody")
+    tally = json.loads(server.ask("GET", "/tally")[1])
+    if not tally["created"]:
+        raise LabError(f"bench: {' '.join(command)} created no user")
     cpu_seconds = after.children_user - before.children_user
     cpu_seconds += after.children_system - before.children_system
-    return Creates(told["created"] / told["seconds"], told["created"] / cpu_seconds)
+    return Creates(tally["created"] / tally["seconds"], tally["created"] / cpu_seconds)
 
 
 def batches(quick: bool) -> Row:
-    """Users through batches against single posts, to the real API; a million unless quick."""
+    """Users in batches beside single posts, to the real API; a million unless quick."""
     say("batches")
     many, few = (50_000, 4_000) if quick else (1_000_000, 20_000)
     turns = {"batches": partial(sent, many, 1_000), "single posts": partial(sent, few, 1)}
@@ -114,19 +117,19 @@ def batches(quick: bool) -> Row:
 
 
 def sent(count: int, batch_size: int) -> float:
-    """Send users to an API of their own; users per second, as the simulator tells it."""
+    """Send users to a new API; return users per second, as the simulator reports them."""
     with serving([ours()]) as servers:
         flags = f"--count {count} --batch-size {batch_size} --output json".split()
         address = f"http://127.0.0.1:{servers['ours'].port}"
         command = (python_of(SIMULATOR), "main.py", *flags, "--api-base-url", address)
         summary = json.loads(output(command, SIMULATOR).splitlines()[-1])
     if summary["created"] != count:
-        raise LabError(f"bench: not everybody was created: {summary}")
+        raise LabError(f"bench: not every user was created: {summary}")
     return float(summary["users_per_second"])
 
 
 def output(command: Sequence[str], folder: Path) -> str:
-    """Run a client on the load's core to its end; what it printed."""
+    """Run a client on the load's core to its end; return its output."""
     return output_of([*on_core(LOAD_CORE), *command], folder)
 
 

@@ -16,7 +16,7 @@ times = {"first": 0.0, "last": 0.0}
 
 
 async def app(scope: dict[str, Any], _receive: object, send: Send) -> None:
-    """ASGI: POST /users/, GET /health, and for the benchmark GET /tally, which also starts anew."""
+    """ASGI: POST /users/, GET /health, and for the benchmark GET /tally, which resets the tally."""
     if scope["type"] != "http":
         return
     path, status, body = scope["path"], 200, b'{"status": "healthy"}'

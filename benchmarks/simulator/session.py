@@ -1,4 +1,4 @@
-"""The plain way to send users: one requests.Session, one after another. Address, then count."""
+"""The simplest client: one requests.Session, one request after another. Arguments: URL, count."""
 
 import sys
 

@@ -1,4 +1,4 @@
-// Fastify, on Node: its own validation by JSON schema. node app.js PORT
+// Fastify, on Node: the framework validates by JSON schema. node app.js PORT
 "use strict";
 
 const app = require("fastify")();
