@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -336,6 +337,14 @@ def open_page(page: Page, url: str) -> None:
             expect(page.get_by_role("heading").first).to_be_visible(timeout=10_000)
             return
     raise AssertionError(f"{url} shows no heading")
+
+
+@pytest.fixture(params=["base", "overlays/local", "overlays/production"])
+def manifests(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """Return the Kubernetes manifests of the base, and of each overlay."""
+    from manifests import rendered  # it needs pytest's rewritten asserts, as all helpers here
+
+    return deepcopy(rendered(request.param))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is told in more than one file, such as a port, and what each place says it is."""
+"""Facts that stand in several files, such as a port, and the value in each place."""
 
 import json
 import re
@@ -23,19 +23,19 @@ from manifests import (
 
 FOLDERS = {"api": "api", "simulator": "data_ingestion_simulator", "frontend": "frontend"}
 
-Claim = tuple[str, str, object]  # a fact, the place that tells it, its value there
+Claim = tuple[str, str, object]  # a fact, a place, and the value there
 
 
 def disagreements(root: Path) -> dict[str, dict[str, object]]:
-    """Return, for each fact that is not the same everywhere, what each place of a checkout says."""
-    told: dict[str, dict[str, object]] = defaultdict(dict)
+    """Return the facts of a checkout that differ between places, with the value in each place."""
+    found: dict[str, dict[str, object]] = defaultdict(dict)
     for fact, place, value in claims(root):
-        told[fact][place] = value
-    return {fact: places for fact, places in told.items() if len(set(places.values())) > 1}
+        found[fact][place] = value
+    return {fact: places for fact, places in found.items() if len(set(places.values())) > 1}
 
 
 def claims(root: Path) -> Iterator[Claim]:
-    """Yield every fact that more than one file holds, wherever it is told."""
+    """Yield every fact that stands in more than one file, once for each place."""
     compose = services(root, "docker-compose.yml")
     for name, folder in FOLDERS.items():
         yield from _image_claims(name, read(root, f"{folder}/Dockerfile"))
@@ -68,15 +68,31 @@ def services(root: Path, name: str) -> dict[str, Any]:
     return found
 
 
+def constant(root: Path, service: str, name: str) -> str:
+    """Return the number, or text, that a module of a service gives to a constant."""
+    for path in sorted((root / service).glob("*.py")):
+        found = re.search(rf"^{name}(?:: \w+)? = (.+?)(?:  #.*)?$", read(root, str(path)), re.M)
+        if found:
+            return found[1].strip('"')
+    raise AssertionError(f"no module of {service} has a constant {name}")
+
+
+def change(root: Path, file: str, was: str, becomes: str) -> None:
+    """Replace the first occurrence of a text in a file of a checkout."""
+    text = read(root, file)
+    assert was in text
+    (root / file).write_text(text.replace(was, becomes, 1), encoding="utf-8")
+
+
 def _settings_claims(name: str, settings: str) -> Iterator[Claim]:
-    """Where the API is by default, in messages and in the help, as those say who ask it."""
+    """The API's default URL in the settings of its clients: defaults, messages and help texts."""
     if name != "api":
         for number, port in enumerate(re.findall(r"http://localhost:(\d+)", settings)):
             yield "api port", f"{name}'s settings {number}", int(port)
 
 
 def _production_claims(production: dict[str, Any]) -> Iterator[Claim]:
-    """What production under Compose says: two ports of the edge, and the way behind it."""
+    """Production with Compose: the two ports of the load balancer, and the services behind it."""
     yield "database image", "compose in production", production["postgres"]["image"]
     for published in production["edge"]["ports"]:
         yield "edge's public port", "production ports", int(published.rpartition(":")[2])
@@ -170,7 +186,7 @@ def _manifest_claims(rendering: str, manifests: list[Manifest]) -> Iterator[Clai
             yield f"{name} port", f"{rendering} target", port_number(behind, port["targetPort"])
     yield from _ingress_claims(rendering, manifests)
     for caller, name, opened in arrows(manifests):
-        if name != "dns":  # which has two
+        if name != "dns":  # it has two ports
             yield f"{name} port", f"{rendering} policy for {caller}", opened
     for secret in of_kind(manifests, "Secret").values():
         for key, value in decoded(secret).items():
@@ -191,8 +207,7 @@ def _ingress_claims(rendering: str, manifests: list[Manifest]) -> Iterator[Claim
 
 
 def _version_claims(root: Path) -> Iterator[Claim]:
-    main = (root / "api/main.py").read_text(encoding="utf-8")
-    yield "version", "api/main.py", re.findall(r'^VERSION = "(.+)"', main, re.M)[0]
+    yield "version", "api", constant(root, "api", "VERSION")
     production = (root / "deploy/kubernetes/overlays/production/kustomization.yaml").read_text(
         "utf-8"
     )

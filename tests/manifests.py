@@ -1,14 +1,17 @@
-"""Kubernetes manifests as Kustomize renders them, and who may speak to whom in them."""
+"""Kubernetes manifests as Kustomize renders them, and the connections that they allow."""
 
 import base64
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tools.processes import ROOT
 
 RENDERINGS = ("base", "overlays/local", "overlays/production")
 NAME, NAMESPACE = "app.kubernetes.io/name", "kubernetes.io/metadata.name"
@@ -20,14 +23,20 @@ Arrow = tuple[str, str, Port]  # caller, called, port
 
 
 def render(folder: Path) -> list[Manifest]:
-    """Return what `kubectl apply -k` would send to a cluster; skip where there is no kubectl."""
+    """Return what `kubectl apply -k` would send to a cluster; skip if kubectl is not installed."""
     if not shutil.which("kubectl"):
-        pytest.skip("there is no `kubectl` on this machine, whose Kustomize renders the manifests")
+        pytest.skip("needs `kubectl`, which renders the manifests")
     done = subprocess.run(
         ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
+
+
+@cache
+def rendered(name: str) -> list[Manifest]:
+    """Return the manifests of the base or of an overlay in this repository."""
+    return render(ROOT / "deploy/kubernetes" / name)
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> dict[str, Manifest]:
@@ -36,35 +45,35 @@ def of_kind(manifests: list[Manifest], *kinds: str) -> dict[str, Manifest]:
 
 
 def pod_of(workload: Manifest) -> dict[str, Any]:
-    """Return the pod that a workload makes, which in this project has one container."""
+    """Return the pod of a workload. In this project it has one container."""
     pod: dict[str, Any] = workload["spec"]["template"]["spec"]
     assert len(pod["containers"]) == 1
     return pod
 
 
 def port_number(container: dict[str, Any], port: str | int) -> int:
-    """Return the number behind a port's name, as Kubernetes looks it up in the container."""
+    """Return the number of a named port of a container, as Kubernetes finds it."""
     named = {each["name"]: each["containerPort"] for each in container["ports"]}
     return int(named.get(port, port))
 
 
 def decoded(secret: Manifest) -> dict[str, str]:
-    """Return what a Secret holds."""
+    """Return the values of a Secret."""
     return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
 
 
-# --------------------------------------------------------------------------- who may speak to whom
+# -------------------------------------------------------------------------- the network policies
 
 
 def picture(root: Path) -> set[Arrow]:
-    """Return the arrows of the architecture's picture."""
+    """Return the arrows of the picture in docs/architecture.md."""
     text = (root / "docs/architecture.md").read_text(encoding="utf-8")
     found = re.findall(r"^ +(\w+) -->\|(\d+)\| (\w+)$", text, re.M)
     return {(caller, called, int(port)) for caller, port, called in found}
 
 
-# Who is outside of the namespace, exactly as policies have to name them: a selector left out, or a
-# wider range of addresses, would be others as well.
+# The peers outside the namespace, exactly as the policies must select them: with a missing selector
+# or a wider range of addresses, other peers would be allowed too.
 OUTSIDE: dict[str, dict[str, Any]] = {
     "edge": {"namespaceSelector": {"matchLabels": {NAMESPACE: "ingress"}}},
     "prometheus": {
@@ -80,7 +89,7 @@ OUTSIDE: dict[str, dict[str, Any]] = {
 
 
 def arrows(manifests: list[Manifest]) -> set[Arrow]:
-    """Return the arrows that the policies open; fail if only one end of one is open."""
+    """Return the connections that the policies allow; fail if only one end allows one."""
     pods = of_kind(manifests, *WORKLOADS)
     leaving, arriving = set(), set()
     for policy in of_kind(manifests, "NetworkPolicy").values():
@@ -94,12 +103,12 @@ def arrows(manifests: list[Manifest]) -> set[Arrow]:
     half_open = {end for end in leaving - arriving if end[1] in pods} | {
         end for end in arriving - leaving if end[0] in pods
     }
-    assert not half_open, f"open at one end only: {half_open}"
+    assert not half_open, f"allowed at one end only: {half_open}"
     return leaving | arriving
 
 
 def _rules(policy: dict[str, Any], direction: str) -> list[dict[str, Any]]:
-    """Return a policy's rules for a direction; Kubernetes ignores those of one it is not for."""
+    """Return a policy's rules for a direction; fail if the policy's types make them void."""
     rules: list[dict[str, Any]] = policy.get(direction.lower(), [])
     types = policy.get("policyTypes", ["Ingress", "Egress"] if "egress" in policy else ["Ingress"])
     assert direction in types or not rules, f"rules without effect: {policy}"
@@ -109,9 +118,9 @@ def _rules(policy: dict[str, Any], direction: str) -> list[dict[str, Any]]:
 def _ends(
     rule: dict[str, Any], side: str, pods: dict[str, Manifest], called: str | None
 ) -> set[tuple[str, Port]]:
-    """Return who is named on one side of a rule, each with the port that is called."""
-    assert rule[side], "a rule without peers is open to everybody"
-    assert rule["ports"], "a rule without ports is open on all of them"
+    """Return the peers of a rule, each with the allowed port."""
+    assert rule[side], "a rule without peers allows all of them"
+    assert rule["ports"], "a rule without ports allows all of them"
     return {
         (name, _port(each, pods.get(called or name)))
         for peer in rule[side]
@@ -133,12 +142,12 @@ def _peers(peer: dict[str, Any], pods: dict[str, Manifest]) -> list[str]:
     if peer.keys() == {"podSelector"}:
         return _selected(peer["podSelector"], pods)
     known = [name for name, exactly in OUTSIDE.items() if peer == exactly]
-    assert known, f"nobody of the picture: {peer}"
+    assert known, f"not in the picture: {peer}"
     return known
 
 
 def _selected(selector: dict[str, Any], pods: dict[str, Manifest]) -> list[str]:
-    """Return the workloads whose pods have the labels that a selector asks for."""
+    """Return the workloads whose pods have the labels of a selector."""
     wanted = {key: [value] for key, value in selector.get("matchLabels", {}).items()}
     for expression in selector.get("matchExpressions", ()):
         assert expression["operator"] == "In"

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Starts the edge: over TLS if there is a certificate (with its chain and key, in one file). Without TLS only
-# if its folder is not there or empty: a certificate that was meant and cannot be read ends the start.
+# Starts the load balancer. It uses TLS if there is a certificate (with its chain and key, in one file). Without
+# TLS it starts only if the folder is missing or empty: a certificate that it cannot read is an error.
 folder=$(dirname "$0")
 certificates=$folder/certificates
 if [ -e "$certificates" ] || [ -L "$certificates" ]; then
   if ! names=$(ls -A "$certificates" 2> /dev/null); then
-    echo "deploy/edge/certificates must be a folder that user 99 can read, or not be there at all" >&2
+    echo "deploy/edge/certificates must be a folder that user 99 can read, or must not exist" >&2
     exit 2
   fi
   if [ -n "$names" ]; then

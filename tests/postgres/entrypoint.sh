@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the database that POSTGRES_USER, POSTGRES_PASSWORD (or POSTGRES_PASSWORD_FILE), POSTGRES_DB and
-# the scripts in /docker-entrypoint-initdb.d ask for, then serves it: as the user postgres, which root becomes.
+# Creates the database that POSTGRES_USER, POSTGRES_PASSWORD (or POSTGRES_PASSWORD_FILE), POSTGRES_DB and the
+# scripts in /docker-entrypoint-initdb.d describe, then serves it as the user postgres.
 set -eu
 PATH=/usr/lib/postgresql/17/bin:$PATH
 data=${PGDATA:-/var/lib/postgresql/data}
