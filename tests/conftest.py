@@ -1,4 +1,4 @@
-"""What the system's tests share. They start the services as a user would, and import none."""
+"""Fixtures of the system tests, which start the services as a user does, and import none."""
 
 import contextlib
 import os
@@ -19,25 +19,27 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
-if TYPE_CHECKING:
-    from served import Postgres
 from tools.processes import OWN_GROUP, ROOT, WINDOWS, end
+
+if TYPE_CHECKING:
+    from production import Caller, Production
+    from served import Postgres
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 GENERATIONS = {"compose-1": ["docker-compose"], "compose-2": ["docker", "compose"]}
-STAND_IN = "stand-in-of-the-tests"  # a label of images
+REPLACEMENT = "replacement-of-the-tests"  # a label of images
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, holds: Callable[[], object], deadline_seconds: float = 60) -> None:
-    """Return once `holds()` is true; fail, saying what was waited for, when the deadline passes."""
+    """Return when `holds()` is true; fail with the name of the condition after the deadline."""
     deadline = time.monotonic() + deadline_seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {deadline_seconds} s: {what}"
@@ -45,7 +47,7 @@ def wait_until(what: str, holds: Callable[[], object], deadline_seconds: float =
 
 
 class Terminal:
-    """A command running as in a terminal of its own, with all that it has printed so far."""
+    """A command that runs as in a new terminal, and the lines that it has printed."""
 
     def __init__(self, command: list[str], folder: str | Path, **variables: str) -> None:
         self.lines: list[str] = []
@@ -69,13 +71,13 @@ class Terminal:
                 self.lines.append(line.rstrip())
 
     def type(self, text: str) -> None:
-        """Send what a person would type."""
+        """Send text to the input."""
         if self.process.stdin:
             self.process.stdin.write(text)
             self.process.stdin.flush()
 
     def interrupt(self) -> None:
-        """Press Ctrl-C, which reaches everything that runs here, and wait for the end."""
+        """Press Ctrl-C, which reaches the whole process group, and wait for the end."""
         if sys.platform != "win32":
             os.killpg(self.process.pid, signal.SIGINT)
         self.process.wait(20)
@@ -87,21 +89,21 @@ class Terminal:
         self.process.wait(20)
 
     def count(self, text: str | re.Pattern[str]) -> int:
-        """Return how many of the lines so far have a text."""
+        """Return how many lines contain a text."""
         search = re.compile(re.escape(text)).search if isinstance(text, str) else text.search
         return sum(search(line) is not None for line in list(self.lines))
 
     def wait_for(
         self, text: str | re.Pattern[str], times: int = 1, deadline_seconds: float = 60
     ) -> None:
-        """Return once a text has been printed so many times."""
+        """Return when a number of lines contain a text."""
         try:
             wait_until(str(text), lambda: self.count(text) >= times, deadline_seconds)
         except AssertionError:
             raise AssertionError(f"{text!r} is not in:\n" + "\n".join(self.lines)) from None
 
     def stop(self, signum: int = signal.SIGINT, deadline_seconds: float = 20) -> int:
-        """Send a signal, as Ctrl-C would, and return the exit code."""
+        """Send a signal and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signum)
         code = self.process.wait(deadline_seconds)
@@ -109,7 +111,7 @@ class Terminal:
         return code
 
     def kill(self) -> None:
-        """Leave nothing of it behind, whatever state it is in."""
+        """End the process and its children, in whatever state they are."""
         end(self.process)
         self._reader.join(5)
         if self.process.stdin:
@@ -118,7 +120,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    """Yield a function that opens a terminal; what still runs in any is killed in the end."""
+    """Yield a function that opens a terminal; at the end all of them are closed."""
     opened: list[Terminal] = []
 
     def start(*command: str, folder: str | Path = ROOT, **variables: str) -> Terminal:
@@ -136,7 +138,7 @@ def service_python(service: str) -> str:
 
 
 class Lab:
-    """`lab.py up` on ports of its own."""
+    """`lab.py up` on free ports."""
 
     def __init__(
         self,
@@ -155,13 +157,13 @@ class Lab:
 
 @pytest.fixture
 def http() -> Iterator[httpx2.Client]:
-    """Yield a client that speaks to this machine only."""
+    """Yield a client that uses no proxy."""
     with httpx2.Client(timeout=10, trust_env=False) as client:
         yield client
 
 
 def clone(folder: Path) -> Path:
-    """Make a folder what a fresh clone would be: the files that git knows, as they are now."""
+    """Copy the files of the repository, as they are now, into a folder like a new clone."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -177,13 +179,13 @@ def clone(folder: Path) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a folder as a reader has it who has just cloned the repository."""
+    """Return a folder with a new clone of the repository."""
     return clone(tmp_path / f"{Docker.PREFIX}-clone")
 
 
 @pytest.fixture
 def search_path(tmp_path: Path) -> str:
-    """Return a PATH on which `python` is this Python, as the documents say it, outside any venv."""
+    """Return a PATH where `python` is this Python, outside any virtual environment."""
     commands = tmp_path / "bin"
     commands.mkdir()
     base = Path(sys.base_prefix) / "bin" / Path(sys.executable).resolve().name
@@ -194,34 +196,34 @@ def search_path(tmp_path: Path) -> str:
 
 
 def refuse_taken_ports(*ports: int) -> None:
-    """Skip where the ports that the documents name are in use by something else."""
+    """Skip if another program uses a port of the documents."""
     for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                pytest.skip(f"port {port}, which the documents name, is in use")
+                pytest.skip(f"port {port} of the documents is in use")
 
 
 class Docker:
     """The Docker engine of this machine."""
 
     NAMES = ("api0", "sim0", "frontend0")
-    PREFIX = "labtest"  # of the names of whatever else tests make
+    PREFIX = "labtest"  # of the other names that tests create
 
-    def __call__(self, *words: str, check: bool = True) -> str:
+    def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run a docker command and return what it prints."""
-        done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0 or not check, f"docker {words}: {done.stderr}"
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 or not check, f"docker {arguments}: {done.stderr}"
         return done.stdout.strip()
 
     def clean_up(self) -> None:
-        """Remove what a document leaves behind when it fails half way."""
+        """Remove what a document that failed has left."""
         self("rm", "--force", *self.NAMES, check=False)
         self("network", "rm", "microservices", check=False)
 
     def remove_leftovers(self) -> None:
-        """Remove what a run of these tests left behind when it was killed.
+        """Remove what a killed run of these tests has left.
 
-        Its containers start again with the engine, and hold the images that a document removes.
+        Its containers start again with the engine, and use images that a document removes.
         """
         named = ("--quiet", "--filter", f"name=^/?{self.PREFIX}")
         for container in self("ps", "--all", *named).split():
@@ -233,42 +235,41 @@ class Docker:
 
 @pytest.fixture(scope="session")
 def docker() -> Docker:
-    """Return the Docker engine, or skip where there is none."""
+    """Return the Docker engine, or skip without one."""
     docker = Docker()
     if not shutil.which("docker"):
-        pytest.skip("there is no Docker on this machine")
+        pytest.skip("Docker is not installed")
     if docker("version", "--format", "{{.Server.Os}}", check=False) != "linux":
-        pytest.skip("there is no Docker engine for Linux containers on this machine")
+        pytest.skip("no Docker engine for Linux containers is running")
     docker.remove_leftovers()
     taken = set(docker("ps", "--all", "--format", "{{.Names}}").split()) & set(docker.NAMES)
     if taken:
-        pytest.skip(f"containers that the documents name are there already: {taken}")
+        pytest.skip(f"containers of the documents exist already: {taken}")
     return docker
 
 
 @pytest.fixture(scope="session")
 def native_engine(docker: Docker) -> None:
-    """Skip where Docker is a machine of its own, as Docker Desktop is.
+    """Skip if Docker runs in a virtual machine, as Docker Desktop does.
 
-    Its containers' addresses cannot be called from here, and files look to them as if they were
-    their own.
+    Then the host cannot reach the containers' addresses, and mounted files have other owners.
     """
     desktop = docker("info", "--format", "{{.OperatingSystem}}") == "Docker Desktop"
     if desktop or not sys.platform.startswith("linux"):
-        pytest.skip("the Docker engine is not this machine's own")
+        pytest.skip("the Docker engine runs in a virtual machine")
 
 
 def available(generation: str) -> list[str]:
-    """Return the command of a generation, or skip where it is not installed."""
+    """Return the command of a Compose generation, or skip if it is not installed."""
     command = GENERATIONS[generation]
-    told = ""
+    found = ""
     if shutil.which(command[0]):
         version = subprocess.run([*command, "version", "--short"], capture_output=True, text=True)
-        told = version.stdout.removeprefix("v")
-    if told.startswith("1.") != (generation == "compose-1") or not told:
-        pytest.skip(f"there is no `{' '.join(command)}` of that generation on this machine")
+        found = version.stdout.removeprefix("v")
+    if found.startswith("1.") != (generation == "compose-1") or not found:
+        pytest.skip(f"`{' '.join(command)}` of that generation is not installed")
     if subprocess.run([*command, "ps"], cwd=ROOT, capture_output=True).returncode:
-        pytest.skip(f"`{' '.join(command)}` does not come to terms with this machine's engine")
+        pytest.skip(f"`{' '.join(command)}` does not work with this machine's engine")
     return command
 
 
@@ -279,18 +280,18 @@ def is_open(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def official_or_stand_in(docker: Docker, image: str, folder: str) -> str:
-    """Return the image: the official one, or where it cannot be had the stand-in from a folder."""
+def official_or_replacement(docker: Docker, image: str, folder: str) -> str:
+    """Return the official image or, if it cannot be pulled, the one of a folder here."""
 
     def is_official() -> bool:
         labels = docker("image", "inspect", "--format", "{{.Config.Labels}}", image, check=False)
-        return labels != "" and STAND_IN not in labels
+        return labels != "" and REPLACEMENT not in labels
 
     if not is_official():
         docker("pull", "--quiet", image, check=False)
-    # A stand-in of an earlier run may be an older one: built again, it is not.
+    # The replacement of an earlier run may be out of date, so build it again.
     if not is_official():
-        label = f"--label={STAND_IN}"
+        label = f"--label={REPLACEMENT}"
         docker("build", "--quiet", label, "--tag", image, str(ROOT / "tests" / folder))
     return image
 
@@ -298,26 +299,26 @@ def official_or_stand_in(docker: Docker, image: str, folder: str) -> str:
 @pytest.fixture(scope="session")
 def postgres_image(docker: Docker) -> str:
     """Return the database's image."""
-    return official_or_stand_in(docker, "postgres:17", "postgres")
+    return official_or_replacement(docker, "postgres:17", "postgres")
 
 
 @pytest.fixture(scope="session")
 def haproxy_image(docker: Docker) -> str:
-    """Return the edge's image."""
-    return official_or_stand_in(docker, "haproxy:3.0-alpine", "haproxy")
+    """Return the load balancer's image."""
+    return official_or_replacement(docker, "haproxy:3.0-alpine", "haproxy")
 
 
 @pytest.fixture(scope="session")
 def prometheus_image(docker: Docker) -> str:
-    """Return the image of who collects the metrics."""
-    return official_or_stand_in(docker, "prom/prometheus", "prometheus")
+    """Return the image of Prometheus."""
+    return official_or_replacement(docker, "prom/prometheus", "prometheus")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Yield a browser, as installed on this machine."""
+    """Yield the browser of this machine."""
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
+        pytest.skip("Chromium is not installed")
     expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -326,10 +327,9 @@ def browser() -> Iterator[Browser]:
 
 
 def open_page(page: Page, url: str) -> None:
-    """Open a page; again if the network of this machine changed meanwhile.
+    """Open a page; retry if the machine's network changes meanwhile.
 
-    It does when a container starts or stops anywhere on the machine, and Chromium then gives up
-    what it was loading.
+    It changes when a container starts or stops, and Chromium then aborts the loading.
     """
     for _ in range(3):
         with contextlib.suppress(AssertionError, Error):
@@ -337,6 +337,41 @@ def open_page(page: Page, url: str) -> None:
             expect(page.get_by_role("heading").first).to_be_visible(timeout=10_000)
             return
     raise AssertionError(f"{url} shows no heading")
+
+
+@pytest.fixture(scope="session")
+def production(
+    docker: Docker, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator["Production"]:
+    """Yield the production system with three replicas, in a new clone."""
+    from production import Production  # it imports this file
+
+    for image in ("postgres_image", "haproxy_image", "prometheus_image"):
+        request.getfixturevalue(image)
+    folder = tmp_path_factory.mktemp("production") / "clone"
+    production = Production(folder, available("compose-1"), docker)
+    try:
+        production.up()
+        yield production
+    finally:
+        production.down()
+
+
+@pytest.fixture(params=GENERATIONS)
+def either(production: "Production", request: pytest.FixtureRequest) -> Iterator["Production"]:
+    """Yield the same system, used with each generation of Compose."""
+    before, production.command = production.command, available(request.param)
+    yield production
+    production.command = before
+
+
+@pytest.fixture
+def caller(production: "Production") -> Iterator["Caller"]:
+    """Yield a client of the load balancer."""
+    from production import Caller
+
+    with contextlib.closing(Caller(production.port)) as caller:
+        yield caller
 
 
 @pytest.fixture(params=["base", "overlays/local", "overlays/production"])
@@ -349,8 +384,8 @@ def manifests(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def postgres() -> Iterator["Postgres"]:
-    """Yield a PostgreSQL server with a switch."""
-    from served import Postgres  # which needs this file
+    """Yield a PostgreSQL server."""
+    from served import Postgres  # it imports this file
 
     server = Postgres()
     yield server

@@ -1,4 +1,4 @@
-"""The production system for tests: brought up as docs/production.md says, and put under load."""
+"""The production system for tests: started as docs/production.md says, and put under load."""
 
 import contextlib
 import http.client
@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import socket
 import subprocess
 import threading
 import time
@@ -17,8 +18,8 @@ from urllib.parse import urlencode
 from conftest import Docker, clone, free_port, wait_until
 
 TOKEN = "t" * 32
-SHELLS_TOKEN = "of-the-operators-shell"  # noqa: S105 - and of no container
-# Made up, of characters that mean something in an address.
+SHELLS_TOKEN = "of-the-operators-shell"  # noqa: S105 - no container may have it
+# With characters that have a meaning in a URL.
 PASSWORD = "p@ss/w:rd%"  # noqa: S105
 
 
@@ -30,7 +31,7 @@ def documented(folder: Path, heading: str) -> str:
 
 
 class Production:
-    """A project of its own, in a fresh clone with secrets of its own, on a port of its own."""
+    """A Compose project in a new clone, with its own secrets and its own port."""
 
     def __init__(self, folder: Path, command: list[str], docker: Docker) -> None:
         self.folder = clone(folder)
@@ -52,15 +53,15 @@ class Production:
         self.write_secret("database_password", PASSWORD)
 
     def write_secret(self, name: str, secret: str) -> None:
-        """Make a secret's file."""
+        """Write the file of a secret."""
         path = self.folder / "secrets" / name
         path.write_text(f"{secret}\n")
         path.chmod(0o644)
 
-    def try_compose(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a Compose command and return how it ended."""
+    def try_compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a Compose command and return its result."""
         return subprocess.run(
-            [*self.command, *words],
+            [*self.command, *arguments],
             cwd=self.folder,
             env=self._variables,
             capture_output=True,
@@ -68,20 +69,20 @@ class Production:
             timeout=300,
         )
 
-    def compose(self, *words: str) -> str:
+    def compose(self, *arguments: str) -> str:
         """Run a Compose command and return what it prints."""
-        done = self.try_compose(*words)
+        done = self.try_compose(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def run_documented(self, heading: str, otherwise: Sequence[tuple[str, str]] = ()) -> None:
-        """Run the shell block under a heading of docs/production.md, by this generation.
+    def run_documented(self, heading: str, replacements: Sequence[tuple[str, str]] = ()) -> None:
+        """Run the shell block under a heading of docs/production.md, with this Compose.
 
-        Names in it may be replaced by others, so that a test disturbs nothing else.
+        Names in it can be replaced, so that a test does not disturb other containers.
         """
         block = documented(self.folder, heading)
         block = block.replace("docker-compose ", " ".join(self.command) + " ")
-        for was, becomes in otherwise:
+        for was, becomes in replacements:
             assert was in block
             block = block.replace(was, becomes)
         done = subprocess.run(
@@ -99,66 +100,66 @@ class Production:
         return self.compose("ps", "--quiet", service).split()
 
     def started(self, service: str) -> set[str]:
-        """Return the moments at which a service's containers were started."""
+        """Return the start times of a service's containers."""
         form = "{{.State.StartedAt}}"
         return set(self.docker("inspect", "--format", form, *self.containers(service)).splitlines())
 
     def up(self) -> None:
-        """Start three replicas, and wait until the edge has found all of them."""
+        """Start three replicas, and wait until the load balancer uses all of them."""
         self.compose("up", "--build", "--scale", "api=3", "--detach")
         self.wait_for_replicas()
 
     def wait_for_replicas(self, number: int = 3) -> None:
-        """Return when so many replicas answer in turn."""
+        """Return when this number of replicas respond."""
 
-        def answer() -> bool:
+        def respond() -> bool:
             with contextlib.closing(Caller(self.port)) as caller:
                 replicas = {caller.call("GET", "/health")[2]["X-Replica"] for _ in range(20)}
             return len(replicas - {None}) == number
 
-        wait_until(f"{number} replicas", answer, 90)
+        wait_until(f"{number} replicas", respond, 90)
 
     def down(self) -> None:
-        """Take everything away; nothing of the project is left."""
+        """Remove everything; nothing of the project is left."""
         self.try_compose("down", "--volumes", "--timeout", "1")
         label = f"label=com.docker.compose.project={self.project}"
-        # The classroom's volume: one generation makes it, the other does not see it as ours.
+        # The classroom's volume: one Compose creates it, the other one does not remove it.
         for volume in self.docker("volume", "ls", "--quiet", "--filter", label).split():
             self.docker("volume", "rm", volume)
         assert self.docker("ps", "--all", "--quiet", "--filter", label) == ""
         assert self.docker("network", "ls", "--quiet", "--filter", label) == ""
 
 
-Answer = tuple[int, bytes, http.client.HTTPMessage]
+Response = tuple[int, bytes, http.client.HTTPMessage]
 
 
 class Caller:
-    """One client of the edge, on one connection, which it makes anew when it was lost."""
+    """A client of the load balancer on one connection, which it opens again when it is lost."""
 
     def __init__(self, port: int, timeout_seconds: float = 6, token: str = TOKEN) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
         self._token = {"Authorization": f"Bearer {token}"}
 
-    def call(self, method: str, path: str, **headers: str) -> Answer:
-        """Return status, body and headers; status 0 if there was no answer."""
+    def call(self, method: str, path: str, **headers: str) -> Response:
+        """Return status, body and headers; status 0 if there was no response."""
         try:
             self._connection.request(method, path, headers=self._token | headers)
-            answer = self._connection.getresponse()
-            return answer.status, answer.read(), answer.headers
+            response = self._connection.getresponse()
+            return response.status, response.read(), response.headers
         except (OSError, http.client.HTTPException) as error:
             self.close()
             return 0, repr(error).encode(), http.client.HTTPMessage()
 
     def close(self) -> None:
-        """Close the connection; the next call makes another."""
+        """Close the connection; the next call opens a new one."""
         self._connection.close()
 
 
 class Load:
     """Clients that create and read users all the time.
 
-    `acknowledged` has every user that the API said it stored. Clients that retry go on with
-    the same user until they know; the others count a failure and go on with the next.
+    `acknowledged` has every user that the API confirmed. Clients that retry repeat a request until
+    they know its outcome; the others count a failure and continue with the next user.
     """
 
     CLIENTS = 6
@@ -179,7 +180,7 @@ class Load:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Keep the clients going inside a with statement."""
+        """Run the clients inside a with statement."""
         for thread in self._threads:
             thread.start()
         try:
@@ -202,7 +203,7 @@ class Load:
         caller.close()
 
     def _settled(self, caller: Caller, method: str, path: str, user: dict[str, object]) -> bool:
-        """Call, and again if this client retries; return whether the user is known to be stored."""
+        """Call, and retry if this client retries; return whether the user is certainly stored."""
         deadline = time.monotonic() + self.GIVE_UP_SECONDS
         while True:
             status, body, _ = caller.call(method, path)
@@ -210,9 +211,9 @@ class Load:
             if status in (200, 201):
                 if user.items() <= json.loads(body).items():
                     return True
-                self.failures[f"{method} answered with another user"] += 1
+                self.failures[f"{method} returned another user"] += 1
                 return False
-            if status == 409 and self._retry:  # a lost answer said 201
+            if status == 409 and self._retry:  # the lost response was a 201
                 method, path = "GET", f"/users/{str(user['name']).split()[1]}"
             elif not self._retry or time.monotonic() > deadline:
                 self.failures[f"{method} {status} {body[:100]!r}"] += 1
@@ -221,12 +222,24 @@ class Load:
                 time.sleep(0.1)
 
     def check(self, port: int) -> None:
-        """Assert that every acknowledged user is in the listing, and as it was acknowledged."""
+        """Assert that the listing has every acknowledged user, with the acknowledged values."""
         with contextlib.closing(Caller(port, 30)) as caller:
             status, body, _ = caller.call("GET", "/users/")
         assert status == 200
         listing = json.loads(body)
         lost = [i for i, user in self.acknowledged.items() if listing.get(i) != user]
-        print(f"{len(self.acknowledged)} acknowledged, {len(lost)} lost, answers {self.statuses}")
+        print(f"{len(self.acknowledged)} acknowledged, {len(lost)} lost, responses {self.statuses}")
         assert lost == []
         assert len(self.acknowledged) > 100, "void: too little traffic"
+
+
+def exchange(port: int, request: bytes) -> tuple[str, bytes]:
+    """Send bytes; return head and body of the response, as far as it comes."""
+    response = b""
+    address = ("127.0.0.1", port)
+    with socket.create_connection(address, 15) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(request)
+        while not response.endswith(b"}") and (piece := connection.recv(65_536)):
+            response += piece
+    head, _, body = response.partition(b"\r\n\r\n")
+    return head.decode("latin-1"), body

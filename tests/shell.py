@@ -1,9 +1,9 @@
-"""Runs the shell blocks of a document, from top to bottom, as a reader would.
+"""Runs the shell blocks of a document, from top to bottom, as a reader does.
 
-A line `# → text` under a command says what its output has; `…` stands for anything. A block whose
-last command does not come back (a server) gets a terminal of its own, which stays open; the others
-share one shell. `<!-- ctrl-c -->` presses Ctrl-C in the open terminals, and
-`<!-- skip: next "reason" -->` leaves a block out.
+A line `# → text` under a command says what its output contains; `…` matches any text. A block that
+starts a server gets a new terminal, which stays open; the other blocks share one shell.
+`<!-- ctrl-c -->` presses Ctrl-C in the open terminals, and `<!-- skip: next "reason" -->` leaves a
+block out.
 """
 
 import re
@@ -26,21 +26,21 @@ BLOCK_SECONDS = 300  # an installation on a slow network
 
 
 class Shell:
-    """The terminals of one reader of one document."""
+    """The terminals of a reader of one document."""
 
     def __init__(self, open_terminal: Callable[..., Terminal], folder: Path, path: str) -> None:
         self._open = open_terminal
         self._folder = folder
         self._path = path
         self._servers: list[Terminal] = []
-        self._shells = [self._bash("-s")]  # the last one is typed into
+        self._shells = [self._bash("-s")]  # the last one gets the input
 
     def _bash(self, *options: str) -> Terminal:
         return self._open("bash", *options, folder=self._folder, PATH=self._path)
 
     def run(self, block: str) -> None:
-        """Run a block; raise AssertionError if it does not have the results that it states."""
-        # There is no terminal here to be interactive with; what is typed arrives all the same.
+        """Run a block. Raises AssertionError if the output does not contain the stated results."""
+        # Without a real terminal, -t would fail; -i alone passes the input on.
         commands = re.sub("^#.*\n?", "", block, flags=re.M).replace(" -it ", " -i ").strip()
         expected = re.findall(r"^# → (.*)$", block, re.M)
         if re.search(r"docker exec -i \S+ \S+sh$", commands):
@@ -55,7 +55,7 @@ class Shell:
                 self._shells.pop().hang_up()
 
     def _type(self, commands: str, expected: list[str]) -> None:
-        """Type into the shell, wait for its prompt as it were, and look at what it printed."""
+        """Type commands into the shell, wait for their end, and check their output."""
         shell = self._shells[-1]
         start, mark = len(shell.lines), uuid.uuid4().hex
         shell.type(f"{commands}\necho {mark} $?\n")
@@ -64,18 +64,18 @@ class Shell:
         position = 0
         for line in expected:
             found = pattern(line).search(text, position)
-            assert found, f"{line!r} is not in what follows:\n{text[position:]}"
+            assert found, f"{line!r} is not in the output:\n{text[position:]}"
             position = found.end()
         assert expected or code.split()[0] == "0", f"the block failed:\n{text}"
 
     def ctrl_c(self) -> None:
-        """Press Ctrl-C in every terminal that a server runs in."""
+        """Press Ctrl-C in every terminal with a server."""
         while self._servers:
             self._servers.pop().interrupt()
 
 
 def pattern(text: str) -> re.Pattern[str]:
-    """Return what a stated result means."""
+    """Return the pattern of a stated result."""
     return re.compile(".*".join(map(re.escape, text.strip().split("…"))))
 
 
@@ -91,12 +91,12 @@ class CtrlCParser:
 
 
 def run_block(example: Example) -> None:
-    """Run one block in the shell of its document."""
+    """Run one block in the document's shell."""
     example.namespace["shell"].run(example.parsed)
 
 
 def run_document(path: Path, shell: Shell) -> tuple[int, list[str]]:
-    """Run a document; return how many of its blocks ran, and why each of the others did not."""
+    """Run a document; return the number of its blocks that ran, and why the others did not."""
     parsers: list[Parser] = [CodeBlockParser("bash", run_block), SkipParser(), CtrlCParser()]
     document = Sybil(parsers=parsers).parse(path)
     document.namespace["shell"] = shell

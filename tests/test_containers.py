@@ -1,4 +1,4 @@
-"""The system in containers: both generations of Compose, and what a container may not do."""
+"""The system in containers: with both versions of Compose, and the limits of containers."""
 
 import json
 import os
@@ -22,19 +22,19 @@ CONVERGENCE_SECONDS = 20
 
 
 class Compose:
-    """A project of its own, on ports of its own."""
+    """A Compose project with its own name and ports."""
 
     def __init__(self, command: list[str], docker: Docker) -> None:
         self.project = f"{docker.PREFIX}-compose"
         self.api_port, self.dashboard_port = free_port(), free_port()
         self.api_url = f"http://localhost:{self.api_port}"
-        self._command = command  # with the options that come before a verb
+        self._command = command  # with the options before the subcommand
         self._docker = docker
 
-    def __call__(self, *words: str) -> str:
+    def __call__(self, *arguments: str) -> str:
         """Run a Compose command and return what it prints."""
         done = subprocess.run(
-            [*self._command, "--project-name", self.project, *words],
+            [*self._command, "--project-name", self.project, *arguments],
             cwd=ROOT,
             env={
                 **os.environ,
@@ -54,7 +54,7 @@ class Compose:
         return self("ps", "--quiet", service).strip()
 
     def leftovers(self) -> str:
-        """Return what exists of this project."""
+        """Return the containers and networks of this project."""
         label = f"label=com.docker.compose.project={self.project}"
         return self._docker("ps", "--all", "--quiet", "--filter", label) + self._docker(
             "network", "ls", "--quiet", "--filter", label
@@ -63,7 +63,7 @@ class Compose:
 
 @pytest.fixture(scope="module", params=GENERATIONS)
 def compose(request: pytest.FixtureRequest, docker: Docker) -> Iterator[Compose]:
-    """Yield the system, brought up from nothing, and take it down again."""
+    """Start the whole system, yield it, and remove it again."""
     compose = Compose(available(request.param), docker)
     try:
         compose("up", "--build", "--detach")
@@ -75,17 +75,17 @@ def compose(request: pytest.FixtureRequest, docker: Docker) -> Iterator[Compose]
 
 
 def total(http: httpx2.Client, api_url: str) -> int:
-    """Return how many users the API has; none while it, or its database, is away."""
+    """Return the number of users; 0 while the API or its database is away."""
     try:
         return int(http.get(f"{api_url}/stats/ages").json().get("total", 0))
     except httpx2.TransportError:
         return 0
 
 
-def test_up_from_nothing(
+def test_the_system_starts(
     compose: Compose, docker: Docker, http: httpx2.Client, browser: Browser
 ) -> None:
-    """Users rise, the documentation answers, and a browser on the host sees the histogram."""
+    """Users arrive, /docs works, and a browser on the host shows the histogram."""
     before = total(http, compose.api_url)
     wait_until("more users", lambda: total(http, compose.api_url) > before + 2, 30)
     assert http.get(f"{compose.api_url}/docs").status_code == 200
@@ -98,7 +98,7 @@ def test_up_from_nothing(
 
 
 def test_the_compose_file_waits_for_health(compose: Compose, docker: Docker) -> None:
-    """The simulator and the dashboard were created when the API was healthy, not merely started."""
+    """Compose starts the simulator and the dashboard only when the API is healthy."""
     health = json.loads(
         docker("inspect", "--format", "{{json .State.Health}}", compose.container("api"))
     )
@@ -112,7 +112,7 @@ def test_the_compose_file_waits_for_health(compose: Compose, docker: Docker) -> 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_least_privilege(compose: Compose, docker: Docker, service: str) -> None:
-    """No container is root, has a capability or can gain one; memory and processes are bounded."""
+    """No process is root, has a capability or can get one; memory and processes have limits."""
     container = compose.container(service)
     status = docker("exec", container, "cat", "/proc/1/status")
     values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -126,8 +126,8 @@ def test_least_privilege(compose: Compose, docker: Docker, service: str) -> None
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_what_may_be_written(compose: Compose, docker: Docker, service: str) -> None:
-    """A container writes to /app and /tmp, and nowhere else among the usual places."""
+def test_writable_folders(compose: Compose, docker: Docker, service: str) -> None:
+    """A container can write to /app and /tmp, and to no other of the usual folders."""
     program = (
         "import pathlib, sys\n"
         "for folder in ('/app', '/tmp', '/', '/etc', '/usr/local/bin', '/home', '/root', '/opt'):\n"
@@ -139,9 +139,9 @@ def test_what_may_be_written(compose: Compose, docker: Docker, service: str) -> 
 
 
 def test_only_this_machine_can_connect(compose: Compose) -> None:
-    """The two ports are open on loopback, and on no other address of this machine."""
+    """The two ports are open on the loopback address, and on no other one of this machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses an address of ours
+        probe.connect(("192.0.2.1", 9))  # sends no packet: the system only chooses an address
         address = probe.getsockname()[0]
     assert not address.startswith("127.")
 
@@ -150,11 +150,11 @@ def test_only_this_machine_can_connect(compose: Compose) -> None:
         assert not is_open(address, port)
 
 
-def test_the_simulator_is_alone_with_the_api(compose: Compose, docker: Docker) -> None:
-    """The simulator publishes no port, and its network leads nowhere but to the services."""
+def test_the_simulator_reaches_the_services_only(compose: Compose, docker: Docker) -> None:
+    """The simulator publishes no port, and its only network is internal."""
 
     def internal(service: str) -> set[str]:
-        """Of each of its networks, as the engine has it. What an attempt says depends on more."""
+        """Return whether each network of a service is internal."""
         form = "{{range .NetworkSettings.Networks}}{{.NetworkID}} {{end}}"
         networks = docker("inspect", "--format", form, compose.container(service)).split()
         return {docker("network", "inspect", "--format", "{{.Internal}}", n) for n in networks}
@@ -164,32 +164,32 @@ def test_the_simulator_is_alone_with_the_api(compose: Compose, docker: Docker) -
     assert internal("api") == {"true", "false"}
 
 
-def runs_anew(docker: Docker, container: str, old_pid: str) -> bool:
+def has_restarted(docker: Docker, container: str, old_pid: str) -> bool:
     return docker("inspect", "--format", "{{.State.Pid}}", container) not in (old_pid, "0")
 
 
-def test_a_service_that_dies_comes_back(
+def test_a_killed_service_is_restarted(
     compose: Compose, docker: Docker, http: httpx2.Client
 ) -> None:
-    """A killed process is started again, and the users rise again, by the restart policy alone."""
+    """The restart policy starts a killed process again, and more users arrive."""
     for service in ("simulator", "api"):
         container = compose.container(service)
         pid = docker("inspect", "--format", "{{.State.Pid}}", container)
-        # By the engine, which may be in a virtual machine; `docker kill` would be no death.
+        # By the engine, which may be in a virtual machine. `docker kill` would prevent the restart.
         kill = ("python", "-c", f"import os; os.kill({pid}, 9)")
         docker("run", "--rm", "--pid=host", "user-api", *kill)
-        wait_until(f"{service} to run again", partial(runs_anew, docker, container, pid), 30)
+        wait_until(f"{service} to run again", partial(has_restarted, docker, container, pid), 30)
     before = total(http, compose.api_url)
     wait_until("more users", lambda: total(http, compose.api_url) > before, 30)
 
 
-# ------------------------------------------------------------------------------- over PostgreSQL
+# ------------------------------------------------------------------------------- with PostgreSQL
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.usefixtures("postgres_image")
 def test_users_survive_in_postgresql(generation: str, docker: Docker, http: httpx2.Client) -> None:
-    """With the profile, users outlive the API, the database and the whole project's containers."""
+    """With the profile, users survive `down` and `up` of all containers."""
     profile = ["--env-file", "deploy/postgres.env", "--profile", "postgres"]
     compose = Compose([*available(generation), *profile], docker)
     try:
@@ -214,7 +214,7 @@ def test_users_survive_in_postgresql(generation: str, docker: Docker, http: http
 
 @pytest.fixture
 def by_hand(docker: Docker) -> Iterator[Callable[[str], None]]:
-    """Yield a function that runs a container as the README does, but on a free port, detached."""
+    """Yield a function that runs a container as in the README, but detached and on a free port."""
     docker("network", "create", "microservices")
     port = free_port()
     options = {
@@ -243,14 +243,14 @@ ORDERS = [("api0", "sim0", "frontend0"), ("frontend0", "sim0", "api0")]
 def test_any_order_of_starting(
     by_hand: Callable[[str], None], docker: Docker, http: httpx2.Client, order: tuple[str, ...]
 ) -> None:
-    """Within 20 s of the API being healthy all three work, and so again after the API restarts."""
+    """Within 20 s after the API is healthy, all three work; also after a restart of the API."""
     api_url: str = by_hand.api_url  # type: ignore[attr-defined]
     for name in order:
         by_hand(name)
     for restart in (False, True):
         if restart:
             docker("restart", "api0")
-        wait_until("the API", lambda: total(http, api_url) >= 0 and answers(http, api_url), 30)
+        wait_until("the API", lambda: total(http, api_url) >= 0 and is_healthy(http, api_url), 30)
         converged_by = time.monotonic() + CONVERGENCE_SECONDS
         wait_until("users", lambda: total(http, api_url) > 0, CONVERGENCE_SECONDS)
         wait_until(
@@ -260,7 +260,7 @@ def test_any_order_of_starting(
         )
 
 
-def answers(http: httpx2.Client, api_url: str) -> bool:
+def is_healthy(http: httpx2.Client, api_url: str) -> bool:
     try:
         return http.get(f"{api_url}/health").status_code == 200
     except httpx2.TransportError:
@@ -274,7 +274,7 @@ def healthy(docker: Docker, name: str) -> bool:
 def test_stopping_is_quick_and_clean(
     by_hand: Callable[[str], None], docker: Docker, http: httpx2.Client
 ) -> None:
-    """`docker stop` of each container takes under two seconds and kills nothing."""
+    """`docker stop` of each container takes under two seconds, and needs no SIGKILL."""
     for name in IMAGES:
         by_hand(name)
     wait_until("users", lambda: total(http, by_hand.api_url) > 0, 60)  # type: ignore[attr-defined]
@@ -290,7 +290,7 @@ def test_stopping_is_quick_and_clean(
 
 @pytest.mark.parametrize("image", IMAGES.values())
 def test_the_images(docker: Docker, image: str) -> None:
-    """Each image names itself, runs in exec form as its user from /app, and has a health check."""
+    """Each image has labels, a user, /app, a command in exec form, and a health check."""
     config = json.loads(docker("image", "inspect", "--format", "{{json .Config}}", image))
 
     assert config["User"] == "10001"
@@ -314,14 +314,14 @@ print(lib.OPENSSL_sk_num(ctypes.c_void_p(lib.X509_STORE_get0_objects(store))))
 """
 
 
-def test_whom_the_way_to_the_database_trusts(docker: Docker) -> None:
-    """psycopg's own OpenSSL knows the public authorities, as `sslrootcert=system` has it."""
+def test_the_public_certificate_authorities_are_known(docker: Docker) -> None:
+    """psycopg's OpenSSL finds them, so that `sslrootcert=system` works."""
     assert int(docker("run", "--rm", "user-api", "python", "-c", TRUSTED)) > 50
 
 
 @pytest.mark.parametrize(("name", "image"), IMAGES.items())
-def test_what_is_in_an_image(docker: Docker, name: str, image: str) -> None:
-    """An image holds what runs, compiled, and nothing else of the folder."""
+def test_the_files_of_an_image(docker: Docker, name: str, image: str) -> None:
+    """An image has the modules, compiled, and no other file of the service's folder."""
     files = docker("run", "--rm", image, "ls", "-A", "/app").split()
     folder = ROOT / FOLDERS[name]
     modules = {path.name for path in folder.glob("*.py")}

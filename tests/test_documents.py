@@ -1,4 +1,4 @@
-"""The documents do what they say: their commands are run, from top to bottom, in a fresh clone."""
+"""The commands of the documents work: they run, from top to bottom, in a new clone."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,15 +20,15 @@ DOCUMENTS = [
 def shell(
     terminal: Callable[..., Terminal], checkout: Path, search_path: str, docker: Docker
 ) -> Iterator[Shell]:
-    """Yield the shell of a reader who has just cloned the repository."""
+    """Yield a shell in a new clone of the repository."""
     refuse_taken_ports(8000, 8501)
     yield Shell(terminal, checkout, search_path)
     docker.clean_up()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_document_does_what_it_says(document: str, shell: Shell, checkout: Path) -> None:
-    """Each block runs, in order, with the results stated in it."""
+def test_a_document_works(document: str, shell: Shell, checkout: Path) -> None:
+    """Each block runs, in order, with the stated results."""
     ran, left_out = run_document(checkout / document, shell)
     print(f"{ran} blocks ran; left out: {left_out}")
 
@@ -43,7 +43,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("was", "becomes"), CHANGES, ids=["a port", "a name", "a stated result"])
-def test_a_document_that_says_something_wrong(
+def test_a_mistake_in_a_document_is_found(
     shell: Shell, checkout: Path, was: str, becomes: str
 ) -> None:
     """One port, name or result changed in a lesson makes its test fail."""
@@ -57,7 +57,7 @@ def test_a_document_that_says_something_wrong(
 
 
 def test_few_blocks_are_left_out() -> None:
-    """Of all blocks in the documents at most one in twenty is not run, each with its reason."""
+    """At most one block in twenty is left out, each with a reason."""
     texts = [(ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS]
     blocks = sum(text.count("```bash") for text in texts)
     left_out = [reason for text in texts for reason in re.findall(r'skip: next "(.+)"', text)]
@@ -87,8 +87,8 @@ ssh elsewhere
 """
 
 
-def test_what_a_harness_lets_through(shell: Shell, tmp_path: Path) -> None:
-    """Blocks share one shell; results may have gaps; a block left out is told with its reason."""
+def test_the_harness_runs_blocks(shell: Shell, tmp_path: Path) -> None:
+    """Blocks share one shell; results may have gaps; it reports why a block is left out."""
     document = tmp_path / "story.md"
     document.write_text(STORY)
 
@@ -99,7 +99,7 @@ def test_what_a_harness_lets_through(shell: Shell, tmp_path: Path) -> None:
     ("was", "becomes"),
     [("created …, Alice", "created …, Bob"), ("cd api", "cd apo"), ("name=Alice", "name=Alicia")],
 )
-def test_what_a_harness_catches(shell: Shell, tmp_path: Path, was: str, becomes: str) -> None:
+def test_the_harness_finds_mistakes(shell: Shell, tmp_path: Path, was: str, becomes: str) -> None:
     """One word changed in a stated result, a folder or a command makes the document fail."""
     document = tmp_path / "story.md"
     document.write_text(STORY.replace(was, becomes))

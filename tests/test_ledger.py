@@ -1,20 +1,19 @@
-"""The simulator's ledger beside the store's, through kills and restarts over SQLite, under load."""
+"""The simulator's ledger and the store agree, through kills and restarts of the API."""
 
 import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 from conftest import Terminal, free_port, service_python, wait_until
+from served import sqlite_users
 
 from tools.processes import ROOT
 
@@ -28,11 +27,11 @@ WAYS = {"at a rate": ["--rate", "300"], "in bulk": ["--count", "1000000000", "--
 def test_the_ledger_equals_the_store(
     terminal: Callable[..., Terminal], http: httpx2.Client, tmp_path: Path, flags: list[str]
 ) -> None:
-    """The API is killed again and again in the middle of writing, and started over the same file.
+    """The API is killed again and again while it writes, and restarted with the same file.
 
-    In the end every user that it attempted is stored, with id, name and age as they were drawn,
-    and nobody else is; but for those that it names as given up, who were on their way when it was
-    stopped: they are stored so, or not at all.
+    In the end every attempted user is stored, with the generated id, name and age, and no other
+    user is. Only the users that the summary lists as given up may be missing: their requests were
+    in flight when the simulator was stopped.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -48,61 +47,57 @@ def test_the_ledger_equals_the_store(
     def stored() -> int:
         return int(http.get(f"{url}/stats/ages").json()["total"])
 
-    def has(users: int) -> bool:
-        return stored() >= users
+    def wait_for_users(count: int) -> None:
+        wait_until("a hundred more users", lambda: stored() >= count)
 
     for _ in range(KILLS):
         api = terminal(*command, folder="api", DATABASE_URL=f"sqlite:///{database}")
-        wait_until("the API", lambda: answers(http, url))
-        enough = stored() + 100
-        wait_until("a hundred users more", partial(has, enough))
-        time.sleep(dice.uniform(0, 0.2))  # so that it dies at any point of a write
+        wait_until("the API", lambda: is_ready(http, url))
+        wait_for_users(stored() + 100)
+        time.sleep(dice.uniform(0, 0.2))  # it is killed at any point of a write
         api.process.send_signal(signal.SIGKILL)
         api.process.wait()
     api = terminal(*command, folder="api", DATABASE_URL=f"sqlite:///{database}")
-    wait_until("the API", lambda: answers(http, url))
+    wait_until("the API", lambda: is_ready(http, url))
     code = simulator.stop(signal.SIGINT)
     api.stop(signal.SIGTERM)
 
     summary = json.loads(simulator.lines[-1])
     settled = (summary[side] for side in ("created", "already_there", "rejected", "given_up"))
-    with sqlite3.connect(database) as connection:
-        rows = connection.execute("SELECT user_id, name, age FROM users")
-        stored_users = {user_id: (name, age) for user_id, name, age in rows}
-    connection.close()
+    stored_users = sqlite_users(database)
     unknown: set[int] = set()
     for first, last in summary["outcome_unknown"]:
         unknown |= set(range(first, last + 1))
-    drawn = users_drawn(seed, summary["attempted"])
+    generated = generated_users(seed, summary["attempted"])
 
     assert code == 0
     assert summary["event"] == "summary"
     assert summary["attempted"] == sum(settled) >= 100 * KILLS
     assert summary["already_there"] == summary["rejected"] == 0
     assert summary["given_up"] == len(unknown)
-    assert unknown <= drawn.keys()
-    assert drawn.items() >= stored_users.items()
-    assert drawn.keys() - stored_users.keys() <= unknown
+    assert unknown <= generated.keys()
+    assert generated.items() >= stored_users.items()
+    assert generated.keys() - stored_users.keys() <= unknown
 
 
-def answers(http: httpx2.Client, url: str) -> bool:
-    """Return whether the API is there and can be asked."""
+def is_ready(http: httpx2.Client, url: str) -> bool:
+    """Return whether the API is ready."""
     try:
         return http.get(f"{url}/ready").status_code == 200
     except httpx2.TransportError:
         return False
 
 
-def users_drawn(seed: int, count: int) -> dict[int, tuple[str, int]]:
-    """Return name and age by id of the first users with a seed, as a dry run shows them."""
+def generated_users(seed: int, count: int) -> dict[int, tuple[str, int]]:
+    """Return name and age by id of the first users of a seed, from a dry run."""
     dry_run = ["--dry-run", "--seed", str(seed), "--count", str(count), "--output", "json"]
-    told = subprocess.run(
+    done = subprocess.run(
         [service_python("data_ingestion_simulator"), "main.py", *dry_run],
         cwd=ROOT / "data_ingestion_simulator",
         check=True,
         capture_output=True,
         text=True,
     )
-    shown = [json.loads(line) for line in told.stdout.splitlines()[1:-1]]
+    shown = [json.loads(line) for line in done.stdout.splitlines()[1:-1]]
     assert len(shown) == count
     return {user["user_id"]: (user["name"], user["age"]) for user in shown}

@@ -1,4 +1,4 @@
-"""To its clients each store behaves as one dict that does one thing at a time."""
+"""Each store behaves like one dict that does one operation at a time."""
 
 import os
 import random
@@ -18,13 +18,13 @@ from history import Operation, operate, violations
 OPERATIONS = 100_000 if "LAB_LONG" in os.environ else 10_000
 CLIENTS = 16
 USERS = 16
-MIN_OPERATIONS_PER_SECOND = 100  # a store at rest shows nothing
+MIN_OPERATIONS_PER_SECOND = 100  # an idle store proves nothing
 VERBS = ("get", "create", "update", "delete")
 WEIGHTS = (4, 2, 2, 2)
 
 
 def run_clients(ports: list[int], seed: int) -> list[Operation]:
-    """Return what 16 clients asked for, and were told, on the same few users."""
+    """Return the operations of 16 clients on the same few users, with their results."""
     history: list[Operation] = []
 
     def work(number: int) -> None:
@@ -32,7 +32,7 @@ def run_clients(ports: list[int], seed: int) -> list[Operation]:
         callers = [Caller(port) for port in ports]
         for turn in range(OPERATIONS // CLIENTS):
             verb = dice.choices(VERBS, WEIGHTS)[0]
-            value: Value = (f"c{number}-{turn}", dice.randint(0, 150))  # each name is written once
+            value: Value = (f"c{number}-{turn}", dice.randint(0, 150))  # each name is unique
             user_id = dice.randrange(USERS)
             if verb == "delete":
                 value = None
@@ -55,9 +55,9 @@ def test_each_store_is_linearizable(
     tmp_path: Path,
     store: str,
 ) -> None:
-    """What 16 clients are told about the same few users has an order in which a dict would say it.
+    """The results of 16 clients on the same few users have an order in which a dict gives them.
 
-    Over PostgreSQL the clients speak to two API processes by turns.
+    With PostgreSQL the clients use two API processes in turn.
     """
     url = None
     if store == "sqlite":
@@ -80,7 +80,7 @@ def test_each_store_is_linearizable(
     )
 
     assert found == []
-    assert unknown <= len(history) / 1000, "void: too much is unknown"
+    assert unknown <= len(history) / 1000, "void: too many unknown outcomes"
     assert len(history) == OPERATIONS
     assert len(history) / seconds >= MIN_OPERATIONS_PER_SECOND, "void: too little traffic"
     for api in apis:
@@ -105,35 +105,35 @@ def made(verb: str, value: Value, status: int, called: float, returned: float) -
 @pytest.mark.parametrize(
     "history",
     [
-        # A read that began after Bob had been acknowledged still finds Alice.
+        # A read that began after the update to Bob was acknowledged still finds Alice.
         [
             made("create", ALICE, 201, 0, 1),
             made("update", BOB, 200, 2, 3),
             made("get", ALICE, 200, 4, 5),
         ],
-        # Two updates were acknowledged, one after the other; then the earlier one is back.
+        # Two updates were acknowledged, one after the other; then a read finds the earlier one.
         [
             made("create", ALICE, 201, 0, 1),
             made("update", BOB, 200, 2, 3),
             made("update", CAROL, 200, 4, 5),
             made("get", BOB, 200, 6, 7),
         ],
-        # Both of two creates at once are told that they won.
+        # Two creates at the same time both succeed.
         [made("create", ALICE, 201, 0, 5), made("create", BOB, 201, 1, 4)],
-        # Two reads during one update see it, and then no longer see it.
+        # During one update, a read finds the new value, and a later read the old one.
         [
             made("create", ALICE, 201, 0, 1),
             made("update", BOB, 200, 2, 9),
             made("get", BOB, 200, 3, 4),
             made("get", ALICE, 200, 5, 6),
         ],
-        # A user who was deleted is there again.
+        # A deleted user exists again.
         [
             made("create", ALICE, 201, 0, 1),
             made("delete", None, 204, 2, 3),
             made("get", ALICE, 200, 4, 5),
         ],
-        # A write of unknown outcome is seen before it was asked for.
+        # A write of unknown outcome is visible before it was requested.
         [made("get", BOB, 200, 0, 1), made("create", BOB, 0, 2, inf)],
         # One delete of unknown outcome cannot explain two disappearances.
         [
@@ -144,8 +144,8 @@ def made(verb: str, value: Value, status: int, called: float, returned: float) -
         ],
     ],
 )
-def test_the_checker_finds_what_no_dict_would_say(history: list[Operation]) -> None:
-    """A stale read, a lost update, two winners of a create and their like are found."""
+def test_the_checker_finds_impossible_histories(history: list[Operation]) -> None:
+    """It finds a stale read, a lost update, two successful creates, and similar errors."""
     assert len(violations(history)) == 1
 
 
@@ -155,14 +155,14 @@ def test_the_checker_finds_what_no_dict_would_say(history: list[Operation]) -> N
         [made("create", ALICE, 201, 0, 5), made("create", BOB, 409, 1, 4)],
         [made("create", ALICE, 201, 0, 5), made("get", None, 404, 1, 4)],
         [made("create", ALICE, 201, 0, 5), made("get", ALICE, 200, 1, 4)],
-        # An unknown outcome: it has happened late, or never.
+        # An unknown outcome: it happens late, or never.
         [
             made("create", ALICE, 0, 0, inf),
             made("get", None, 404, 1, 2),
             made("get", ALICE, 200, 3, 4),
         ],
         [made("create", ALICE, 0, 0, inf), made("create", BOB, 201, 1, 2)],
-        # Three at once have just one order: delete, create, update.
+        # Three operations at the same time have only one possible order: delete, create, update.
         [
             made("create", ALICE, 201, 0, 1),
             made("update", CAROL, 200, 2, 9),
@@ -172,13 +172,13 @@ def test_the_checker_finds_what_no_dict_would_say(history: list[Operation]) -> N
         ],
     ],
 )
-def test_the_checker_accepts_what_a_dict_could_say(history: list[Operation]) -> None:
-    """Operations at the same time may have happened in any order, and unknown ones not at all."""
+def test_the_checker_accepts_possible_histories(history: list[Operation]) -> None:
+    """Overlapping operations may have any order; those of unknown outcome may never happen."""
     assert violations(history) == []
 
 
 def dict_history(seed: int, bug: str) -> list[Operation]:
-    """Return what clients are told by a dict in turns, with a bug at one moment of it."""
+    """Return operations on a dict and their results, with one planted bug."""
     dice = random.Random(seed)
     value: Value = None
     old: Value = None
@@ -188,30 +188,30 @@ def dict_history(seed: int, bug: str) -> list[Operation]:
         verb = "get" if looks else dice.choice(VERBS)
         looks = max(0, looks - 1)
         written: Value = None if verb == "delete" else (f"n{turn}", dice.randint(0, 150))
-        there = value is not None
+        exists = value is not None
         planted = turn >= 200 and bool(bug)
-        answered, status = written, {"create": 409, "get": 200}.get(verb, 404)
+        result, status = written, {"create": 409, "get": 200}.get(verb, 404)
         if verb == "get":
-            answered, status = value, 200 if there else 404
+            result, status = value, 200 if exists else 404
             if planted and bug == "stale read" and old not in (value, None):
-                answered, status, bug = old, 200, ""
-        elif there != (verb == "create"):
+                result, status, bug = old, 200, ""
+        elif exists != (verb == "create"):
             status = {"create": 201, "update": 200, "delete": 204}[verb]
             if planted and bug == "lost update" and verb == "update":
-                bug, looks = "", 2  # who does not look cannot know
+                bug, looks = "", 2  # only a read can find it
             else:
                 old, value = value, written
         elif planted and bug == "two winners" and verb == "create":
             status, old, value, bug = 201, value, written, ""
-        # Some were called before the one before them returned.
-        history.append(Operation(1, verb, answered, status, turn - dice.random(), turn + 0.01))
+        # Some begin before the previous one has returned.
+        history.append(Operation(1, verb, result, status, turn - dice.random(), turn + 0.01))
     assert not bug
     return history
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_checker_finds_a_planted_bug_in_a_long_history(seed: int) -> None:
-    """One wrong answer among four hundred right ones, most of which overlap, is found."""
+    """It finds one wrong result among four hundred right ones, most of which overlap."""
     assert violations(dict_history(seed, "")) == []
     for bug in ("stale read", "lost update", "two winners"):
         assert len(violations(dict_history(seed, bug))) == 1, bug

@@ -1,4 +1,4 @@
-"""What an operator sees: Prometheus collects from real APIs, and the alerts and panels mean it."""
+"""Monitoring: Prometheus collects from real APIs, and alerts and panels use real metrics."""
 
 import json
 import re
@@ -22,13 +22,13 @@ METRIC = re.compile(r"\b(api_\w+|up)\b(?=[\s{)\[]|$)")
 @pytest.fixture(autouse=True)
 def _prometheus() -> None:
     if not (shutil.which("prometheus") and shutil.which("promtool")):
-        pytest.skip("there is no Prometheus on this machine")
+        pytest.skip("Prometheus is not installed")
 
 
-def promtool(*words: str) -> str:
-    """Run promtool where the files are; return what it prints, and fail if it finds a mistake."""
+def promtool(*arguments: str) -> str:
+    """Run promtool in the folder of the files; return its output; fail if it finds a mistake."""
     done = subprocess.run(
-        ["promtool", *words], cwd=FOLDER, capture_output=True, text=True, timeout=60
+        ["promtool", *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -41,7 +41,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def panels() -> dict[str, list[str]]:
-    """Return the queries of each of the dashboard's panels."""
+    """Return the queries of each panel of the dashboard."""
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
     return {
         panel["title"]: [target["expr"] for target in panel["targets"]] for panel in board["panels"]
@@ -51,8 +51,8 @@ def panels() -> dict[str, list[str]]:
 # ------------------------------------------------------------------------------------- the files
 
 
-def test_promtool_finds_nothing() -> None:
-    """All configurations and all rules are valid, without a warning."""
+def test_the_files_are_valid() -> None:
+    """promtool accepts all configurations and rules, without a warning."""
     configs = [path.name for path in FOLDER.glob("prometheus*.yml")]
     assert len(configs) == 3
     for config in configs:
@@ -61,7 +61,7 @@ def test_promtool_finds_nothing() -> None:
 
 
 def test_each_alert_fires_when_it_should() -> None:
-    """Each alert is tried with numbers that make it fire, and with numbers that do not."""
+    """alerts_test.yml has, for each alert, numbers that make it fire, and numbers that do not."""
     tried = yaml.safe_load((FOLDER / "alerts_test.yml").read_text(encoding="utf-8"))["tests"]
     cases = [case for test in tried for case in test["alert_rule_test"]]
     firing = {case["alertname"] for case in cases if "exp_alerts" in case}
@@ -69,7 +69,7 @@ def test_each_alert_fires_when_it_should() -> None:
 
     promtool("test", "rules", "alerts_test.yml")
     assert firing == alerts().keys()
-    assert silent | {"ApiSlow"} == alerts().keys()  # its own test has a listing that does not fire
+    assert silent | {"ApiSlow"} == alerts().keys()  # in its test a slow listing does not fire
 
 
 def test_an_alert_says_what_to_do() -> None:
@@ -79,8 +79,8 @@ def test_an_alert_says_what_to_do() -> None:
         assert alert["annotations"].keys() == {"summary", "action"}, name
 
 
-def test_prometheus_asks_the_pods_that_are_there() -> None:
-    """In Kubernetes it looks up the Service that stands for all pods, at their port."""
+def test_prometheus_finds_the_pods() -> None:
+    """In Kubernetes it looks up the headless Service of all pods, and uses their port."""
     (job,) = yaml.safe_load((FOLDER / "prometheus-kubernetes.yml").read_text("utf-8"))[
         "scrape_configs"
     ]
@@ -96,11 +96,11 @@ def test_prometheus_asks_the_pods_that_are_there() -> None:
     assert service["spec"]["clusterIP"] == "None"
 
 
-# ------------------------------------------------------------------------------- the real engine
+# ------------------------------------------------------------------------------ with Prometheus
 
 
 class Prometheus:
-    """A Prometheus of its own, with the alerts of the repository made quick."""
+    """A running Prometheus, with the repository's alerts at shorter intervals."""
 
     def __init__(self, start: Callable[..., Terminal], folder: Path, targets: list[str]) -> None:
         config = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
@@ -120,16 +120,16 @@ class Prometheus:
         ).wait_for("Server is ready")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return what an expression is at this moment; fail if it is none."""
-        answer = httpx2.get(
+        """Return the value of an expression now; fail if it is invalid."""
+        response = httpx2.get(
             f"{self.url}/query", params={"query": expression}, trust_env=False, timeout=10
         ).json()
-        assert answer["status"] == "success", answer
-        found: list[dict[str, Any]] = answer["data"]["result"]
+        assert response["status"] == "success", response
+        found: list[dict[str, Any]] = response["data"]["result"]
         return found
 
     def firing(self) -> set[tuple[str, str]]:
-        """Return the alerts that fire, each with the instance that it is about."""
+        """Return the alerts that fire, each with its instance."""
         found = httpx2.get(f"{self.url}/alerts", trust_env=False, timeout=10).json()["data"]
         return {
             (alert["labels"]["alertname"], alert["labels"].get("instance", ""))
@@ -140,7 +140,7 @@ class Prometheus:
 
 @pytest.fixture
 def apis(terminal: Callable[..., Terminal], tmp_path: Path) -> dict[str, Terminal]:
-    """Return two API processes over one database, by their addresses."""
+    """Return two API processes with one database, by their addresses."""
     started = {}
     for _ in range(2):
         port = free_port()
@@ -153,7 +153,7 @@ def apis(terminal: Callable[..., Terminal], tmp_path: Path) -> dict[str, Termina
 
 
 def use(http: httpx2.Client, address: str) -> None:
-    """Make some requests, of every outcome that a panel shows."""
+    """Make requests with every status that a panel shows."""
     for number in range(20):
         http.post(f"http://{address}/users/?user_id={number}&name=Alice&age=30")
         http.get(f"http://{address}/users/{number}")
@@ -161,14 +161,14 @@ def use(http: httpx2.Client, address: str) -> None:
     http.get(f"http://{address}/stats/ages")
 
 
-def test_a_dead_api_is_told(
+def test_a_killed_api_raises_an_alert(
     apis: dict[str, Terminal],
     terminal: Callable[..., Terminal],
     tmp_path: Path,
     http: httpx2.Client,
 ) -> None:
-    """Prometheus collects from two APIs, every panel shows something, and a killed one is told."""
-    alive, dead = apis
+    """Prometheus collects from two APIs, every panel has data, and ApiDown fires for a kill."""
+    alive, killed = apis
     prometheus = Prometheus(terminal, tmp_path, list(apis))
     wait_until("both to be up", lambda: len(prometheus.query('up{job="api"} == 1')) == 2, 30)
 
@@ -182,13 +182,13 @@ def test_a_dead_api_is_told(
             wait_until(f"{title}: {query}", lambda query=query: shown(query), 30)  # type: ignore[misc]
     assert prometheus.firing() == set()
 
-    apis[dead].kill()
-    wait_until("the alert", lambda: ("ApiDown", dead) in prometheus.firing(), 30)
-    assert prometheus.firing() == {("ApiDown", dead)}
+    apis[killed].kill()
+    wait_until("the alert", lambda: ("ApiDown", killed) in prometheus.firing(), 30)
+    assert prometheus.firing() == {("ApiDown", killed)}
 
 
-def test_only_metrics_that_are_there(apis: dict[str, Terminal], http: httpx2.Client) -> None:
-    """Every metric that an alert, a panel or the README names is exported, and none is left out."""
+def test_only_exported_metrics_are_used(apis: dict[str, Terminal], http: httpx2.Client) -> None:
+    """Alerts, panels and the README use exported metrics only, and the README has all of them."""
     address = next(iter(apis))
     use(http, address)
     text = http.get(f"http://{address}/metrics").text

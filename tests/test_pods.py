@@ -1,7 +1,7 @@
-"""The pods of the trial, each as a container that is held to what its manifest says.
+"""The pods of the trial, each as a Docker container with the limits of its manifest.
 
-No cluster: an engine that gives a container the user, the read-only root, the memory and the
-variables of its pod, and a test that asks what the kubelet would ask, by the pod's address.
+There is no cluster. Docker gives a container the user, the read-only root, the memory and the
+variables of its pod, and the test makes the requests of the kubelet, to the pod's address.
 """
 
 import random
@@ -18,11 +18,11 @@ from playwright.sync_api import Browser, expect
 
 from tools.processes import ROOT
 
-ORDER = ("frontend", "simulator", "database", "api")  # the database comes late, the API last
+ORDER = ("frontend", "simulator", "database", "api")  # the database starts late, the API last
 
 
 class Pods:
-    """The containers of one rendering, on a network of their own, named like their Services."""
+    """The containers of one overlay, in a new network, with the names of their Services."""
 
     def __init__(self, docker: Docker, manifests: list[Manifest]) -> None:
         self._docker = docker
@@ -34,7 +34,7 @@ class Pods:
         docker("network", "create", "--subnet", f"{subnet}.0/24", self._network)
 
     def container(self, name: str) -> dict[str, Any]:
-        """Return the description of a pod's one container."""
+        """Return the manifest of a pod's container."""
         found: dict[str, Any] = pod_of(self._workloads[name])["containers"][0]
         return found
 
@@ -43,7 +43,7 @@ class Pods:
         return f"{self._network}-{name}"
 
     def start(self, name: str) -> None:
-        """Start a pod's container with exactly what its manifest gives it."""
+        """Start a pod's container with the options of its manifest."""
         pod, container = pod_of(self._workloads[name]), self.container(name)
         context, own = pod["securityContext"], container["securityContext"]
         user = f"{context['runAsUser']}:{context['runAsGroup']}"
@@ -54,7 +54,7 @@ class Pods:
         options += ["--read-only"] if own["readOnlyRootFilesystem"] else []
         options += [] if own["allowPrivilegeEscalation"] else ["--security-opt=no-new-privileges"]
         for mount in container.get("volumeMounts", ()):
-            # What is mounted belongs to the pod's group, as `fsGroup` makes it.
+            # A volume belongs to the pod's group, as with `fsGroup`.
             owner = f"uid={context['runAsUser']},gid={context['fsGroup']},mode=0770"
             options += ["--tmpfs", f"{mount['mountPath']}:rw,{owner}"]
         variables: dict[str, str] = {}
@@ -62,7 +62,7 @@ class Pods:
             given = {**variables, "POD_IP": self.addresses[name]}
             variables[each["name"]] = self._value(each, given)
         options += [f"--env={key}={value}" for key, value in variables.items()]
-        if name == "frontend":  # as `kubectl port-forward` would
+        if name == "frontend":  # in place of `kubectl port-forward`
             options += ["--publish", "127.0.0.1::8501"]
         self._docker("run", "--detach", "--name", self.id(name), *options, container["image"])
 
@@ -75,24 +75,24 @@ class Pods:
         reference = source["secretKeyRef"]
         return decoded(of_kind(self._manifests, "Secret")[reference["name"]])[reference["key"]]
 
-    def answers(self, name: str, probe: str) -> bool:
-        """Return what the kubelet would conclude from one try of a probe."""
+    def passes(self, name: str, probe: str) -> bool:
+        """Return whether a probe succeeds, as the kubelet decides it."""
         container = self.container(name)
-        asked = container[probe]
-        if "exec" in asked:
+        check = container[probe]
+        if "exec" in check:
             return "accepting" in self._docker(
-                "exec", self.id(name), *asked["exec"]["command"], check=False
+                "exec", self.id(name), *check["exec"]["command"], check=False
             )
-        port = port_number(container, asked["httpGet"]["port"])
-        url = f"http://{self.addresses[name]}:{port}{asked['httpGet']['path']}"
+        port = port_number(container, check["httpGet"]["port"])
+        url = f"http://{self.addresses[name]}:{port}{check['httpGet']['path']}"
         try:
-            timeout = asked.get("timeoutSeconds", 1)
+            timeout = check.get("timeoutSeconds", 1)
             return 200 <= httpx2.get(url, timeout=timeout, trust_env=False).status_code < 400
         except httpx2.TransportError:
             return False
 
     def clean_up(self) -> None:
-        """Leave nothing behind."""
+        """Remove the containers and the network."""
         self._docker("rm", "--force", "--volumes", *map(self.id, ORDER), check=False)
         self._docker("network", "rm", self._network)
 
@@ -116,16 +116,16 @@ def pods(docker: Docker, postgres_image: str) -> Iterator[Pods]:
 def test_the_pods_work_as_their_manifests_describe_them(
     pods: Pods, docker: Docker, browser: Browser
 ) -> None:
-    """Started from the wrong end, all probes answer, and a browser sees the users of the simulator.
+    """Started in the wrong order, all probes pass, and a browser shows the simulator's users.
 
-    Then the database goes away: the API is still alive, and not ready, until it is back.
+    Then the database is paused: the API is alive, but not ready until the database is back.
     """
     for name in ORDER:
         pods.start(name)
     for name in ORDER:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             if probe in pods.container(name):
-                wait_until(f"{name}'s {probe}", partial(pods.answers, name, probe), 90)
+                wait_until(f"{name}'s {probe}", partial(pods.passes, name, probe), 90)
     page = browser.new_page()
     forwarded = docker("port", pods.id("frontend"), "8501").rpartition(":")[2]
     open_page(page, f"http://localhost:{forwarded}")
@@ -134,10 +134,10 @@ def test_the_pods_work_as_their_manifests_describe_them(
     page.close()
 
     docker("pause", pods.id("database"))
-    wait_until("unreadiness", lambda: not pods.answers("api", "readinessProbe"), 10)
-    assert pods.answers("api", "livenessProbe")
+    wait_until("the failing probe", lambda: not pods.passes("api", "readinessProbe"), 10)
+    assert pods.passes("api", "livenessProbe")
     docker("unpause", pods.id("database"))
-    wait_until("readiness", lambda: pods.answers("api", "readinessProbe"), 10)
+    wait_until("the passing probe", lambda: pods.passes("api", "readinessProbe"), 10)
     for name in ("api", "simulator", "frontend"):
         code, restarts = docker(
             "inspect", "--format", "{{.State.ExitCode}} {{.RestartCount}}", pods.id(name)

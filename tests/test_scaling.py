@@ -1,4 +1,4 @@
-"""What docs/scaling.md says in figures comes from what was measured."""
+"""The figures in docs/scaling.md come from the measured costs."""
 
 import json
 import re
@@ -11,14 +11,14 @@ from tools.processes import ROOT
 MEASURED = json.loads(RESULTS.read_text(encoding="utf-8"))
 
 
-def told(name: str) -> str:
-    """Return what stands between two marks of the document."""
+def marked(name: str) -> str:
+    """Return the text between two marks of the document."""
     text = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
     return str(re.findall(rf"<!-- {name} -->\n\n(.*?)\n\n<!-- end -->", text, re.S)[0])
 
 
 def test_the_tables_are_the_commands() -> None:
-    """Both tables are what `python3 -m benchmarks.capacity` prints."""
+    """The document has both tables as `python3 -m benchmarks.capacity` prints them."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.capacity"],
         cwd=ROOT,
@@ -27,13 +27,13 @@ def test_the_tables_are_the_commands() -> None:
         encoding="utf-8",
     )
 
-    assert done.stdout == f"{told('costs')}\n\n{told('plan')}\n"
-    assert told("costs") == costs(MEASURED)
-    assert told("plan") == table(MEASURED, Assumptions())
+    assert done.stdout == f"{marked('costs')}\n\n{marked('plan')}\n"
+    assert marked("costs") == costs(MEASURED)
+    assert marked("plan") == table(MEASURED, Assumptions())
 
 
 def test_the_model_is_in_proportion() -> None:
-    """Twice the users take twice the requests and bytes; twice the requests, no more bytes."""
+    """Twice the users need twice the requests and bytes; twice the requests need no more bytes."""
     given = Assumptions()
     one, two = (plan(users, MEASURED, given) for users in (1e8, 2e8))
     busier = plan(1e8, MEASURED, given._replace(requests_a_day=20.0))
@@ -45,7 +45,7 @@ def test_the_model_is_in_proportion() -> None:
 
 
 def test_a_larger_load_never_needs_a_lower_rung() -> None:
-    """Up the ladder goes who grows."""
+    """With more users the recommended architecture only moves up the ladder."""
     ladder = ["SQLite, or PostgreSQL", "replicas", "distributed SQL"]
     rungs = [plan(10.0**power, MEASURED, Assumptions()).rung for power in range(3, 12)]
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from conftest import Terminal, free_port, service_python, wait_until
 
-TOLD = re.compile(r"created .* ([0-9a-f]{16})$")
+PRINTED_ID = re.compile(r"created .* ([0-9a-f]{16})$")
 
 
 @pytest.fixture
 def collected() -> Iterator[tuple[str, list[bytes]]]:
-    """Yield the address of a collector of traces, and what it has been sent."""
+    """Yield the address of a collector of traces, and the bodies that it received."""
     bodies: list[bytes] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -37,7 +37,7 @@ def collected() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def users_sent(terminal: Callable[..., Terminal], **variables: str) -> tuple[Terminal, list[str]]:
-    """Have the simulator send users to an API; return the API and the ids that were told."""
+    """Send users to an API with the simulator; return the API and the printed request ids."""
     port = free_port()
     serve = [service_python("api"), "-m", "uvicorn", "main:app", "--port", str(port)]
     api = terminal(*serve, folder="api", **variables)
@@ -47,15 +47,15 @@ def users_sent(terminal: Callable[..., Terminal], **variables: str) -> tuple[Ter
         folder="data_ingestion_simulator", API_BASE_URL=f"http://localhost:{port}",
     )  # fmt: skip
     assert simulator.process.wait(30) == 0
-    return api, [match[1] for line in simulator.lines if (match := TOLD.search(line))]
+    return api, [match[1] for line in simulator.lines if (match := PRINTED_ID.search(line))]
 
 
 def test_a_request_has_one_id_in_both_logs(terminal: Callable[..., Terminal]) -> None:
-    """Under the id that the simulator tells of a user, the API's log has the request."""
-    api, told = users_sent(terminal)
+    """The request id that the simulator prints for a user is in the API's access log."""
+    api, request_ids = users_sent(terminal)
 
-    assert len(set(told)) == 5
-    for request_id in told:
+    assert len(set(request_ids)) == 5
+    for request_id in request_ids:
         api.wait_for(re.compile(rf"POST /users/ 201 .* {request_id}$"), deadline_seconds=5)
 
 
@@ -66,14 +66,14 @@ def test_a_request_is_one_trace_from_the_simulator_to_the_store(
     tmp_path: Path,
     store: str,
 ) -> None:
-    """The id that the simulator tells is the trace of the API's span and of the store's."""
+    """The request id that the simulator prints is the trace id of the API's and store's spans."""
     endpoint, bodies = collected
     database = {"DATABASE_URL": f"sqlite:///{tmp_path / 'users.db'}"} if store == "sqlite" else {}
-    api, told = users_sent(terminal, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **database)
+    api, request_ids = users_sent(terminal, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **database)
     api.stop()
     wait_until("the traces", lambda: bodies, 10)
     sent = b"".join(bodies)
 
-    for request_id in told:
+    for request_id in request_ids:
         assert sent.count(bytes.fromhex(request_id.zfill(32))) == 2
     assert (sent.count(b"POST /users/"), sent.count(b"store.create")) == (5, 5)
