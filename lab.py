@@ -54,18 +54,14 @@ def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # for terminals that lack a character
     try:
-        match options.command:
-            case "up":
-                return up(options.api_port, options.dashboard_port, options.store)
-            case "test":
-                suites = options.suite or SUITES
-                return test(suites, options.strict, options.long, pytest_options)
-            case "bench":
-                return bench(options.part, options.quick, options.output)
-            case "lint":
-                return lint()
-            case _:
-                return lock(options.upgrade)
+        # No `match`: older versions of Python must read this file to print the message above.
+        if options.command == "up":
+            return up(options.api_port, options.dashboard_port, options.store)
+        if options.command == "test":
+            return test(options.suite or SUITES, options.strict, options.long, pytest_options)
+        if options.command == "bench":
+            return bench(options.part, options.quick, options.output)
+        return lint() if options.command == "lint" else lock(options.upgrade)
     except LabError as error:
         say(str(error))
         return 2
