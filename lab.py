@@ -37,6 +37,8 @@ SHUTDOWN = ("--timeout-graceful-shutdown", "3")
 # A busy machine misses a deadline now and then: three tests of a suite may fail once.
 RERUNS = ("--reruns=1", "--reruns-delay=5", "--max-suite-reruns=3", "--rerun-show-tracebacks")
 NO_TEST_SELECTED = 5  # pytest's exit code
+# mypy finds the other files of tools and benchmarks by their imports.
+TYPED = ("lab.py", "tests", "benchmarks/images.py")
 WRITE_CONTRACT = """
 import json, main, pathlib, sys
 contract = json.dumps(main.app.openapi(), indent=2, ensure_ascii=False) + "\\n"
@@ -166,7 +168,7 @@ def test(suites: Sequence[str], strict: bool, long: bool, pytest_options: list[s
 def lint() -> int:
     """Run ruff over everything and mypy over each service and the tools; 0 if all is well.
 
-    The tools and tests run on three systems, so mypy checks the code of each.
+    The tools and tests run on three systems, so mypy checks the code for each of them.
     """
     tools = environment(ROOT, "tests/requirements.txt")
     codes = [
@@ -179,7 +181,7 @@ def lint() -> int:
         codes.append(run([*mypy, "--python-executable", python, "."], ROOT / name))
     for system in ("linux", "darwin", "win32"):
         cache = f"--cache-dir=.mypy_cache/{system}"
-        codes.append(run([*mypy, f"--platform={system}", cache, "lab.py", "tests"]))
+        codes.append(run([*mypy, f"--platform={system}", cache, *TYPED]))
     return int(any(codes))
 
 
