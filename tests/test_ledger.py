@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
-from conftest import Terminal, free_port, service_python, wait_until
-from served import sqlite_users
+from conftest import Terminal, service_python, wait_until
+from served import Api, Value, sqlite_users
 
 from tools.processes import ROOT
 
@@ -36,13 +37,11 @@ def test_the_ledger_equals_the_store(
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     dice = random.Random(seed)
-    port, database = free_port(), tmp_path / "users.db"
-    url = f"http://127.0.0.1:{port}"
-    command = [service_python("api"), "-m", "uvicorn", "main:app", "--port", str(port)]
-    command += ["--no-access-log"]
-    flags = [*flags, "--seed", str(seed), "--output", "json"]
-    folder = "data_ingestion_simulator"
-    simulator = terminal(service_python(folder), "main.py", *flags, folder=folder, API_BASE_URL=url)
+    api = Api(terminal, f"sqlite:///{tmp_path / 'users.db'}")
+    api.options = ["--no-access-log"]
+    url, folder = f"http://127.0.0.1:{api.port}", "data_ingestion_simulator"
+    command = [service_python(folder), "main.py", *flags, "--seed", str(seed), "--output", "json"]
+    simulator = terminal(*command, folder=folder, API_BASE_URL=url)
 
     def stored() -> int:
         return int(http.get(f"{url}/stats/ages").json()["total"])
@@ -51,44 +50,35 @@ def test_the_ledger_equals_the_store(
         wait_until("a hundred more users", lambda: stored() >= count)
 
     for _ in range(KILLS):
-        api = terminal(*command, folder="api", DATABASE_URL=f"sqlite:///{database}")
-        wait_until("the API", lambda: is_ready(http, url))
+        api.start()
         wait_for_users(stored() + 100)
         time.sleep(dice.uniform(0, 0.2))  # it is killed at any point of a write
-        api.process.send_signal(signal.SIGKILL)
-        api.process.wait()
-    api = terminal(*command, folder="api", DATABASE_URL=f"sqlite:///{database}")
-    wait_until("the API", lambda: is_ready(http, url))
+        api.kill()
+    api.start()
     code = simulator.stop(signal.SIGINT)
-    api.stop(signal.SIGTERM)
-
-    summary = json.loads(simulator.lines[-1])
-    settled = (summary[side] for side in ("created", "already_there", "rejected", "given_up"))
-    stored_users = sqlite_users(database)
-    unknown: set[int] = set()
-    for first, last in summary["outcome_unknown"]:
-        unknown |= set(range(first, last + 1))
-    generated = generated_users(seed, summary["attempted"])
+    api.terminal.stop(signal.SIGTERM)
+    check_summary(json.loads(simulator.lines[-1]), seed, sqlite_users(tmp_path / "users.db"))
 
     assert code == 0
+
+
+def check_summary(summary: dict[str, Any], seed: int, stored: dict[int, Value]) -> None:
+    """Assert that the accounts add up, and that the store has the users that they say."""
+    settled = (summary[side] for side in ("created", "already_there", "rejected", "given_up"))
+    ranges = summary["outcome_unknown"]
+    unknown = {user_id for first, last in ranges for user_id in range(first, last + 1)}
+    generated = generated_users(seed, summary["attempted"])
+
     assert summary["event"] == "summary"
     assert summary["attempted"] == sum(settled) >= 100 * KILLS
     assert summary["already_there"] == summary["rejected"] == 0
     assert summary["given_up"] == len(unknown)
     assert unknown <= generated.keys()
-    assert generated.items() >= stored_users.items()
-    assert generated.keys() - stored_users.keys() <= unknown
+    assert generated.items() >= stored.items()
+    assert generated.keys() - stored.keys() <= unknown
 
 
-def is_ready(http: httpx2.Client, url: str) -> bool:
-    """Return whether the API is ready."""
-    try:
-        return http.get(f"{url}/ready").status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
-def generated_users(seed: int, count: int) -> dict[int, tuple[str, int]]:
+def generated_users(seed: int, count: int) -> dict[int, Value]:
     """Return name and age by id of the first users of a seed, from a dry run."""
     dry_run = ["--dry-run", "--seed", str(seed), "--count", str(count), "--output", "json"]
     done = subprocess.run(

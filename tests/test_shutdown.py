@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ CYCLES = 200 if "LAB_LONG" in os.environ else 20
 LOGGED = re.compile(r" INFO [A-Z]+ /users\S* \d+ [0-9.]+ ms (\d+-\d+)$")
 
 
+def terminate(api: Api, after_seconds: float, probes: list[int]) -> None:
+    """Send SIGTERM after some time; collect the statuses of /ready until the API ends."""
+    time.sleep(after_seconds)
+    api.terminal.process.send_signal(signal.SIGTERM)
+    prober = Caller(api.port)
+    while (response := prober.call("GET", "/ready")) is not None:
+        probes.append(response.status)
+        time.sleep(0.01)
+    prober.close()
+
+
 def test_a_stop_finishes_accepted_requests(
     terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
@@ -31,21 +43,11 @@ def test_a_stop_finishes_accepted_requests(
     for _ in range(CYCLES):
         api.start()
         probes: list[int] = []
-
-        def stop(probes: list[int] = probes) -> None:
-            time.sleep(load.dice.uniform(0.05, 0.15))
-            api.terminal.process.send_signal(signal.SIGTERM)
-            prober = Caller(api.port)
-            while (response := prober.call("GET", "/ready")) is not None:
-                probes.append(response.status)
-                time.sleep(0.01)
-            prober.close()
-
         before = load.acknowledged
         for writer in load.writers:
             writer.requests.clear()
             writer.number += WRITERS  # so that its requests have new ids
-        load.run(api.port, stop)
+        load.run(api.port, partial(terminate, api, load.dice.uniform(0.05, 0.15), probes))
         started = time.monotonic()
         api.terminal.process.wait(GRACE_SECONDS)
         api.terminal.stop()
