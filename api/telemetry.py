@@ -1,149 +1,179 @@
-"""What an operator can see of a request: its id, its line in the log, and its share of the metrics.
+"""What an operator sees of a request: its line in the access log, and its share of the metrics.
 
-None ever holds a user's name or age. A line has the route's template instead of the address,
-because the address of a write holds both; so uvicorn's own access log stays off.
+Neither ever contains a name or an age. A line has the route template instead of the address, because
+the address of a write contains both; so uvicorn's own access log stays off.
 """
 
-import random
-import re
+import asyncio
+import json
+import logging
+import sys
 import time
-from bisect import bisect_left
-from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass, field
-from itertools import accumulate
+from contextlib import suppress
+from functools import lru_cache
+from typing import TextIO
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from guard import ASGIApp, Message, Receive, Scope, Send, send_error
-from lines import Kind, LineHandler, log
-
-METRICS_MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+log = logging.getLogger("api")
 
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
-
-_request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many requests of a kind took how long."""
-
-    kind: Kind
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_SECONDS) + 1))
-    seconds: float = 0.0
+COMMIT_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
-    """The numbers behind GET /metrics, in a registry of their own.
-
-    Requests are counted here and turned into Prometheus' metrics when it asks, which costs a
-    request a tenth of what the library's own counters would.
-    """
+    """The numbers of GET /metrics: rate, errors and duration of each route, and the store."""
 
     def __init__(self, version: str) -> None:
-        self._tallies: dict[tuple[str, str, int], Tally] = {}
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        self.users = Gauge("api_users", "Users in the store.", registry=self._registry)
+        """`version` is the API's own."""
+        self._registry = registry = CollectorRegistry()
+        requests = Counter(
+            "api_requests", "Requests answered.", ["method", "route", "status"], registry=registry
+        )
+        durations = Histogram(
+            "api_request_duration_seconds",
+            "Time from a request's headers to the end of its response.",
+            ["method", "route"],
+            buckets=BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self.users = Gauge("api_users", "Users in the store.", registry=registry)
         self.queues = Gauge(
             "api_store_queue_ratio",
-            "How full a queue for the store is: at 1, requests are refused.",
+            "How full a queue for the store is: at 1, requests are rejected.",
             ["queue"],
-            registry=self._registry,
+            registry=registry,
         )
         self.commit_seconds = Histogram(
             "api_store_commit_seconds",
             "Time of a transaction that writes, from its beginning to the end of its commit.",
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-            registry=self._registry,
+            buckets=COMMIT_BUCKETS_SECONDS,
+            registry=registry,
         )
-        build = Gauge("api_build_info", "The API's version.", ["version"], registry=self._registry)
+        build = Gauge("api_build_info", "The API's version.", ["version"], registry=registry)
         build.labels(version).set(1)
-
-    def count(self, method: str, route: str, status: int, seconds: float) -> Kind:
-        """Count a request that took `seconds`; return what its kind's lines begin with."""
-        tally = self._tallies.get((method, route, status))
-        if tally is None:
-            tally = Tally(Kind.of(method, route, status))
-            self._tallies[method, route, status] = tally
-        tally.counts[bisect_left(BUCKETS_SECONDS, seconds)] += 1
-        tally.seconds += seconds
-        return tally.kind
-
-    def collect(self) -> Iterable[Metric]:
-        """Return rate, errors and duration of each route: the three that tell a sick service."""
-        requests = CounterMetricFamily(
-            "api_requests", "Requests answered.", labels=["method", "route", "status"]
+        # To find the child of a metric takes longer than to count.
+        self._request_counter = lru_cache(1000)(
+            lambda method, route, status: requests.labels(method, route, str(status)).inc
         )
-        duration_seconds = HistogramMetricFamily(
-            "api_request_duration_seconds",
-            "Time from a request's headers to the end of its answer.",
-            labels=["method", "route"],
+        self._duration_histogram = lru_cache(1000)(
+            lambda method, route: durations.labels(method, route).observe
         )
-        of_route: dict[tuple[str, str], list[Tally]] = {}
-        for (method, route, status), tally in self._tallies.items():
-            requests.add_metric([method, route, str(status)], sum(tally.counts))
-            of_route.setdefault((method, route), []).append(tally)
-        for labels, tallies in of_route.items():
-            counts = [sum(column) for column in zip(*(t.counts for t in tallies), strict=True)]
-            bounds = [*map(str, map(float, BUCKETS_SECONDS)), "+Inf"]
-            buckets = list(zip(bounds, accumulate(counts), strict=True))
-            duration_seconds.add_metric(labels, buckets, sum(t.seconds for t in tallies))
-        return requests, duration_seconds
+
+    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._request_counter(method, route, status)()
+        self._duration_histogram(method, route)(seconds)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
-class Telemetry:
-    """ASGI middleware: gives a request its id, counts and times it, and writes its line.
+class TextFormatter(logging.Formatter):
+    """A plain line for each event."""
 
-    A fault that nobody foresaw is answered here, so that its answer carries the request id under
-    which the log has its traceback.
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+
+class JsonFormatter(logging.Formatter):
+    """A line with a JSON object for each event."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S%z"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of an event."""
+        line = {
+            "time": self.formatTime(record, self.default_time_format),
+            "level": record.levelname,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+class BufferedHandler(logging.StreamHandler[TextIO]):
+    """Buffers access log lines until the end of the event-loop iteration, then writes them at once.
+
+    To write each line by itself would cost more than most requests do. SIGKILL loses the lines of
+    one iteration. A line that cannot be written (full disk, closed pipe) is lost: a log is no
+    reason for a request or for a store's thread to fail.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, lines: LineHandler) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._lines = lines
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        super().__init__(stream)
+        self.setFormatter(formatter)
+        self._lines: list[str] = []
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        request_id = _request_id(scope)
-        status = 0
+    def access(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
+        """Log a request that has been answered. Called on the event loop."""
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self.flush)
+        milliseconds = f"{seconds * 1000:.1f}"
+        message = f"{method} {route} {status} {milliseconds} ms {request_id}"
+        now = time.time()
+        if isinstance(self.formatter, JsonFormatter):
+            at = _time_text(int(now), JsonFormatter.default_time_format)
+            self._lines.append(
+                f'{{"time": "{at}", "level": "INFO", "message": "{message}", "method": "{method}",'
+                f' "route": "{route}", "status": {status}, "milliseconds": {milliseconds},'
+                f' "request_id": "{request_id}"}}\n'
+            )
+        else:
+            at = _time_text(int(now), "%Y-%m-%d %H:%M:%S")
+            self._lines.append(f"{at},{int(now % 1 * 1000):03d} INFO {message}\n")
 
-        def send_with_id(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
-            return send(message)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log an event after the buffered lines. Called in a store's thread, too."""
+        self.flush()
+        super().emit(record)
 
+    def flush(self) -> None:
+        """Write the buffered lines."""
+        self.acquire()
         try:
-            await self._app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("request %s met a fault", request_id.decode())
-            if status:
-                raise  # the answer has begun: only closing the connection can say that it failed
-            await send_error(send_with_id, 500, "Internal Server Error")
+            lines = self._lines[:]
+            del self._lines[: len(lines)]  # the event loop may have added one meanwhile
+            with suppress(OSError, ValueError):  # the latter: a closed file
+                self.stream.write("".join(lines))
+                super().flush()
         finally:
-            seconds = time.perf_counter() - started
-            method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
-            route = getattr(scope.get("route"), "path", None) or "unmatched"
-            kind = self._metrics.count(method, route, status, seconds)
-            self._lines.access(kind, seconds * 1000, request_id.decode())
+            self.release()
 
 
-def _request_id(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _request_id_pattern.fullmatch(value):
-            return bytes(value)
-    # It tells requests apart and guards nothing, so it need not be hard to guess.
-    return random.randbytes(8).hex().encode()  # noqa: S311
+@lru_cache(maxsize=1)
+def _time_text(seconds: int, time_format: str) -> str:
+    return time.strftime(time_format, time.localtime(seconds))
+
+
+class Telemetry:
+    """Counts and logs requests."""
+
+    def __init__(self, metrics: Metrics, log_format: str) -> None:
+        """Send the log to standard output as `text` or `json`; as `json`, uvicorn's log, too."""
+        self._metrics = metrics
+        formatter = JsonFormatter() if log_format == "json" else TextFormatter()
+        self._handler = handler = BufferedHandler(sys.stdout, formatter)
+        log.handlers = [handler]
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        logging.raiseExceptions = False  # no traceback on stderr for a line that cannot be written
+        for name in ("uvicorn.access", "uvicorn.asgi"):  # their lines would contain addresses
+            logging.getLogger(name).addFilter(_drop)
+        if log_format == "json":
+            logging.getLogger("uvicorn").handlers = [handler]
+
+    def observe(
+        self, method: str, route: str, status: int, seconds: float, request_id: str
+    ) -> None:
+        """Count and log a request, with its route template."""
+        method = method if method in KNOWN_METHODS else "OTHER"
+        self._metrics.count(method, route, status, seconds)
+        self._handler.access(method, route, status, seconds, request_id)
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    return False

@@ -1,7 +1,7 @@
-"""How the process stops: it says that it is not ready, goes on answering, then ends.
+"""How the process stops: it withdraws readiness, goes on answering for a while, then ends.
 
-Whoever sends requests here (a load balancer, Kubernetes) finds out by asking /ready now and then.
-Were the process to end at once, requests sent before the next probe would be lost.
+A load balancer or Kubernetes sends requests until its next probe of /ready. If the process ended at
+once, these requests would be lost.
 """
 
 import asyncio
@@ -12,25 +12,30 @@ import threading
 from types import FrameType
 
 
-class Lifecycle:
-    """Whether the process is on its way out."""
+class Shutdown:
+    """Whether the process is stopping."""
 
     def __init__(self, drain_seconds: float) -> None:
+        """`drain_seconds` is the time from SIGTERM until the server stops."""
         self._drain_seconds = drain_seconds
-        self.stopping = False
+        self._stopping = False
+
+    def is_stopping(self) -> bool:
+        """Return whether SIGTERM has arrived."""
+        return self._stopping
 
     def drain_on_sigterm(self) -> None:
-        """Let SIGTERM reach the server only `drain_seconds` after it has withdrawn readiness.
+        """Let SIGTERM reach the server only `drain_seconds` after readiness is withdrawn.
 
         Called when the server's own handler is in place. Ctrl-C still ends the process at once.
         """
         if threading.current_thread() is not threading.main_thread():
-            return  # a test's server, which gets no signals
+            return  # a server in a test's thread, which gets no signals
         loop = asyncio.get_running_loop()
         stop_server = signal.getsignal(signal.SIGTERM)
 
         def drain(signum: int, frame: FrameType | None) -> None:
-            self.stopping = True
+            self._stopping = True
             if callable(stop_server):
                 loop.call_soon_threadsafe(
                     loop.call_later, self._drain_seconds, stop_server, signum, frame
@@ -40,7 +45,7 @@ class Lifecycle:
 
 
 def stop_supervisor() -> None:
-    """End the process that would start this worker again and again, for the same mistake."""
+    """End the parent process that would start this worker again and again with the same mistake."""
     supervisor = multiprocessing.parent_process()
     if supervisor is not None and supervisor.pid is not None:
         os.kill(supervisor.pid, signal.SIGTERM)

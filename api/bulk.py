@@ -1,0 +1,128 @@
+"""Many users in one body: the batch that a request brings, and the listing that a response sends."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from msgspec import Meta
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from crud import MAX_BATCH_USERS, MAX_USER_ID, Record
+from fast_route import encode
+from models import NAME_RULE, is_name
+from telemetry import log
+
+SEND_TIMEOUT_SECONDS = 30.0  # for one chunk, about 100 kB
+LISTING_TIMEOUT_SECONDS = 600.0  # for all of them: a snapshot holds up a database's cleaning
+MAX_LOCATED_QUOTES: Final = 40 * MAX_BATCH_USERS  # in a body that is searched for the wrong user
+
+Users = dict[int, Record]
+
+_decode = msgspec.json.Decoder(dict[Annotated[int, Meta(ge=0, le=MAX_USER_ID)], Record]).decode
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_negative_zero = re.compile(rb'"-0"\s*:')  # which the decoder accepts as 0
+
+
+async def read_batch(request: Request) -> Users:
+    """Return the users in the body of a batch, by id.
+
+    The decoder stops at the first mistake, so a wrong batch costs no more time and memory than a
+    right one. Raises RequestValidationError for that mistake, HTTPException for another media type
+    and for too many users.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise HTTPException(415, "A batch is JSON: send the header Content-Type: application/json")
+    body = await request.body()
+    try:
+        users = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _invalid(str(error), *_wrong_user(body)) from None
+    if len(users) > MAX_BATCH_USERS:
+        raise HTTPException(413, f"A batch has at most {MAX_BATCH_USERS} users")
+    for user_id, user in users.items():
+        if not is_name(user.name):
+            raise _invalid(NAME_RULE, str(user_id), "name")
+    if 0 in users and _negative_zero.search(body):
+        raise _invalid("An id is a whole number in plain decimal digits", "-0")
+    return users
+
+
+def _wrong_user(body: bytes) -> list[str]:
+    """Return the key of the first wrong user, if it is found at a bounded cost."""
+    if body.count(b'"') <= MAX_LOCATED_QUOTES:
+        try:
+            for key, user in _decode_raw(body).items():
+                try:
+                    _decode(b"{%b:%b}" % (encode(key), user))
+                except msgspec.ValidationError:
+                    return [key]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # it is not JSON, or not a map: no single user is wrong
+    return []
+
+
+def _invalid(message: str, *where: str) -> RequestValidationError:
+    return RequestValidationError(
+        [{"type": "batch", "loc": ("body", *where), "msg": message, "input": None}]
+    )
+
+
+async def _json_chunks(first: Users, rest: AsyncIterator[Users]) -> AsyncIterator[bytes]:
+    """Yield the chunks of a snapshot as one JSON object."""
+    yield encode(first)[:-1]
+    async for users in rest:
+        await asyncio.sleep(0)  # other requests run between two chunks
+        yield b"," + encode(users)[1:-1]
+    yield b"}"
+
+
+class Listing(StreamingResponse):
+    """All users, streamed; the snapshot is closed as soon as no client reads it."""
+
+    media_type = "application/json"
+
+    def __init__(self, first: Users, rest: AsyncGenerator[Users, None]) -> None:
+        """Respond with the first chunk of a snapshot, and then with the rest of it."""
+        super().__init__(_json_chunks(first, rest))
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response; at the end, whatever the reason for it, close the snapshot.
+
+        The garbage collector would close the snapshot of a client that went away much later, and
+        until then the snapshot would hold its place, and a database its transaction.
+        """
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._rest.aclose()
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the chunks; stop if the client reads them too slowly."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await send(message)
+
+        try:
+            async with asyncio.timeout(LISTING_TIMEOUT_SECONDS):
+                await super().stream_response(send_in_time)
+        except TimeoutError:
+            log.info("a listing was stopped: the client read it too slowly")
+
+
+def page_response(users: Users, limit: int, path: str) -> Response:
+    """Respond with the first `limit` of `users`; one more shows that there is a next page."""
+    headers = {}
+    if len(users) > limit:
+        users.popitem()
+        headers["Link"] = f'<{path}?limit={limit}&after={next(reversed(users))}>; rel="next"'
+    return Response(encode(users), headers=headers, media_type="application/json")
+

@@ -1,0 +1,111 @@
+"""From an exception to an HTTP status: one table, and one shape, `{"detail": …}`, for every error."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from crud import StoreFull, StoreUnavailable, UserExists, UserNotFound
+
+STATUS_OF_ERROR: dict[type[Exception], int] = {
+    UserNotFound: 404,
+    UserExists: 409,
+    StoreUnavailable: 503,
+    StoreFull: 507,
+}
+RETRY_AFTER = {503: {"Retry-After": "1"}}  # seconds
+MAX_ECHO_CHARACTERS = 100  # of an invalid value, in the error response
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let the app answer each exception with the status that the table gives it."""
+    for error in STATUS_OF_ERROR:
+        app.add_exception_handler(error, store_error)
+    app.add_exception_handler(RequestValidationError, invalid_request)
+    app.add_exception_handler(405, method_not_allowed)
+
+
+async def store_error(_: Request, error: Exception) -> JSONResponse:
+    """Respond to an error of the store; a taken id comes with the user who has it."""
+    status = STATUS_OF_ERROR[type(error)]
+    body: dict[str, Any] = {"detail": str(error)}
+    if isinstance(error, UserExists):
+        user = error.user
+        body["user"] = {"user_id": error.user_id, "name": user.name, "age": user.age}
+    return JSONResponse(body, status, RETRY_AFTER.get(status))
+
+
+async def invalid_request(_: Request, error: Exception) -> JSONResponse:
+    """Respond with 422, and a description of each invalid value."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for no other
+    return JSONResponse({"detail": [_shortened(each) for each in error.errors()]}, 422)
+
+
+async def method_not_allowed(request: Request, error: Exception) -> JSONResponse:
+    """Respond with 405, and with every method of the address (RFC 9110, 15.5.6).
+
+    Starlette lists the methods of the first route alone.
+    """
+    allowed: set[str] = set()
+    # Under /static the address was cut: `app_root_path` restores it.
+    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
+    for route in request.app.routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            allowed |= getattr(route, "methods", {"GET"})  # static files have only GET
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    headers = {"Allow": ", ".join(sorted(allowed))}
+    return JSONResponse({"detail": "Method Not Allowed"}, 405, headers)
+
+
+def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
+    """Return what is wrong with a query string, apart from the values in it.
+
+    Each parameter may be given once and must be one of `known`; all must be ASCII, with anything
+    else percent-encoded as UTF-8. Otherwise the API would store something that was not sent.
+    """
+    try:
+        names = [name for name, _ in parse_qsl(query.decode("ascii"), True, errors="strict")]
+    except UnicodeDecodeError:
+        return [_error("query_encoding", "Query should be UTF-8, percent-encoded")]
+    unknown = [
+        _error("extra_forbidden", "Extra inputs are not permitted", name)
+        for name in dict.fromkeys(names)
+        if name not in known
+    ]
+    repeated = [
+        _error("repeated", "Parameter should be given once", name)
+        for name in known
+        if names.count(name) > 1
+    ]
+    return unknown + repeated
+
+
+def _error(kind: str, message: str, *where: str) -> dict[str, Any]:
+    return {"type": kind, "loc": ("query", *where), "msg": message, "input": None}
+
+
+def _shortened(error: dict[str, Any]) -> dict[str, Any]:
+    """Return FastAPI's description of an invalid value with at most a part of that value."""
+    return {
+        "type": error["type"],
+        "loc": [_short(part) for part in error["loc"]],
+        "msg": error["msg"],
+        "input": _short(error["input"]),
+    }
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_ECHO_CHARACTERS].encode(errors="replace").decode()
+    is_small = isinstance(value, int) and abs(value) < 10**MAX_ECHO_CHARACTERS
+    return value if is_small else None
+
+
+def http_error(status: int, detail: str) -> HTTPException:
+    """Return an error to raise, with the Retry-After header where one belongs to the status."""
+    return HTTPException(status, detail, RETRY_AFTER.get(status))

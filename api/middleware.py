@@ -1,0 +1,139 @@
+"""The one ASGI middleware: what happens to every request before and after its route.
+
+A web page that a student happens to visit can send requests to localhost from the student's own
+browser. Two headers that browsers do not let pages forge reveal such requests: `Host`, when a foreign
+name was made to resolve to this machine (DNS rebinding), and `Origin`.
+"""
+
+import random
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+CLOSE = (b"connection", b"close")
+
+# Called after each request with its method, route template, status, seconds and request id.
+Observe = Callable[[str, str, int, float, str], None]
+Refusal = tuple[int, str, dict[str, str]]  # status, detail, headers
+
+_request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestMiddleware:
+    """Checks `Host`, `Origin` and the token, answers HEAD as GET, and gives each request an id.
+
+    An unexpected exception is answered here with 500, so that the response has the request id under
+    which the log has the traceback.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: tuple[str, ...],
+        api_token: str | None,
+        observe: Observe,
+        log_exception: Callable[[str], None],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        """`log_exception` gets the id of the request whose exception is handled."""
+        self._app = app
+        self._is_allowed_host = _host_check(allowed_hosts)
+        self._authorization = None if api_token is None else f"bearer {api_token}".encode()
+        self._observe = observe
+        self._log_exception = log_exception
+        self._is_stopping = is_stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}
+        request_id = _request_id(scope)
+        status = 0
+
+        def send_with_id(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                if self._is_stopping():  # a kept connection would end with the process
+                    message["headers"].append(CLOSE)
+            elif method == "HEAD":
+                message = {**message, "body": b""}
+            return send(message)
+
+        try:
+            if refusal := self._refusal(scope):
+                await _respond(*refusal, scope, receive, send_with_id)
+            else:
+                await self._app(scope, receive, send_with_id)
+        except Exception:
+            self._log_exception(request_id.decode())
+            if status:
+                raise  # the response has begun: only closing the connection can tell the client
+            await _respond(500, "Internal Server Error", {}, scope, receive, send_with_id)
+        finally:
+            route = getattr(scope.get("route"), "path", None) or "unmatched"
+            seconds = time.perf_counter() - started
+            self._observe(method, route, status, seconds, request_id.decode())
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        """Return the error response for a request that may not reach its route."""
+        headers = scope["headers"]
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) != 1:
+            return 400, "A request has one Host header", {}
+        if not self._is_allowed_host(hosts[0]):
+            return 400, "The Host header names a host that is not in ALLOWED_HOSTS", {}
+        if scope["path"].endswith("\n"):  # Starlette's patterns would match the address before it
+            return 404, "Not Found", {}
+        if scope["method"] in SAFE_METHODS:
+            return None
+        for name, value in headers:
+            if name == b"origin" and value.lower().partition(b"://")[2] != hosts[0].lower():
+                return 403, "A page of another site may not write here", {}
+        if self._authorization and not self._is_authorized(dict(headers)):
+            return 401, "A write needs the API's token", {"WWW-Authenticate": "Bearer"}
+        return None
+
+    def _is_authorized(self, headers: dict[bytes, bytes]) -> bool:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = scheme.lower() + b" " + token
+        return secrets.compare_digest(given, self._authorization or b"")
+
+
+def _host_check(allowed_hosts: tuple[str, ...]) -> Callable[[bytes], bool]:
+    """Return the check of a Host header. It is cached: a client's header is always the same."""
+
+    @lru_cache(maxsize=100)
+    def is_allowed(host: bytes) -> bool:
+        name, colon, port = host.decode("latin-1").lower().rpartition(":")
+        name = name if colon and port.isdigit() else host.decode("latin-1").lower()
+        return "*" in allowed_hosts or name in allowed_hosts
+
+    return is_allowed
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _request_id_pattern.fullmatch(value):
+            return bytes(value)
+    # It distinguishes requests and protects nothing, so it need not be hard to guess.
+    return random.randbytes(8).hex().encode()  # noqa: S311
+
+
+async def _respond(
+    status: int, detail: str, headers: dict[str, str], scope: Scope, receive: Receive, send: Send
+) -> None:
+    await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)

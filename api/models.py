@@ -1,0 +1,160 @@
+"""The shapes of parameters and responses, checked and documented by pydantic."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_PAGE_USERS, MAX_USER_ID
+
+MAX_RAW_NAME_LENGTH: Final = 2 * MAX_NAME_LENGTH  # with the white space at both ends
+
+# White space as in str.strip(); then control characters and those that change the direction.
+_SPACE = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_HARMFUL = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
+NAME_PATTERN: Final = (
+    rf"^[{_SPACE}]*[^{_SPACE}{_HARMFUL}]"
+    rf"([^{_HARMFUL}]{{0,{MAX_NAME_LENGTH - 2}}}[^{_SPACE}{_HARMFUL}])?[{_SPACE}]*$"
+)
+_name = re.compile(NAME_PATTERN)
+# UTF-8 has no surrogates, so most languages' patterns cannot name them; "\\ud800" in JSON can.
+_surrogate = re.compile(r"[\ud800-\udfff]")
+
+
+def _plain_digits(value: Any) -> Any:
+    """Accept only the usual spelling of a number, not `+7`, `7.0`, `1_0` or `07`.
+
+    With one spelling for each number, each user has one address.
+    """
+    if isinstance(value, str) and not (
+        value.isascii() and value.isdigit() and (value == "0" or value[0] != "0")
+    ):
+        raise PydanticCustomError(
+            "plain_digits", "Input should be a whole number in plain decimal digits"
+        )
+    return value
+
+
+def is_name(value: str) -> bool:
+    """Return whether a text may be a user's name."""
+    if len(value) > MAX_RAW_NAME_LENGTH:
+        return False
+    if value.isprintable() and 0 < len(value.strip()) <= MAX_NAME_LENGTH:
+        return True  # nearly every name, in a third of the pattern's time
+    return bool(_name.fullmatch(value)) and not _surrogate.search(value)
+
+
+NAME_RULE: Final = (
+    f"A name should have 1 to {MAX_NAME_LENGTH} characters besides white space at its ends,"
+    " and no control or bidirectional-override characters"
+)
+
+
+def _checked_name(value: str) -> str:
+    if not is_name(value):
+        raise PydanticCustomError("name", NAME_RULE)  # type: ignore[arg-type]
+    return value
+
+
+def _number(least: int, most: int, description: str, example: int) -> Any:
+    return Field(
+        ge=least, le=most, description=description, json_schema_extra={"example": example}
+    )
+
+
+UserId = Annotated[int, _number(0, MAX_USER_ID, "The user's id", 123), BeforeValidator(_plain_digits)]
+Age = Annotated[
+    int, _number(0, MAX_AGE, "The user's age in years", 30), BeforeValidator(_plain_digits)
+]
+PageLimit = Annotated[
+    int, _number(1, MAX_PAGE_USERS, "Users on a page", 100), BeforeValidator(_plain_digits)
+]
+Name = Annotated[
+    str,
+    AfterValidator(_checked_name),
+    Field(
+        description="The user's name, stored as it is sent",
+        json_schema_extra={
+            "example": "Alice",
+            "minLength": 1,
+            "maxLength": MAX_RAW_NAME_LENGTH,
+            "pattern": NAME_PATTERN,
+        },
+    ),
+]
+
+
+# Responses are dataclasses: mypy checks what they are made of, so pydantic need not do it again.
+@dataclass(slots=True)
+class User:
+    """A user in a response."""
+
+    user_id: UserId
+    name: Name
+    age: Age
+
+
+class ListedUser(BaseModel):
+    """A user in a listing or a batch, where the id is the key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name
+    age: Age
+
+
+@dataclass(slots=True)
+class AgeCounts:
+    """The number of users, and the number of users of each age that occurs."""
+
+    __pydantic_config__ = ConfigDict(
+        json_schema_extra={"examples": [{"total": 3, "ages": {"18": 1, "30": 2}}]}
+    )
+
+    total: int
+    ages: dict[int, int]
+
+
+@dataclass(slots=True)
+class Health:
+    """The process is alive."""
+
+    status: Literal["healthy"]
+
+
+@dataclass(slots=True)
+class Readiness:
+    """The API can do its work, with this store."""
+
+    status: Literal["ready"]
+    store: str
+    durable: bool
+
+
+class InvalidValue(BaseModel):
+    """What is wrong with one value, in FastAPI's form."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: Any
+
+
+class Invalid(BaseModel):
+    """What is wrong with each invalid value."""
+
+    detail: list[InvalidValue]
+
+
+class Error(BaseModel):
+    """What was wrong, in a sentence."""
+
+    detail: str
+
+
+class Exists(Error):
+    """The id is taken; `user` is the user who has it."""
+
+    user: User
