@@ -1,66 +1,165 @@
 """The API's settings: read from the environment once, at start, and only here."""
 
-import math
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_SECRET_BYTES = 1_000  # of a file that holds one
 
 
-class SettingsError(ValueError):
+class SettingsError(Exception):
     """A variable has a value that cannot be used; the message is one sentence naming it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What can be decided about the API from outside, with what it is when nobody decides."""
-
-    database_url: str | None = field(default=None, repr=False)
-    api_token: str | None = field(default=None, repr=False)
-    open_to_network: bool = False
-    max_users: int = 1_000_000
-    allowed_hosts: tuple[str, ...] = LOCAL_HOSTS
-    log_format: str = "text"
-    drain_seconds: float = 0.0
-    otlp_endpoint: str | None = None
+# ----------------------------------------------------------- checks that a type alone cannot make
 
 
-def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings from `environ`; a variable that is not there has its default.
+def _database_url(value: str) -> str:
+    if re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*", value):
+        if not Path(value.removeprefix("sqlite:///")).parent.is_dir():
+            raise SettingsError("DATABASE_URL must name a file in a folder that exists")
+        return value
+    # A port of each host is checked here; whether a server listens there is found out later.
+    hosts = re.fullmatch(r"postgres(?:ql)?://(?:[^@/?\s]*@)?([^@/?\s]*)(?:[/?]\S*)?", value)
+    ports = re.findall(r":([^:,\]]+)(?:,|$)", hosts[1]) if hosts else []
+    if hosts and all(re.fullmatch("[0-9]{1,5}", port) and int(port) < 65_536 for port in ports):
+        return value
+    raise ValueError
 
-    Raises SettingsError for the first value that cannot be used. An empty value is one.
-    """
-    default = Settings()
-    return Settings(
-        database_url=_database_url(
-            environ.get("DATABASE_URL"), _secret(environ, "DATABASE_PASSWORD_FILE")
-        ),
-        api_token=_api_token(environ.get("API_TOKEN"), _secret(environ, "API_TOKEN_FILE")),
-        open_to_network=_yes_or_no(environ.get("OPEN_TO_NETWORK", "no")),
-        max_users=_max_users(environ.get("MAX_USERS", str(default.max_users))),
-        allowed_hosts=_allowed_hosts(environ.get("ALLOWED_HOSTS", ",".join(default.allowed_hosts))),
-        log_format=_log_format(environ.get("LOG_FORMAT", default.log_format)),
-        drain_seconds=_drain_seconds(environ.get("DRAIN_SECONDS", str(default.drain_seconds))),
-        otlp_endpoint=_otlp_endpoint(environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")),
+
+def _hosts(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    hosts = [host.strip().lower() for host in value.split(",")]
+    # A Host header has an IPv6 address in brackets.
+    hosts = [f"[{h}]" if h.count(":") > 1 and not h.startswith("[") else h for h in hosts]
+    if not all(re.fullmatch(r"\*|\[[0-9a-f:.]+]|[^/@:\s*[\]]+", host) for host in hosts):
+        raise ValueError
+    # The names of this machine cannot mean another one, and its own health checks use them.
+    return tuple(dict.fromkeys((*hosts, *LOCAL_HOSTS)))
+
+
+def _plain_digits(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
+        raise ValueError
+    return value
+
+
+def _yes(value: Any) -> Any:
+    return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _endpoint(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", value):
+        raise ValueError
+    try:
+        found = find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-tracing.txt"
+        )
+    return value.rstrip("/")
+
+
+# --------------------------------------------------------------------------------- the settings
+
+
+class Settings(BaseModel):
+    """All settings with their defaults. A description says what the variable must be."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, strict=False)
+
+    database_url: Annotated[str | None, AfterValidator(_database_url)] = Field(
+        None,
+        alias="DATABASE_URL",
+        repr=False,
+        description="sqlite:///file or postgresql://user:password@host/database",
+    )
+    api_token: str | None = Field(
+        None,
+        alias="API_TOKEN",
+        repr=False,
+        pattern="^[!-~]{8,200}$",
+        description="8 to 200 printable ASCII characters without white space",
+    )
+    open_to_network: Annotated[bool, BeforeValidator(_yes)] = Field(
+        False, alias="OPEN_TO_NETWORK", strict=True, description="yes or no"
+    )
+    max_users: Annotated[int, BeforeValidator(_plain_digits)] = Field(
+        1_000_000,
+        alias="MAX_USERS",
+        ge=1,
+        description="a whole number from 1 to 999999999",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = Field(
+        LOCAL_HOSTS,
+        alias="ALLOWED_HOSTS",
+        description="host names without ports, separated by commas, or *",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", alias="LOG_FORMAT", description="text or json"
+    )
+    drain_seconds: float = Field(
+        0.0,
+        alias="DRAIN_SECONDS",
+        ge=0,
+        le=300,
+        description="a number of seconds from 0 to 300",
+    )
+    otlp_endpoint: Annotated[str | None, AfterValidator(_endpoint)] = Field(
+        None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="the http or https address of a collector, such as http://localhost:4318",
     )
 
 
-def _secret(environ: Mapping[str, str], variable: str) -> str | None:
-    """The secret in the file that a variable names, without the end of its line."""
-    if variable not in environ:
-        return None
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings from `environ`; a variable that is not set has its default.
+
+    Raises SettingsError for the first value that cannot be used. An empty value is one.
+    """
+    values = {each.alias: environ[each.alias] for each in Settings.model_fields.values()
+              if each.alias in environ}  # fmt: skip
+    if "API_TOKEN_FILE" in environ:
+        # Compose hands on an empty variable: beside a file it is no second token.
+        if values.get("API_TOKEN"):
+            raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
+        values["API_TOKEN"] = _secret("API_TOKEN_FILE", environ["API_TOKEN_FILE"])
+    if "DATABASE_PASSWORD_FILE" in environ:
+        password = _secret("DATABASE_PASSWORD_FILE", environ["DATABASE_PASSWORD_FILE"])
+        values["DATABASE_URL"] = _with_password(values.get("DATABASE_URL", ""), password)
     try:
-        with Path(environ[variable]).open("rb") as file:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, environ)) from None
+
+
+def _sentence(error: ValidationError, environ: Mapping[str, str]) -> str:
+    name = str(error.errors()[0]["loc"][0])
+    field = next(each for each in Settings.model_fields.values() if each.alias == name)
+    if name in ("DATABASE_URL", "API_TOKEN"):  # secrets are not repeated
+        variable = "The content of API_TOKEN_FILE" if name not in environ else name
+        return f"{variable} must be {field.description}, or not set at all"
+    return f"{name} must be {field.description}, not {environ[name][:50]!r}"
+
+
+def _secret(variable: str, path: str) -> str:
+    """Return the secret in the file that a variable names, without the line's end."""
+    try:
+        with Path(path).open("rb") as file:
             secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
     except (OSError, ValueError) as error:
-        # Not what was given, which may be the secret itself.
+        # Without the value: it may be the secret itself.
         reason = getattr(error, "strerror", None) or "it is not text"
         raise SettingsError(f"{variable} must name a file that can be read: {reason}") from None
     if not 0 < len(secret) <= MAX_SECRET_BYTES or not secret.isprintable():
@@ -68,109 +167,17 @@ def _secret(environ: Mapping[str, str], variable: str) -> str | None:
     return secret
 
 
-def _database_url(value: str | None, password: str | None) -> str | None:
-    if password is not None:
-        parts = re.fullmatch(r"(postgres(?:ql)?://[^:/@?#\s]+)(@\S+)", value or "")
-        if parts is None:
-            raise SettingsError(
-                "DATABASE_PASSWORD_FILE needs a DATABASE_URL with a user and without a password,"
-                " such as postgresql://user@host/database"
-            )
-        value = f"{parts[1]}:{quote(password, safe='')}{parts[2]}"
-    if value is None:
-        return value
-    if re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*", value):
-        if not Path(value.removeprefix("sqlite:///")).parent.is_dir():
-            raise SettingsError("DATABASE_URL must name a file in a folder that is there")
-        return value
-    # Of each host, a port that exists; whether anybody listens there is found out later.
-    hosts = re.fullmatch(r"postgres(?:ql)?://(?:[^@/?\s]*@)?([^@/?\s]*)(?:[/?]\S*)?", value)
-    ports = re.findall(r":([^:,\]]+)(?:,|$)", hosts[1]) if hosts else []
-    if hosts and all(re.fullmatch("[0-9]{1,5}", port) and int(port) < 65_536 for port in ports):
-        return value
-    # It may hold a password, so it is not repeated.
-    raise SettingsError(
-        "DATABASE_URL must be sqlite:///file or postgresql://user:password@host/database,"
-        " or not set at all"
-    )
-
-
-def _api_token(value: str | None, from_file: str | None) -> str | None:
-    # Empty beside a file it is no second token: so Compose takes back a variable that it hands on.
-    if value and from_file is not None:
-        raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
-    token = value if from_file is None else from_file
-    if token is None or re.fullmatch(r"[!-~]{8,200}", token):
-        return token
-    name = "API_TOKEN" if from_file is None else "What API_TOKEN_FILE names"
-    raise SettingsError(
-        f"{name} must be 8 to 200 printable ASCII characters without white space, or not set at all"
-    )
-
-
-def _yes_or_no(value: str) -> bool:
-    if value in ("yes", "no"):
-        return value == "yes"
-    raise SettingsError(f"OPEN_TO_NETWORK must be yes or no, not {value[:50]!r}")
-
-
-def _max_users(value: str) -> int:
-    if value.isascii() and value.isdigit() and len(value) <= 9 and int(value) >= 1:
-        return int(value)
-    raise SettingsError(f"MAX_USERS must be a whole number from 1 to 999999999, not {value[:50]!r}")
-
-
-def _allowed_hosts(value: str) -> tuple[str, ...]:
-    hosts = tuple(_as_in_an_address(host.strip().lower()) for host in value.split(","))
-    if all(re.fullmatch(r"\*|\[[0-9a-f:.]+]|[^/@:\s*[\]]+", host) for host in hosts):
-        # The names of this machine can mean no other, and its own health checks use them.
-        return tuple(dict.fromkeys((*hosts, *LOCAL_HOSTS)))
-    raise SettingsError(
-        "ALLOWED_HOSTS must be host names without ports, separated by commas, or *,"
-        f" not {value[:50]!r}"
-    )
-
-
-def _as_in_an_address(host: str) -> str:
-    """Return a host as a Host header has it: an IPv6 address in brackets."""
-    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
-
-
-def _log_format(value: str) -> str:
-    if value in ("text", "json"):
-        return value
-    raise SettingsError(f"LOG_FORMAT must be text or json, not {value[:50]!r}")
-
-
-def _drain_seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if 0 <= seconds <= 300:
-        return seconds
-    raise SettingsError(
-        f"DRAIN_SECONDS must be a number of seconds from 0 to 300, not {value[:50]!r}"
-    )
-
-
-def _otlp_endpoint(value: str | None) -> str | None:
-    if value is None:
-        return value
-    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", value):
+def _with_password(url: str, password: str) -> str:
+    parts = re.fullmatch(r"(postgres(?:ql)?://[^:/@?#\s]+)(@\S+)", url)
+    if parts is None:
         raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT must be the http or https address of a collector,"
-            f" such as http://localhost:4318, not {value[:50]!r}"
+            "DATABASE_PASSWORD_FILE needs a DATABASE_URL with a user and without a password,"
+            " such as postgresql://user@host/database"
         )
-    try:
-        there = find_spec("opentelemetry.exporter.otlp.proto.http")
-    except ModuleNotFoundError:
-        there = None
-    if there is None:
-        raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT needs what is in requirements-tracing.txt installed"
-        )
-    return value.rstrip("/")
+    return f"{parts[1]}:{quote(password, safe='')}{parts[2]}"
+
+
+# ------------------------------------------------------------------ what the server was told to do
 
 
 def refuse_unsafe_start(
@@ -178,15 +185,15 @@ def refuse_unsafe_start(
     arguments: Sequence[str] = sys.argv,
     environ: Mapping[str, str] = os.environ,
 ) -> None:
-    """Raise SettingsError if the server was told to do what these settings make unsafe.
+    """Raise SettingsError if the server's own options are unsafe with these settings.
 
-    The server's own options are the only place to learn that from: uvicorn and fastapi take them as
-    `--host` and `--workers`, or as variables; `fastapi run` listens to the network by default.
+    Only its command line and variables show them: uvicorn and fastapi take `--host` and
+    `--workers`; `fastapi run` listens on all network interfaces by default.
     """
     host = _option(arguments, "--host")
     host = environ.get("UVICORN_HOST") if host is None else host
     if host is None and "run" in arguments[1:3]:
-        host = "0.0.0.0"  # noqa: S104 - it is refused
+        host = "0.0.0.0"  # noqa: S104 - it is rejected
     guarded = settings.api_token or settings.open_to_network
     if host not in (None, "localhost", "127.0.0.1", "::1") and not guarded:
         raise SettingsError(
@@ -196,12 +203,12 @@ def refuse_unsafe_start(
     workers = _option(arguments, "--workers") or variable
     if settings.database_url is None and workers != "1":
         raise SettingsError(
-            "DATABASE_URL must be set for more than one worker: each would keep users of its own"
+            "DATABASE_URL must be set for more than one worker: each would have different users"
         )
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:
-    found = None  # the last one counts, as it does to the server
+    found = None  # the last one counts, as for the server
     for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
         if argument == name:
             found = following
