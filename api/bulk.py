@@ -9,7 +9,7 @@ import msgspec
 from fastapi.exceptions import RequestValidationError
 from msgspec import Meta
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -39,10 +39,14 @@ async def read_batch(request: Request) -> Users:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, "A batch is JSON: send the header Content-Type: application/json")
-    body = await request.body()
     try:
+        body = await request.body()
         users = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ClientDisconnect:
+        raise HTTPException(400, "The body did not arrive whole") from None
+    except UnicodeDecodeError:
+        raise _invalid("The body is not UTF-8") from None
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _invalid(str(error), *_wrong_user(body)) from None
     if len(users) > MAX_BATCH_USERS:
         raise HTTPException(413, f"A batch has at most {MAX_BATCH_USERS} users")
@@ -118,11 +122,11 @@ class Listing(StreamingResponse):
             log.info("a listing was stopped: the client read it too slowly")
 
 
-def page_response(users: Users, limit: int, path: str) -> Response:
+def page_response(users: Users, limit: int) -> Response:
     """Respond with the first `limit` of `users`; one more shows that there is a next page."""
     headers = {}
     if len(users) > limit:
         users.popitem()
-        headers["Link"] = f'<{path}?limit={limit}&after={next(reversed(users))}>; rel="next"'
+        headers["Link"] = f'</users/?limit={limit}&after={next(reversed(users))}>; rel="next"'
     return Response(encode(users), headers=headers, media_type="application/json")
 

@@ -22,7 +22,7 @@ from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, StoreUnavailable
 from errors import add_error_handlers, http_error
 from fast_route import FastRoute
 from middleware import RequestMiddleware
-from models import Age, AgeCounts, Health, Name, PageLimit, Readiness, User, UserId
+from models import Absent, Age, AgeCounts, Health, Name, PageLimit, Readiness, User, UserId
 from openapi import BATCH, CREATED, LISTING, declare_token, error_responses
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from shutdown import Shutdown, stop_supervisor
@@ -104,7 +104,7 @@ async def create_users(request: Request, store: Store) -> BatchResult:
 @calls.get("/users", include_in_schema=False)
 @calls.get("/users/", responses=error_responses(503) | {200: LISTING}, tags=["users"])
 async def list_users(
-    store: Store, limit: PageLimit | None = None, after: UserId | None = None
+    store: Store, limit: PageLimit | Absent = None, after: UserId | Absent = None
 ) -> Response:
     """List all users as one consistent snapshot, or a page of them by ascending id."""
     if limit is None and after is None:

@@ -45,7 +45,7 @@ class RequestMiddleware:
         """`log_exception` gets the id of the request whose exception is handled."""
         self._app = app
         self._is_allowed_host = _host_check(allowed_hosts)
-        self._authorization = None if api_token is None else f"bearer {api_token}".encode()
+        self._api_token = None if api_token is None else api_token.encode()
         self._observe = observe
         self._log_exception = log_exception
         self._is_stopping = is_stopping
@@ -103,14 +103,14 @@ class RequestMiddleware:
         for name, value in headers:
             if name == b"origin" and value.lower().partition(b"://")[2] != hosts[0].lower():
                 return 403, "A page of another site may not write here", {}
-        if self._authorization and not self._is_authorized(dict(headers)):
+        if self._api_token and not _has_token(headers, self._api_token):
             return 401, "A write needs the API's token", {"WWW-Authenticate": "Bearer"}
         return None
 
-    def _is_authorized(self, headers: dict[bytes, bytes]) -> bool:
-        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-        given = scheme.lower() + b" " + token
-        return secrets.compare_digest(given, self._authorization or b"")
+
+def _has_token(headers: list[tuple[bytes, bytes]], token: bytes) -> bool:
+    scheme, _, given = dict(headers).get(b"authorization", b"").partition(b" ")
+    return scheme.lower() == b"bearer" and secrets.compare_digest(given.strip(), token)
 
 
 def _host_check(allowed_hosts: tuple[str, ...]) -> Callable[[bytes], bool]:

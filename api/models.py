@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_PAGE_USERS, MAX_USER_ID
@@ -84,6 +85,9 @@ Name = Annotated[
         },
     ),
 ]
+
+
+Absent = SkipJsonSchema[None]  # for a parameter that may be left out, but is never null
 
 
 # Responses are dataclasses: mypy checks what they are made of, so pydantic need not do it again.

@@ -66,7 +66,7 @@ def _endpoint(value: str) -> str:
         found = None
     if found is None:
         raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT needs the packages of requirements-tracing.txt"
+            "OTEL_EXPORTER_OTLP_ENDPOINT needs what is in requirements-tracing.txt installed"
         )
     return value.rstrip("/")
 
@@ -79,7 +79,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, strict=False)
 
-    database_url: Annotated[str | None, AfterValidator(_database_url)] = Field(
+    database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
         None,
         alias="DATABASE_URL",
         repr=False,
@@ -116,7 +116,7 @@ class Settings(BaseModel):
         le=300,
         description="a number of seconds from 0 to 300",
     )
-    otlp_endpoint: Annotated[str | None, AfterValidator(_endpoint)] = Field(
+    otlp_endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
         None,
         alias="OTEL_EXPORTER_OTLP_ENDPOINT",
         description="the http or https address of a collector, such as http://localhost:4318",

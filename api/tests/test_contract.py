@@ -235,7 +235,7 @@ def test_a_listing_of_one_store_loads_into_another(tmp_path: Path, postgresql_ur
         with TestClient(create_app(settings)) as api:
             sent = {"Content-Type": "application/json"}
             answer = api.post("/users/batch", content=backup, headers=sent)
-            assert answer.json() == {"created": 2, "existing": []}
+            assert answer.json() == {"created": 2, "existing": [], "conflicting": []}
             assert api.get("/stats/ages").json() == {"total": 2, "ages": {"0": 1, "150": 1}}
             backup = api.get("/users/").content
 

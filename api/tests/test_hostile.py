@@ -105,17 +105,17 @@ ADDRESSES: dict[str, Case] = {
     **{
         f"{method} {key[:20]}": (http(method, f"/users/{key}"), 422)
         for method in ("GET", "DELETE")
-        for key in ("-1", "01", "1.0", "%2B1", "1_0", "x", "%00", "%FF", "%0A", "7%0A", "9" * 5000)
+        for key in ("-1", "01", "1.0", "%2B1", "1_0", "x", "%00", "%FF", "%0A7", "9" * 5000)
     },
     "the list, and a line feed": (http("GET", "/users%0A"), 404),
-    "a create, and a line feed": (http("POST", "/users/%0A?user_id=5&name=Mallory&age=66"), 405),
+    "a create, and a line feed": (http("POST", "/users/%0A?user_id=5&name=Mallory&age=66"), 404),
     "a batch, and a line feed": (
         http("POST", "/users/batch%0A", HOST, JSON, "Content-Length: 2", body=b"{}"),
-        405,
+        404,
     ),
     **{
         f"{address}, and a line feed": (http("GET", f"{address}%0A"), 404)
-        for address in ("/health", "/metrics", "/docs", "/openapi.json", "/stats/ages")
+        for address in ("/health", "/metrics", "/docs", "/openapi.json", "/stats/ages", "/users/7")
     },
     "a path inside": (http("GET", "/users/1/2"), 404),
     "a slash, encoded": (http("GET", "/users/..%2F..%2Fmain.py"), 404),
@@ -156,11 +156,10 @@ BODIES: dict[str, Case] = {
     "empty": (batch(""), 422),
     "not JSON": (batch('{"5": '), 422),
     "two values": (batch("{} {}"), 422),
-    # These are too much for the parser itself, before anybody can say where the mistake is.
-    "an age of 5,000 digits": (one(age="9" * 5000), 400),
-    "not UTF-8": (batch(b'{"5": {"name": "\xff", "age": 66}}'), 400),
-    "deep arrays": (batch("[" * 100_000), 400),
-    "deep objects": (batch('{"5":' * 100_000), 400),
+    "an age of 5,000 digits": (one(age="9" * 5000), 422),
+    "not UTF-8": (batch(b'{"5": {"name": "\xff", "age": 66}}'), 422),
+    "deep arrays": (batch("[" * 100_000), 422),
+    "deep objects": (batch('{"5":' * 100_000), 422),
     "one of two is wrong": (
         batch('{"5": {"name": "Mallory", "age": 66}, "6": {"name": "", "age": 66}}'), 422,
     ),
@@ -169,9 +168,9 @@ BODIES: dict[str, Case] = {
     ),
     "over 8 MiB": (batch(b" " * (8 * 1024 * 1024 + 1)), 413),
     "over 8 MiB in chunks": (chunked(*[b" " * 65_536] * 129), 413),
-    "as text": (batch('{"5": {"name": "Mallory", "age": 66}}', "Content-Type: text/plain"), 422),
-    "of no type": (batch('{"5": {"name": "Mallory", "age": 66}}', "X-No: type"), 422),
-    "as a form": (batch("5=6", "Content-Type: application/x-www-form-urlencoded"), 422),
+    "as text": (batch('{"5": {"name": "Mallory", "age": 66}}', "Content-Type: text/plain"), 415),
+    "of no type": (batch('{"5": {"name": "Mallory", "age": 66}}', "X-No: type"), 415),
+    "as a form": (batch("5=6", "Content-Type: application/x-www-form-urlencoded"), 415),
     "parameters beside": (http("POST", "/users/batch?user_id=5", HOST, JSON,
                                "Content-Length: 2", body=b"{}"), 422),
     "an empty batch": (batch("{}"), 200),
@@ -286,7 +285,7 @@ def complaint(answer: bytes, status: int) -> str | None:
         return None
     if b"\r\ncontent-type: application/json" not in head.lower():
         return f"it is not JSON: {answer[-300:]!r}"
-    if status >= 400 and list(json.loads(body)) != ["detail"]:
+    if status >= 400 and next(iter(json.loads(body))) != "detail":
         return f"it has no detail: {body[:200]!r}"
     return "it echoes too much" if len(body) > 2_000 else None
 

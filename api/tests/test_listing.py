@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import listing
+import bulk
 from crud import MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS
 from main import create_app
 from settings import Settings
@@ -36,7 +36,7 @@ def test_a_listing_that_nobody_reads_is_given_up(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """After a while for a piece, or for all, it ends without its end; its place is free again."""
-    monkeypatch.setattr(listing, limit, 0.02)
+    monkeypatch.setattr(bulk, limit, 0.02)
     users = ",".join(f'"{i}": {{"name": "Al", "age": 1}}' for i in range(SNAPSHOT_CHUNK_USERS + 1))
     waiting = asyncio.Event()
 
@@ -68,5 +68,5 @@ def test_a_listing_that_nobody_reads_is_given_up(
     asyncio.run(asyncio.wait_for(story(), timeout=30))
 
     printed = capsys.readouterr().out
-    assert printed.count("a listing was given up") == MAX_SNAPSHOTS + 1
+    assert printed.count("a listing was stopped") == MAX_SNAPSHOTS + 1
     assert "Traceback" not in printed

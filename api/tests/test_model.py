@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import User, records_of, rows_of
+from conftest import Store, User, records_of, rows_of, store_at
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,12 +27,10 @@ from hypothesis.stateful import (
 )
 
 import crud
+import database
 import engines
-import postgresql
 import sql
-import sqlite
-from crud import MAX_AGE, MAX_USER_ID, Record, UserExists, UserNotFound
-from stores import Store, open_store
+from crud import MAX_AGE, MAX_USER_ID, BatchResult, Record, UserExists, UserNotFound
 
 Snapshot = AsyncGenerator[dict[int, Record], None]
 
@@ -100,7 +98,7 @@ class StoreBesideModel(RuleBasedStateMachine):
         self.expected: Model = {}
 
     async def _opened(self) -> Store:
-        return open_store(self.url or None, 1_000, lambda _: None)
+        return store_at(self.url, 1_000)
 
     @invariant()
     def count_the_step(self) -> None:
@@ -124,14 +122,18 @@ class StoreBesideModel(RuleBasedStateMachine):
 
     @rule(batch=batches)
     def create_many(self, batch: list[User]) -> None:
-        existing = [user_id for user_id, _, _ in batch if user_id in self.model]
-        assert self.loop.run(self.store.create_many(records_of(batch))) == existing
+        taken = [(user_id, self.model[user_id] == (n, a)) for user_id, n, a in batch
+                 if user_id in self.model]  # fmt: skip
+        existing = [user_id for user_id, equal in taken if equal]
+        conflicting = [user_id for user_id, equal in taken if not equal]
+        result = self.loop.run(self.store.create_many(records_of(batch)))
+        assert result == BatchResult(len(batch) - len(taken), existing, conflicting)
         self.model = {user_id: (name, age) for user_id, name, age in batch} | self.model
 
     @rule(user_id=user_ids)
     def get(self, user_id: int) -> None:
         found = self.loop.run(outcome(self.store.get(user_id)))
-        assert found == self.model.get(user_id, UserNotFound)
+        assert found == (Record(*self.model[user_id]) if user_id in self.model else UserNotFound)
 
     @rule(after=st.just(-1) | user_ids, limit=st.integers(1, 6))
     def page(self, after: int, limit: int) -> None:
@@ -196,9 +198,8 @@ def machine(
 ) -> type[StoreBesideModel]:
     """Return the machine over a store of each kind."""
     # This is not about time, and a busy machine may stand still for longer than the API waits.
-    monkeypatch.setattr(engines, "DEADLINE_SECONDS", 30)
-    monkeypatch.setattr(postgresql, "DEADLINE_SECONDS", 30)
-    monkeypatch.setattr(sqlite, "DEADLINE_SECONDS", 30)
+    monkeypatch.setattr(database, "DEADLINE_SECONDS", 30)
+    monkeypatch.setattr(engines, "TIMEOUT_SECONDS", 30)
     monkeypatch.setattr(crud, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
     monkeypatch.setattr(sql, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
     programs = count()

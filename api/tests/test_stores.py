@@ -10,18 +10,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import User, records_of, rows_of
+from conftest import Store, User, records_of, rows_of, store_at
 
 from crud import (
     MAX_BATCH_USERS,
     MAX_USER_ID,
     SNAPSHOT_CHUNK_USERS,
+    BatchResult,
     Record,
     UserExists,
     UserNotFound,
 )
+from engines import engine_for
 from sql import SqlStore
-from stores import Store, engine_for, open_store
 
 Story = Callable[[Store], Awaitable[None]]
 
@@ -39,7 +40,7 @@ def tell(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Story], No
 
     def tell_it(story: Story) -> None:
         async def told() -> None:
-            store = open_store(url, 1_000_000, lambda _: None)
+            store = store_at(url)
             try:
                 await story(store)
             finally:
@@ -68,10 +69,10 @@ def test_the_verbs(tell: Callable[[Story], None]) -> None:
         await store.create(1, "Bo", 1)
         with pytest.raises(UserExists, match="User 1 already exists"):
             await store.create(1, "Al", 2)
-        assert await store.get(1) == ("Bo", 1)
+        assert await store.get(1) == Record("Bo", 1)
         assert await store.age_counts() == {1: 1}
         await store.update(1, "Bob", 150)
-        assert await store.get(1) == ("Bob", 150)
+        assert await store.get(1) == Record("Bob", 150)
         assert await store.age_counts() == {150: 1}
         await store.delete(1)
         with pytest.raises(UserNotFound):
@@ -89,7 +90,7 @@ def test_the_edges_of_ids_and_names(tell: Callable[[Story], None]) -> None:
     async def story(store: Store) -> None:
         for user_id, name in zip([0, 1, 2, 3, MAX_USER_ID - 1, MAX_USER_ID], names, strict=True):
             await store.create(user_id, name, 0)
-            assert await store.get(user_id) == (name, 0)
+            assert await store.get(user_id) == Record(name, 0)
         page = await store.page(after=3, limit=10)
         assert list(page) == [MAX_USER_ID - 1, MAX_USER_ID]
 
@@ -100,12 +101,14 @@ def test_a_batch_is_all_at_once(tell: Callable[[Story], None]) -> None:
     """A batch creates the free ids and names the others, for none, one, and as many as may be."""
 
     async def story(store: Store) -> None:
-        assert await store.create_many({}) == []
+        assert await store.create_many({}) == BatchResult(0, [], [])
         await store.create(7, "Al", 70)
         batch: list[User] = [(i, f"User {i}", i % 100) for i in range(MAX_BATCH_USERS)]
-        assert await store.create_many(records_of(batch)) == [7]
-        assert await store.create_many(records_of(batch)) == list(range(MAX_BATCH_USERS))
-        assert await store.get(7) == ("Al", 70)
+        new, every = MAX_BATCH_USERS - 1, list(range(MAX_BATCH_USERS))
+        assert await store.create_many(records_of(batch)) == BatchResult(new, [], [7])
+        every.remove(7)
+        assert await store.create_many(records_of(batch)) == BatchResult(0, every, [7])
+        assert await store.get(7) == Record("Al", 70)
         assert await everybody(store) == {i: (n, a) for i, n, a in batch} | {7: ("Al", 70)}
         assert sum((await store.age_counts()).values()) == MAX_BATCH_USERS
 
@@ -221,7 +224,7 @@ def test_two_processes_on_one_database(
     async def story() -> None:
         async with two_stores(url) as (first, second):
             await first.create(100, "Al", 1)
-            assert await second.get(100) == ("Al", 1)
+            assert await second.get(100) == Record("Al", 1)
             with pytest.raises(UserExists):
                 await second.create(100, "Bo", 2)
             created = await asyncio.gather(*(writer(s) for s in (first, second) for _ in range(4)))
@@ -241,7 +244,7 @@ def test_users_outlive_the_store(tmp_path: Path) -> None:
         async with two_stores(url) as (store, _):
             await store.create(1, "Al", 30)
         async with two_stores(url) as (store, _):
-            assert await store.get(1) == ("Al", 30)
+            assert await store.get(1) == Record("Al", 30)
             assert await store.age_counts() == {30: 1}
 
     asyncio.run(story())
@@ -276,14 +279,14 @@ def test_what_waits_and_what_commits_is_told(tmp_path: Path) -> None:
         store = SqlStore(engine_for(f"sqlite:///{tmp_path}/users.db"), commits.append)
         writes = [asyncio.create_task(store.create(i, "Al", 30)) for i in range(2_000)]
         await asyncio.sleep(0)
-        assert 0.1 < store.fullness()["writes"] <= 0.2  # of the 10,000 requests that may wait
+        assert 0.1 < store.queue_ratios()["writes"] <= 0.2  # of the 10,000 requests that may wait
         await asyncio.gather(*writes)
         batch = {i: Record("Al", 30) for i in range(10_000, 20_000)}
         batches = [asyncio.create_task(store.create_many(batch)) for _ in range(2)]
         await asyncio.sleep(0)
-        assert store.fullness() == {"writes": 0.4, "reads": 0}  # of 50,000 users
+        assert store.queue_ratios() == {"writes": 0.4, "reads": 0}  # of 50,000 users
         await asyncio.gather(*batches)
-        assert store.fullness() == {"writes": 0, "reads": 0}
+        assert store.queue_ratios() == {"writes": 0, "reads": 0}
         store.close()
 
     asyncio.run(story())

@@ -172,6 +172,6 @@ def test_a_fault_is_answered_and_logged_under_its_id(
     assert answer.status_code == 500
     assert answer.json() == {"detail": "Internal Server Error"}
     assert answer.headers["x-request-id"] == "fire-1"
-    assert "request fire-1 met a fault" in log
+    assert "request fire-1 failed" in log
     assert "the disk is on fire" in log
     assert access_lines(log)[-1] == ("GET", "/users/{user_id}", "500")

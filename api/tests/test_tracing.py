@@ -105,7 +105,6 @@ def test_a_request_goes_on_with_its_senders_trace(
     assert stored.end_time_unix_nano <= request.end_time_unix_nano
     assert told(request)["http.route"] == "/users/"
     assert told(request)["http.response.status_code"] == 201
-    assert told(request)["request_id"] == "lab-1"
     assert told(stored)["db.system.name"] == store
 
 
@@ -125,25 +124,6 @@ def test_a_span_is_named_as_the_line_is(serve: Callable[..., Served], collector:
     assert collector.count("store.get") == 1  # by the HEAD
 
 
-@pytest.mark.parametrize("store", ["memory", "sqlite"])
-def test_a_listing_has_one_span(
-    serve: Callable[..., Served], collector: Collector, tmp_path: Path, store: str
-) -> None:
-    """However many chunks a listing has, the store's part is one span, inside the request's."""
-    database = {"DATABASE_URL": f"sqlite:///{tmp_path / 'users.db'}"} if store == "sqlite" else {}
-    served = serve(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **database)
-    with served.client() as client:
-        client.post("/users/batch", json={str(i): {"name": "Al", "age": 30} for i in range(9_999)})
-        assert len(client.get("/users/", headers=SENT).json()) == 9_999
-    stop(served)
-    request, stored = collector.spans()["GET /users/"], collector.spans()["store.snapshot"]
-
-    assert collector.count("store.snapshot") == 1
-    assert stored.parent_span_id == request.span_id
-    assert told(stored)["db.system.name"] == store
-    assert stored.end_time_unix_nano > stored.start_time_unix_nano
-
-
 def test_no_name_and_no_age_in_a_trace(serve: Callable[..., Served], collector: Collector) -> None:
     """Whatever becomes of a request, nothing that is sent to the collector tells of a person."""
     served = serve(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
@@ -157,7 +137,7 @@ def test_no_name_and_no_age_in_a_trace(serve: Callable[..., Served], collector: 
         client.get("/users/", headers={**SENT, "host": "zebedee.example"})
     stop(served)
 
-    assert {"POST /users/", "PUT /users/{user_id}", "GET unmatched"} <= collector.spans().keys()
+    assert {"POST /users/", "PUT /users/{user_id}", "GET"} <= collector.spans().keys()
     assert b"Zebedee" not in b"".join(collector.bodies)
     for span in collector.spans().values():
         assert not {"97", 97, "97979797"} & set(told(span).values())

@@ -19,15 +19,15 @@ import psycopg
 import pytest
 from conftest import User, rows_of
 
-import engines
+import database
 import sql
 from crud import MAX_BATCH_USERS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable
-from engines import MAX_WAITING, MAX_WAITING_WEIGHT, Conflict
-from lines import Kind, LineHandler, TextLines, log
+from database import MAX_QUEUED, MAX_QUEUED_WEIGHT
+from engines import Conflict, engine_for
 from main import create_app
 from settings import Settings
 from sql import MAX_LISTINGS, SqlStore
-from stores import engine_for
+from telemetry import BufferedHandler, TextFormatter, log
 
 Story = Callable[[SqlStore], Awaitable[None]]
 
@@ -72,7 +72,7 @@ def test_a_user_whom_others_keep_changing(
     monkeypatch.setattr(log, "propagate", True)
     write_difference = SqlStore._write_difference
 
-    def contended(store: SqlStore, db: Any, before: sql.State, after: sql.State) -> None:
+    def contended(store: SqlStore, db: Any, before: sql.Users, after: sql.Users) -> None:
         write_difference(store, db, before, after)
         if before.get(2) != after.get(2):
             raise Conflict
@@ -127,7 +127,7 @@ def test_a_name_that_the_database_refuses(empty_url: str) -> None:
 
 def test_single_users_pass_a_crowd_of_batches(sqlite_url: str) -> None:
     """When no more batches may wait, one more is refused, and a single user is not."""
-    batches = MAX_WAITING_WEIGHT // MAX_BATCH_USERS
+    batches = MAX_QUEUED_WEIGHT // MAX_BATCH_USERS
 
     def batch(number: int) -> dict[int, Record]:
         first_id = number * MAX_BATCH_USERS
@@ -148,11 +148,11 @@ def test_requests_that_wait_are_bounded(sqlite_url: str) -> None:
     """One more request than may wait is refused at once; the others are answered."""
 
     async def story(store: SqlStore) -> None:
-        waiting = [asyncio.create_task(store.age_counts()) for _ in range(MAX_WAITING)]
+        waiting = [asyncio.create_task(store.age_counts()) for _ in range(MAX_QUEUED)]
         await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable, match="too many requests"):
             await store.age_counts()
-        assert await asyncio.gather(*waiting) == [{}] * MAX_WAITING
+        assert await asyncio.gather(*waiting) == [{}] * MAX_QUEUED
 
     tell(sqlite_url, story)
 
@@ -213,7 +213,7 @@ def test_a_client_that_goes_away_gives_its_listing_back(sqlite_url: str) -> None
 def test_a_listing_has_one_deadline(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It covers the wait for a place and for the first users: not each for itself."""
     monkeypatch.setattr(sql, "DEADLINE_SECONDS", 1.0)
-    monkeypatch.setattr(engines, "DEADLINE_SECONDS", 1.0)
+    monkeypatch.setattr(database, "DEADLINE_SECONDS", 1.0)
     engine = engine_for(sqlite_url)
     slow = False
 
@@ -253,7 +253,7 @@ def test_a_database_that_only_reads_is_not_ready(empty_url: str) -> None:
 
     async def of_a_standby(store: SqlStore) -> None:
         assert await store.age_counts() == {}
-        with pytest.raises(StoreUnavailable, match="takes no writes"):
+        with pytest.raises(StoreUnavailable, match="read-only"):
             await store.check()
 
     tell(empty_url, story)
@@ -273,7 +273,7 @@ def test_a_file_that_may_not_be_written_is_not_ready(
         if os.access(file, os.W_OK):  # as root may write to every file
             monkeypatch.setattr(os, "access", lambda path, _: path != str(file))
         assert await store.age_counts() == {}
-        with pytest.raises(StoreUnavailable, match="takes no writes"):
+        with pytest.raises(StoreUnavailable, match="read-only"):
             await store.check()
 
     tell(sqlite_url, story)
@@ -291,7 +291,7 @@ def test_a_log_that_cannot_be_written(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk swallows lines of the log, and no store's thread with them."""
-    handler = LineHandler(FullDisk(), TextLines())
+    handler = BufferedHandler(FullDisk(), TextFormatter())
     monkeypatch.setattr(log, "handlers", [handler])
 
     async def story(store: SqlStore) -> None:
@@ -300,7 +300,7 @@ def test_a_log_that_cannot_be_written(
         away, back = "ALTER TABLE users RENAME TO people", "ALTER TABLE people RENAME TO users"
         with done_and_undone(file, away, back):
             # A request's line, which the store's thread has to write before its own.
-            handler._waiting.append((Kind.of("GET", "/health", 200), 1.0, "id"))
+            handler._lines.append("a line")
             with pytest.raises(StoreUnavailable, match="OperationalError"):
                 await store.create(2, "Bo", 2)
         await store.create(2, "Bo", 2)
@@ -422,11 +422,11 @@ def test_a_file_that_is_taken_away(sqlite_url: str, tmp_path: Path) -> None:
 
     async def story(store: SqlStore) -> None:
         await store.create(1, "Al", 1)
-        assert await store.get(1) == ("Al", 1)
+        assert await store.get(1) == Record("Al", 1)
         remove_file()
         await store.create(2, "Bo", 2)
         assert await everybody(store) == [(2, "Bo", 2)]
-        assert await store.get(2) == ("Bo", 2)
+        assert await store.get(2) == Record("Bo", 2)
         assert await store.age_counts() == {2: 1}
 
     tell(sqlite_url, story)
