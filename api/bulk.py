@@ -1,9 +1,9 @@
-"""Many users in one body: the batch that a request brings, and the listing that a response sends."""
+"""Many users in one body: the batch in a request, and the listing in a response."""
 
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from crud import MAX_BATCH_USERS, MAX_USER_ID, Record
+from crud import MAX_BATCH_USERS, MAX_USER_ID, Record, Users
 from fast_route import encode
 from models import NAME_RULE, is_name
 from telemetry import log
@@ -21,8 +21,6 @@ from telemetry import log
 SEND_TIMEOUT_SECONDS = 30.0  # for one chunk, about 100 kB
 LISTING_TIMEOUT_SECONDS = 600.0  # for all of them: a snapshot holds up a database's cleaning
 MAX_LOCATED_QUOTES: Final = 40 * MAX_BATCH_USERS  # in a body that is searched for the wrong user
-
-Users = dict[int, Record]
 
 _decode = msgspec.json.Decoder(dict[Annotated[int, Meta(ge=0, le=MAX_USER_ID)], Record]).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -73,9 +71,7 @@ def _wrong_user(body: bytes) -> list[str]:
 
 
 def _invalid(message: str, *where: str) -> RequestValidationError:
-    return RequestValidationError(
-        [{"type": "batch", "loc": ("body", *where), "msg": message, "input": None}]
-    )
+    return RequestValidationError([{"type": "batch", "loc": ("body", *where), "msg": message}])
 
 
 async def _json_chunks(first: Users, rest: AsyncIterator[Users]) -> AsyncIterator[bytes]:
@@ -129,4 +125,3 @@ def page_response(users: Users, limit: int) -> Response:
         users.popitem()
         headers["Link"] = f'</users/?limit={limit}&after={next(reversed(users))}>; rel="next"'
     return Response(encode(users), headers=headers, media_type="application/json")
-

@@ -33,6 +33,9 @@ class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     age: Annotated[int, Meta(ge=0, le=MAX_AGE)]
 
 
+Users = dict[int, Record]  # by id
+
+
 @dataclass(slots=True)
 class BatchResult:
     """How many users of a batch were created, and the ids of those that were not.
@@ -89,7 +92,7 @@ class MemoryStore:
     def __init__(self, max_users: int) -> None:
         """Make an empty store for at most `max_users`."""
         self._max_users = max_users
-        self._users: dict[int, Record] = {}
+        self._users: Users = {}
         self._ids = SortedList()
         self._age_counts = [0] * (MAX_AGE + 1)
         self._open_snapshots = 0
@@ -104,7 +107,7 @@ class MemoryStore:
         self._ids.add(user_id)
         self._age_counts[age] += 1
 
-    async def create_many(self, users: dict[int, Record]) -> BatchResult:
+    async def create_many(self, users: Users) -> BatchResult:
         """Add, all at once, the users whose id is free.
 
         Raises StoreFull, and adds no user, when there is not enough room for all of them.
@@ -139,13 +142,13 @@ class MemoryStore:
         self._ids.remove(user_id)
         self._age_counts[old.age] -= 1
 
-    async def page(self, after: int, limit: int) -> dict[int, Record]:
+    async def page(self, after: int, limit: int) -> Users:
         """Return at most `limit` users with ids above `after`, by ascending id."""
         start = self._ids.bisect_right(after)
         ids = self._ids.islice(start, start + limit)
         return {user_id: self._users[user_id] for user_id in ids}
 
-    async def snapshot(self) -> AsyncGenerator[dict[int, Record], None]:
+    async def snapshot(self) -> AsyncGenerator[Users, None]:
         """Yield all users in chunks, as they were when the first chunk was requested.
 
         Raises StoreUnavailable while MAX_SNAPSHOTS others are read.
@@ -175,9 +178,7 @@ class MemoryStore:
         """Do nothing: there is no connection to close."""
 
 
-def compare(
-    users: dict[int, Record], stored: dict[int, Record]
-) -> tuple[dict[int, Record], list[int], list[int]]:
+def compare(users: Users, stored: Users) -> tuple[Users, list[int], list[int]]:
     """Return the users that are not stored, the ids stored alike, and those stored otherwise."""
     taken = [user_id for user_id in users if user_id in stored]
     if not taken:  # the usual case: no second dict is made

@@ -1,18 +1,16 @@
 """The thread that talks to the database, and the queue of requests before it.
 
-A database driver blocks, and must not block the event loop. asyncio's own thread pools would delay the
-process's exit as long as a call hangs; this thread is a daemon.
+A database driver blocks, and must not block the event loop. asyncio's own thread pools would delay
+the exit of the process as long as a call hangs; this thread is a daemon.
 """
 
 import asyncio
-import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from crud import StoreUnavailable
 from engines import Engine
@@ -20,128 +18,106 @@ from engines import Engine
 log = logging.getLogger("api")
 
 MAX_QUEUED: Final = 10_000  # requests for the database; more are rejected
-MAX_QUEUED_WEIGHT: Final = 50_000  # users in all of them together
+MAX_QUEUED_USERS: Final = 50_000  # in all of them together
 MAX_GROUP: Final = 500  # requests in one transaction
-MAX_GROUP_WEIGHT: Final = 10_000  # users in one transaction
-DEADLINE_SECONDS: Final = 1.8  # so that a client learns within two seconds that the database is down
-CHECK_SECONDS: Final = 0.05  # how much later than the deadline that may be
+# In one transaction: with three parameters each they stay below SQLite's limit of 32,766.
+MAX_GROUP_USERS: Final = 10_000
+DEADLINE_SECONDS: Final = (
+    1.8  # so that a client learns within two seconds that the database is down
+)
 
 Request = TypeVar("Request")
-Group = tuple[list[Request], asyncio.Future[Sequence[Any]]]
 
 
-@dataclass(slots=True)
-class _Queued:
-    """A request for the database, and when it was queued, by the event loop's clock."""
-
+class _Queued(NamedTuple):
     request: Any
-    weight: int
-    queued_at: float
+    users: int
     result: asyncio.Future[Any]
 
 
 class Worker(Generic[Request]):
     """A thread with one connection, and a queue of requests.
 
-    `run` gets the connection and all requests that were queued meanwhile, and returns a result or
-    an exception for each. After an error of the database the connection is closed; the next group
-    of requests opens a new one.
+    `run` gets the connection and a group of requests: all that were queued while the group before
+    was running. It returns a result or an exception for each. After an error of the database the
+    connection is closed; the next group opens a new one.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        run: Callable[[Any, Sequence[Request]], Sequence[Any]],
-        weigh: Callable[[Request], int] = lambda _: 1,
+        self, engine: Engine, run: Callable[[Any, Sequence[Request]], Sequence[Any]]
     ) -> None:
-        """`weigh` returns the number of users in a request."""
         self._engine = engine
         self._run = run
-        self._weigh = weigh
-        self._thread: threading.Thread | None = None
-        self._groups: SimpleQueue[Group[Request] | None] = SimpleQueue()
-        self._connection: Any = None
         self._queue: list[_Queued] = []
-        self._queue_weight = 0
-        self._running: list[_Queued] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._queued_users = 0
+        self._busy = False
+        self._groups: SimpleQueue[list[_Queued] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._connection: Any = None
 
     def queue_ratio(self) -> float:
         """Return how full the queue is: at 1 it rejects requests, and before that a large batch."""
-        return max(len(self._queue) / MAX_QUEUED, self._queue_weight / MAX_QUEUED_WEIGHT)
+        return max(len(self._queue) / MAX_QUEUED, self._queued_users / MAX_QUEUED_USERS)
 
-    async def submit(self, request: Request) -> Any:
-        """Return the result of a request. Raises its error, or StoreUnavailable."""
-        weight = self._weigh(request)
-        too_heavy = weight > 1 and self._queue_weight + weight > MAX_QUEUED_WEIGHT
-        if too_heavy or len(self._queue) >= MAX_QUEUED:
+    async def submit(self, request: Request, users: int = 1) -> Any:
+        """Return the result of a request about so many users. Raises its error, StoreUnavailable.
+
+        A batch is rejected where there is no room for all its users, a single user only when the
+        queue is full: so batches cannot lock out single users.
+        """
+        too_many_users = users > 1 and self._queued_users + users > MAX_QUEUED_USERS
+        if too_many_users or len(self._queue) >= MAX_QUEUED:
             raise StoreUnavailable("too many requests are queued")
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Any] = loop.create_future()
-        self._queue.append(_Queued(request, weight, loop.time(), result))
-        self._queue_weight += weight
+        self._queue.append(_Queued(request, users, result))
+        self._queued_users += users
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._start_group)  # not now: more requests of this iteration may follow
+        timer = loop.call_later(DEADLINE_SECONDS, _fail_late, result)
+        try:
+            return await result
+        finally:
+            timer.cancel()
+
+    def _start_group(self) -> None:
+        """Hand the next group to the thread: the queued requests whose clients still wait."""
+        group: list[_Queued] = []
+        users = taken = 0
+        for queued in self._queue[:MAX_GROUP]:
+            if group and users + queued.users > MAX_GROUP_USERS:
+                break
+            taken += 1
+            self._queued_users -= queued.users
+            if not queued.result.done():
+                group.append(queued)
+                users += queued.users
+        del self._queue[:taken]
+        self._busy = bool(group)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name=self._engine.kind, daemon=True)
+            loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(
+                target=self._serve, args=(loop,), name=self._engine.kind, daemon=True
+            )
             self._thread.start()
-        if self._task is None or self._task.done():
-            self._task = loop.create_task(self._work())
-        if self._timer is None:
-            self._timer = loop.call_later(CHECK_SECONDS, self._fail_late_requests)
-        return await result
+        if group:
+            self._groups.put(group)
+        elif self._queue:
+            self._start_group()
 
-    async def _work(self) -> None:
-        """Run group after group until the queue is empty."""
-        loop = asyncio.get_running_loop()
-        while self._queue:
-            taken = self._queue[: self._group_size()]
-            del self._queue[: len(taken)]
-            self._queue_weight -= sum(each.weight for each in taken)
-            group = [each for each in taken if not each.result.done()]
-            if not group:
-                continue  # all of them are too late
-            self._running = group
-            done: asyncio.Future[Sequence[Any]] = loop.create_future()
-            self._groups.put(([each.request for each in group], done))
-            results = await done
-            self._running = []
-            for each, result in zip(group, results, strict=True):
-                if not isinstance(result, Exception):
-                    _settle(each.result, result)
-                elif not each.result.done():
-                    each.result.set_exception(result)
-
-    def _fail_late_requests(self) -> None:
-        """Fail the requests that are older than DEADLINE_SECONDS; they are in order of their age.
-
-        All are checked together now and then: a timer for each would cost more than its SQL.
-        """
-        loop = asyncio.get_running_loop()
-        pending = [*self._running, *self._queue]
-        oldest = loop.time() - DEADLINE_SECONDS
-        for each in itertools.takewhile(lambda each: each.queued_at <= oldest, pending):
-            if not each.result.done():
-                each.result.set_exception(StoreUnavailable("it does not respond"))
-        again = loop.call_later(CHECK_SECONDS, self._fail_late_requests) if pending else None
-        self._timer = again
-
-    def _group_size(self) -> int:
-        """Return how many requests of the queue go into the next transaction: at least one."""
-        weight = 0
-        for size, queued in enumerate(self._queue[:MAX_GROUP]):
-            weight += queued.weight
-            if size and weight > MAX_GROUP_WEIGHT:
-                return size
-        return min(MAX_GROUP, len(self._queue))
-
-    def _serve(self) -> None:
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run groups until `close` ends the thread."""
         while group := self._groups.get():
-            requests, done = group
-            results = self._run_connected(requests)
+            results = self._run_connected([queued.request for queued in group])
             with suppress(RuntimeError):  # the event loop is closed already
-                done.get_loop().call_soon_threadsafe(_settle, done, results)
+                loop.call_soon_threadsafe(self._finish_group, group, results)
         self._disconnect()
+
+    def _finish_group(self, group: list[_Queued], results: Sequence[Any]) -> None:
+        for queued, result in zip(group, results, strict=True):
+            _settle(queued.result, result)
+        self._start_group()
 
     def _run_connected(self, requests: list[Request]) -> Sequence[Any]:
         try:
@@ -167,16 +143,22 @@ class Worker(Generic[Request]):
             with suppress(self._engine.error):
                 connection.close()
 
-    def close(self) -> None:
-        """End the thread and its connection, after the current group."""
+    def close(self, wait_seconds: float = 0) -> None:
+        """End the thread and its connection after the current group; wait for that end."""
         self._groups.put(None)
-
-    def join(self, timeout_seconds: float) -> None:
-        """Wait until the thread has ended, but not longer than `timeout_seconds`."""
         if self._thread is not None:
-            self._thread.join(timeout_seconds)
+            self._thread.join(wait_seconds)
 
 
-def _settle(done: asyncio.Future[Any], result: Any) -> None:
-    if not done.done():
-        done.set_result(result)
+def _fail_late(result: asyncio.Future[Any]) -> None:
+    _settle(result, StoreUnavailable("it does not respond"))
+
+
+def _settle(result: asyncio.Future[Any], outcome: Any) -> None:
+    """Give a request its result or its exception, unless it has one."""
+    if result.done():
+        return
+    if isinstance(outcome, Exception):
+        result.set_exception(outcome)
+    else:
+        result.set_result(outcome)

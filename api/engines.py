@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -47,7 +46,6 @@ class Engine:
     conflicts: tuple[type[Exception], ...]  # after which the same transaction may succeed
     # Which one request alone may have caused, so that the others are tried without it.
     errors_of_one: tuple[type[Exception], ...]
-    ping: str  # returns a row if the database can be written
     connect: Callable[[], Any]
     is_stale: Callable[[Any], bool]  # whether the connection's database is no longer the right one
     # Rows as a table with these types, and a list of ids as a condition, each with its parameters.
@@ -60,6 +58,23 @@ class Engine:
         code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", "")
         log.warning("%s failed: %s %s", self.kind, type(error).__name__, code)
         return StoreUnavailable(f"{self.kind} {type(error).__name__}")
+
+    def execute(self, db: Any, statement: str, values: Sequence[Any] = ()) -> Any:
+        """Run a statement with `?` for its parameters."""
+        return db.execute(statement.replace("?", self.placeholder), values)
+
+    def change_each(self, db: Any, statement: str, rows: Sequence[Row]) -> None:
+        """Run a statement once for each row; raise Conflict unless each run changed one user."""
+        if rows:
+            cursor = db.cursor()
+            cursor.executemany(statement.replace("?", self.placeholder), rows)
+            if cursor.rowcount != len(rows):
+                raise Conflict
+
+    def check_writes(self, db: Any) -> None:
+        """Change nothing; fail if a lock, a full disk or a missing privilege prevents writes."""
+        db.execute("INSERT INTO users (user_id, name, age) SELECT 0, '', 0 WHERE 1 = 0")
+        db.execute("UPDATE schema_version SET version = version")
 
     def open(self) -> Any:
         """Return a new connection to a database with all tables, which are created if missing.
@@ -118,7 +133,6 @@ def sqlite_engine(path: str) -> Engine:
         no_table=sqlite3.OperationalError,
         conflicts=(Conflict,),
         errors_of_one=(),
-        ping="SELECT 1 FROM schema_version WHERE writable()",
         connect=lambda: _connect_sqlite(path),
         is_stale=lambda connection: _file_at(path) != connection.file,
         table=_values,
@@ -146,19 +160,12 @@ def _file_at(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _is_writable(path: str) -> bool:
-    """Return whether we may write the database's file, and those that SQLite has beside it."""
-    files = (path, f"{path}-wal", f"{path}-shm")
-    return all(os.access(file, os.W_OK) for file in files if Path(file).exists())
-
-
 def _connect_sqlite(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=TIMEOUT_SECONDS, isolation_level=None, factory=_Connection
     )
     connection.execute("PRAGMA journal_mode = WAL")  # reads go on while a write commits
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits in a power failure
-    connection.create_function("writable", 0, lambda: _is_writable(path))
     connection.file = _file_at(path)
     return connection
 
@@ -181,8 +188,6 @@ def postgresql_engine(url: str) -> Engine:
         no_table=errors.UndefinedTable,
         conflicts=(Conflict, errors.DeadlockDetected, errors.SerializationFailure),
         errors_of_one=(errors.LockNotAvailable, psycopg.DataError),
-        # A standby, or a database that its operator has closed, is read-only.
-        ping="SELECT 1 WHERE current_setting('transaction_read_only') = 'off'",
         connect=lambda: _connect_postgresql(url),
         is_stale=lambda _: False,
         table=_json_rows,

@@ -1,4 +1,4 @@
-"""From an exception to an HTTP status: one table, and one shape, `{"detail": …}`, for every error."""
+"""From an exception to a status: one table, and one shape, `{"detail": …}`, for every error."""
 
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,7 +18,7 @@ STATUS_OF_ERROR: dict[type[Exception], int] = {
     StoreFull: 507,
 }
 RETRY_AFTER = {503: {"Retry-After": "1"}}  # seconds
-MAX_ECHO_CHARACTERS = 100  # of an invalid value, in the error response
+MAX_TEXT_CHARACTERS = 100  # of a name or message that may repeat a part of the request
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -42,10 +42,19 @@ async def store_error(_: Request, error: Exception) -> JSONResponse:
 async def invalid_request(_: Request, error: Exception) -> JSONResponse:
     """Respond with 422, and a description of each invalid value."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for no other
-    return JSONResponse({"detail": [_shortened(each) for each in error.errors()]}, 422)
+    # Without the invalid value itself: it may be a name or an age, and of any length.
+    detail = [
+        {
+            "type": each["type"],
+            "loc": [_shortened(part) for part in each["loc"]],
+            "msg": _shortened(each["msg"], 2 * MAX_TEXT_CHARACTERS),
+        }
+        for each in error.errors()
+    ]
+    return JSONResponse({"detail": detail}, 422)
 
 
-async def method_not_allowed(request: Request, error: Exception) -> JSONResponse:
+async def method_not_allowed(request: Request, _: Exception) -> JSONResponse:
     """Respond with 405, and with every method of the address (RFC 9110, 15.5.6).
 
     Starlette lists the methods of the first route alone.
@@ -86,24 +95,11 @@ def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
 
 
 def _error(kind: str, message: str, *where: str) -> dict[str, Any]:
-    return {"type": kind, "loc": ("query", *where), "msg": message, "input": None}
+    return {"type": kind, "loc": ("query", *where), "msg": message}
 
 
-def _shortened(error: dict[str, Any]) -> dict[str, Any]:
-    """Return FastAPI's description of an invalid value with at most a part of that value."""
-    return {
-        "type": error["type"],
-        "loc": [_short(part) for part in error["loc"]],
-        "msg": error["msg"],
-        "input": _short(error["input"]),
-    }
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, str):
-        return value[:MAX_ECHO_CHARACTERS].encode(errors="replace").decode()
-    is_small = isinstance(value, int) and abs(value) < 10**MAX_ECHO_CHARACTERS
-    return value if is_small else None
+def _shortened(text: Any, characters: int = MAX_TEXT_CHARACTERS) -> str:
+    return str(text)[:characters].encode(errors="replace").decode()
 
 
 def http_error(status: int, detail: str) -> HTTPException:

@@ -116,7 +116,11 @@ def _validator(route: APIRoute) -> Callable[[Any], dict[str, Any]] | None:
     parameters = wants.path_params + wants.query_params
     complex_ = wants.body_params or wants.request_param_name or wants.header_params
     required = all(each.field_info.is_required() for each in parameters)
-    if complex_ or not required or not (is_dataclass(route.response_model) or route.status_code == 204):
+    if (
+        complex_
+        or not required
+        or not (is_dataclass(route.response_model) or route.status_code == 204)
+    ):
         return None
     hints = get_annotations(route.endpoint)
     fields = {

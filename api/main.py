@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.types import ASGIApp
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.types import ASGIApp
 
-from bulk import Listing, Users, page_response, read_batch
-from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, StoreUnavailable
+from bulk import Listing, page_response, read_batch
+from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, StoreUnavailable, Users
 from errors import add_error_handlers, http_error
 from fast_route import FastRoute
 from middleware import RequestMiddleware
 from models import Absent, Age, AgeCounts, Health, Name, PageLimit, Readiness, User, UserId
-from openapi import BATCH, CREATED, LISTING, declare_token, error_responses
+from openapi import BATCH, CREATED, LISTING, declare_token, error_responses, swagger_page
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from shutdown import Shutdown, stop_supervisor
 from telemetry import Metrics, Telemetry, log
@@ -119,7 +118,7 @@ async def list_users(
 
 @calls.get("/stats/ages", responses=error_responses(503), tags=["statistics"])
 async def count_ages(store: Store) -> AgeCounts:
-    """Count users by age. Each write keeps the counts up to date: the cost never depends on size."""
+    """Count users by age. Each write keeps the counts up to date: any size costs the same."""
     ages = await store.age_counts()
     return AgeCounts(total=sum(ages.values()), ages=ages)
 
@@ -158,13 +157,7 @@ async def prometheus_metrics(request: Request, store: Store) -> Response:
 @calls.get("/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
     """Show Swagger UI, with its files from here: it works without internet."""
-    return get_swagger_ui_html(
-        openapi_url="/openapi.json",
-        title="User Management API",
-        swagger_js_url="/static/swagger-ui-bundle.js",
-        swagger_css_url="/static/swagger-ui.css",
-        swagger_favicon_url="/static/favicon.png",
-    )
+    return swagger_page("User Management API")
 
 
 # ----------------------------------------------------------------------------------- the assembly
@@ -191,7 +184,9 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         shutdown.drain_on_sigterm()
-        log.info("User Management API %s: %s", VERSION, describe(settings, store))
+        log.info(
+            "User Management API %s: %s", VERSION, settings.describe(store.kind, store.durable)
+        )
         yield
         store.close()
         if tracing:
@@ -228,21 +223,10 @@ def open_store(settings: Settings, metrics: Metrics) -> "MemoryStore | SqlStore"
     """Return the store in memory, or the one that DATABASE_URL names."""
     if settings.database_url is None:
         return MemoryStore(settings.max_users)
-    from sql import SqlStore  # only here: psycopg takes ten megabytes and a tenth of a second
+    from engines import engine_for  # only here: the memory store needs no database driver
+    from sql import SqlStore
 
-    return SqlStore(settings.database_url, metrics.commit_seconds.observe)
-
-
-def describe(settings: Settings, store: "MemoryStore | SqlStore") -> str:
-    """Return the resolved configuration in one line, and whether users outlive the process."""
-    future = "outlive this process" if store.durable else "are lost when this process ends"
-    bound = "" if settings.database_url else f" max_users={settings.max_users},"
-    return (
-        f"store={store.kind} (users {future}),"
-        f" writes={'by token' if settings.api_token else 'open'},{bound}"
-        f" allowed_hosts={','.join(settings.allowed_hosts)},"
-        f" log_format={settings.log_format}, drain_seconds={settings.drain_seconds:g}"
-    )
+    return SqlStore(engine_for(settings.database_url), metrics.commit_seconds.observe)
 
 
 try:

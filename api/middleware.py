@@ -1,8 +1,8 @@
 """The one ASGI middleware: what happens to every request before and after its route.
 
-A web page that a student happens to visit can send requests to localhost from the student's own
-browser. Two headers that browsers do not let pages forge reveal such requests: `Host`, when a foreign
-name was made to resolve to this machine (DNS rebinding), and `Origin`.
+A web page that a student visits can send requests to localhost from the student's own browser. Two
+headers that browsers do not let pages forge reveal such requests: `Host`, when a foreign name was
+made to resolve to this machine (DNS rebinding), and `Origin`.
 """
 
 import random

@@ -55,17 +55,17 @@ NAME_RULE: Final = (
 
 def _checked_name(value: str) -> str:
     if not is_name(value):
-        raise PydanticCustomError("name", NAME_RULE)  # type: ignore[arg-type]
+        raise PydanticCustomError("name", NAME_RULE)
     return value
 
 
 def _number(least: int, most: int, description: str, example: int) -> Any:
-    return Field(
-        ge=least, le=most, description=description, json_schema_extra={"example": example}
-    )
+    return Field(ge=least, le=most, description=description, json_schema_extra={"example": example})
 
 
-UserId = Annotated[int, _number(0, MAX_USER_ID, "The user's id", 123), BeforeValidator(_plain_digits)]
+UserId = Annotated[
+    int, _number(0, MAX_USER_ID, "The user's id", 123), BeforeValidator(_plain_digits)
+]
 Age = Annotated[
     int, _number(0, MAX_AGE, "The user's age in years", 30), BeforeValidator(_plain_digits)
 ]
@@ -141,9 +141,8 @@ class InvalidValue(BaseModel):
     """What is wrong with one value, in FastAPI's form."""
 
     type: str
-    loc: list[str | int]
+    loc: list[str]
     msg: str
-    input: Any
 
 
 class Invalid(BaseModel):

@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
 
 import models
 from crud import MAX_BATCH_USERS
@@ -94,3 +96,14 @@ def declare_token(app: FastAPI) -> None:
             if method != "get":
                 call["security"] = [{"HTTPBearer": []}]
                 call["responses"]["401"] = unauthorized
+
+
+def swagger_page(title: str) -> HTMLResponse:
+    """Return the page of Swagger UI, whose files the API serves itself."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=title,
+        swagger_js_url="/static/swagger-ui-bundle.js",
+        swagger_css_url="/static/swagger-ui.css",
+        swagger_favicon_url="/static/favicon.png",
+    )

@@ -19,9 +19,6 @@ class SettingsError(Exception):
     """A variable has a value that cannot be used; the message is one sentence naming it."""
 
 
-# ----------------------------------------------------------- checks that a type alone cannot make
-
-
 def _database_url(value: str) -> str:
     if re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*", value):
         if not Path(value.removeprefix("sqlite:///")).parent.is_dir():
@@ -69,9 +66,6 @@ def _endpoint(value: str) -> str:
             "OTEL_EXPORTER_OTLP_ENDPOINT needs what is in requirements-tracing.txt installed"
         )
     return value.rstrip("/")
-
-
-# --------------------------------------------------------------------------------- the settings
 
 
 class Settings(BaseModel):
@@ -122,14 +116,25 @@ class Settings(BaseModel):
         description="the http or https address of a collector, such as http://localhost:4318",
     )
 
+    def describe(self, store_kind: str, durable: bool) -> str:
+        """Return the settings in one line without secrets, and whether users outlive the process."""
+        future = "outlive this process" if durable else "are lost when this process ends"
+        bound = "" if self.database_url else f" max_users={self.max_users},"
+        return (
+            f"store={store_kind} (users {future}),"
+            f" writes={'by token' if self.api_token else 'open'},{bound}"
+            f" allowed_hosts={','.join(self.allowed_hosts)},"
+            f" log_format={self.log_format}, drain_seconds={self.drain_seconds:g}"
+        )
+
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from `environ`; a variable that is not set has its default.
 
     Raises SettingsError for the first value that cannot be used. An empty value is one.
     """
-    values = {each.alias: environ[each.alias] for each in Settings.model_fields.values()
-              if each.alias in environ}  # fmt: skip
+    names = [str(field.alias) for field in Settings.model_fields.values()]
+    values = {name: environ[name] for name in names if name in environ}
     if "API_TOKEN_FILE" in environ:
         # Compose hands on an empty variable: beside a file it is no second token.
         if values.get("API_TOKEN"):
@@ -175,9 +180,6 @@ def _with_password(url: str, password: str) -> str:
             " such as postgresql://user@host/database"
         )
     return f"{parts[1]}:{quote(password, safe='')}{parts[2]}"
-
-
-# ------------------------------------------------------------------ what the server was told to do
 
 
 def refuse_unsafe_start(

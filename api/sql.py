@@ -1,16 +1,13 @@
 """The same verbs as `crud.MemoryStore`, over SQLite or PostgreSQL, with one set of statements.
 
-Group commit: a commit to disk costs the same for one write as for a hundred. So all writes that arrive
-while a transaction commits are queued, and go into the next transaction together. Each is acknowledged
+Group commit: a commit to disk costs the same for one write as for a hundred. So all writes that
+arrive while a transaction commits go into the next transaction together. A write is acknowledged
 after its commit: what is acknowledged is on disk.
 
-Optimistic concurrency: a transaction reads the users concerned, computes, and writes under the condition
-that no other process has changed them; otherwise it is retried. Each statement finds its rows by
-`user_id` and takes no locks beforehand, so it also runs where `users` is distributed by `user_id`.
+Optimistic concurrency: a transaction reads the users concerned, computes, and writes under the
+condition that no other process has changed them; otherwise it is retried. It takes no locks before.
 """
 
-import asyncio
-import logging
 import random
 import time
 from collections import Counter
@@ -19,28 +16,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from crud import (
-    SNAPSHOT_CHUNK_USERS,
-    BatchResult,
-    Record,
-    StoreUnavailable,
-    UserExists,
-    UserNotFound,
-    compare,
-)
+import crud
+from crud import BatchResult, Record, StoreUnavailable, UserExists, UserNotFound, Users, compare
 from database import DEADLINE_SECONDS, Worker
-from engines import Conflict, Engine, engine_for
+from engines import Conflict, Engine
 
-log = logging.getLogger("api")
-
-MAX_ROWS: Final = 1_000  # in one statement, below SQLite's limit of parameters
-MAX_LISTINGS: Final = 4  # at once; each has its own connection
 MAX_ATTEMPTS: Final = 10  # for a transaction that conflicts with another process's
-CLOSE_SECONDS: Final = 1.0  # for the connections to close
+CLOSE_SECONDS: Final = 0.5  # for a connection to close
 SHARDS: Final = 16  # of the age counters, so that processes seldom wait for each other
+SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
 CHANGES: Final = ("update", "delete")  # verbs for users that should exist
 
-Users = dict[int, Record]
 Write = tuple[str, Users]  # the verb, and the users concerned
 Read = int | Callable[[Any], Any]  # the id of a user, or a function of the connection
 
@@ -55,18 +41,16 @@ class SqlStore:
     durable = True
 
     def __init__(
-        self, engine: Engine | str, observe_commit: Callable[[float], object] = lambda _: None
+        self, engine: Engine, observe_commit: Callable[[float], object] = lambda _: None
     ) -> None:
         """`observe_commit` is called after each transaction of writes, with its seconds."""
-        self._engine = engine_for(engine) if isinstance(engine, str) else engine
-        self.kind = self._engine.kind
+        self._engine = engine
+        self.kind = engine.kind
         self._observe_commit = observe_commit
         self._shard = random.randrange(SHARDS)  # noqa: S311 - any will do
-        self._writes: Worker[Write] = Worker(
-            self._engine, self._run_writes, weigh=lambda write: len(write[1])
-        )
+        self._writes: Worker[Write] = Worker(self._engine, self._run_writes)
         self._reads: Worker[Read] = Worker(self._engine, self._run_reads)
-        self._listings = asyncio.Semaphore(MAX_LISTINGS)
+        self._open_snapshots = 0
 
     async def create(self, user_id: int, name: str, age: int) -> None:
         """Add a user. Raises UserExists."""
@@ -74,7 +58,7 @@ class SqlStore:
 
     async def create_many(self, users: Users) -> BatchResult:
         """Add, all at once, the users whose id is free."""
-        result: BatchResult = await self._writes.submit(("create_many", users))
+        result: BatchResult = await self._writes.submit(("create_many", users), len(users))
         return result
 
     async def get(self, user_id: int) -> Record:
@@ -101,35 +85,30 @@ class SqlStore:
         return counts
 
     async def check(self) -> None:
-        """Return if the database can be written. Raises StoreUnavailable."""
-        if await self._reads.submit(self._ping) is None:
-            raise StoreUnavailable("it is read-only")
+        """Return if the database can be written: a small write was committed."""
+        await self._writes.submit(("check", {}))
 
     async def snapshot(self) -> AsyncGenerator[Users, None]:
-        """Yield all users in chunks by ascending id, as they were at the first chunk."""
-        deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._listings.acquire()
-        except TimeoutError:
-            raise StoreUnavailable("too many listings are being read") from None
+        """Yield all users in chunks by ascending id, as they were at the first chunk.
+
+        Raises StoreUnavailable while MAX_SNAPSHOTS others are read: each has its own connection.
+        """
+        if self._open_snapshots >= crud.MAX_SNAPSHOTS:
+            raise StoreUnavailable("too many listings are being read")
+        self._open_snapshots += 1
         # A snapshot stays with its file, even if another one takes its place.
         engine = replace(self._engine, is_stale=lambda _: False)
         reader: Worker[Read] = Worker(engine, self._run_reads)
         try:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    chunk = await reader.submit(self._begin_snapshot)
-            except TimeoutError:
-                raise StoreUnavailable("it does not respond") from None
+            chunk = await reader.submit(self._begin_snapshot)
             while chunk:
                 yield chunk
                 last_id = next(reversed(chunk))
-                next_chunk = partial(self._page, after=last_id, limit=SNAPSHOT_CHUNK_USERS)
+                next_chunk = partial(self._page, after=last_id, limit=crud.SNAPSHOT_CHUNK_USERS)
                 chunk = await reader.submit(next_chunk)
         finally:
             reader.close()
-            self._listings.release()
+            self._open_snapshots -= 1
 
     def queue_ratios(self) -> dict[str, float]:
         """Return how full each queue of requests is, from 0 to 1."""
@@ -138,29 +117,17 @@ class SqlStore:
     def close(self) -> None:
         """Close the connections."""
         for worker in (self._writes, self._reads):
-            worker.close()
-        for worker in (self._writes, self._reads):
-            worker.join(CLOSE_SECONDS)
+            worker.close(CLOSE_SECONDS)
 
-    # --------------------------------------------------- the rest runs in the thread of a worker
-
-    def _execute(self, db: Any, statement: str, values: Sequence[Any] = ()) -> Any:
-        return db.execute(statement.replace("?", self._engine.placeholder), values)
-
-    def _ping(self, db: Any) -> Any:
-        return db.execute(self._engine.ping).fetchone()
+    # The rest runs in the thread of a worker.
 
     def _page(self, db: Any, after: int, limit: int) -> Users:
-        rows = self._execute(
-            db,
-            "SELECT user_id, name, age FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?",
-            (after, limit),
-        )
-        return {user_id: Record(name, age) for user_id, name, age in rows.fetchall()}
+        statement = f"{SELECT} user_id > ? ORDER BY user_id LIMIT ?"
+        return _users(self._engine.execute(db, statement, (after, limit)))
 
     def _begin_snapshot(self, db: Any) -> Users:
         db.execute(self._engine.begin_snapshot)
-        return self._page(db, -1, SNAPSHOT_CHUNK_USERS)
+        return self._page(db, -1, crud.SNAPSHOT_CHUNK_USERS)
 
     def _age_counts(self, db: Any) -> dict[int, int]:
         rows = db.execute(
@@ -170,13 +137,10 @@ class SqlStore:
         return {age: int(users) for age, users in rows.fetchall()}
 
     def _find(self, db: Any, user_ids: list[int]) -> Users:
-        found: Users = {}
-        for start in range(0, len(user_ids), MAX_ROWS):
-            condition, values = self._engine.among(user_ids[start : start + MAX_ROWS])
-            statement = f"SELECT user_id, name, age FROM users WHERE {condition}"
-            for user_id, name, age in db.execute(statement, values).fetchall():
-                found[user_id] = Record(name, age)
-        return found
+        if not user_ids:
+            return {}
+        condition, values = self._engine.among(user_ids)
+        return _users(db.execute(f"{SELECT} {condition}", values))
 
     def _run_reads(self, db: Any, requests: Sequence[Read]) -> list[Any]:
         """Answer a group of reads: all single users by one statement, and equal requests once."""
@@ -193,9 +157,8 @@ class SqlStore:
     def _run_writes(self, db: Any, writes: Sequence[Write]) -> list[Any]:
         """Do a group of writes in one transaction, as if one after the other; commit it.
 
-        The first attempt assumes that the ids of new users are free, which they nearly always are,
-        and does not read them. Where one write may have failed all of them (its user is locked, or
-        other processes keep changing it), each write gets its own transaction.
+        The first attempt assumes that the ids of new users are free, which they nearly always are.
+        Where one write may have failed all of them, each gets its own transaction.
         """
         all_ids = sorted({user_id for _, users in writes for user_id in users})
         changed_ids = sorted({i for verb, users in writes if verb in CHANGES for i in users})
@@ -207,30 +170,24 @@ class SqlStore:
                 after = dict(before)
                 results = [_apply(verb, users, after) for verb, users in writes]
                 self._write_difference(db, before, after)
+                if any(verb == "check" for verb, _ in writes):
+                    self._engine.check_writes(db)
                 db.execute("COMMIT")
                 self._observe_commit(time.perf_counter() - started)
                 return results
-            except self._engine.conflicts:
+            except (*self._engine.conflicts, *self._engine.errors_of_one) as error:
                 db.execute("ROLLBACK")
-            except self._engine.errors_of_one as error:
-                db.execute("ROLLBACK")
-                if len(writes) == 1:
-                    return [self._engine.unavailable(error)]
-                return self._run_one_by_one(db, writes)
-        if len(writes) > 1:
-            return self._run_one_by_one(db, writes)
-        contended = StoreUnavailable("other processes kept changing the same user")
-        log.warning("%s", contended)
-        return [contended]
-
-    def _run_one_by_one(self, db: Any, writes: Sequence[Write]) -> list[Any]:
-        """Do each write in its own transaction, until their clients no longer wait."""
-        give_up_at = time.monotonic() + DEADLINE_SECONDS
-        late = StoreUnavailable("it does not respond")
-        return [
-            self._run_writes(db, [write])[0] if time.monotonic() < give_up_at else late
-            for write in writes
-        ]
+                failure: Exception = error
+                if isinstance(error, self._engine.errors_of_one):
+                    break
+        if len(writes) == 1:
+            return [self._engine.unavailable(failure)]
+        results = [StoreUnavailable("it does not respond")] * len(writes)
+        give_up_at = time.monotonic() + DEADLINE_SECONDS  # their clients no longer wait
+        for number, write in enumerate(writes):
+            if time.monotonic() < give_up_at:
+                [results[number]] = self._run_writes(db, [write])
+        return results
 
     def _write_difference(self, db: Any, before: Users, after: Users) -> None:
         """Turn `before` into `after`, by ascending id: so two processes seldom deadlock.
@@ -238,42 +195,34 @@ class SqlStore:
         Raises Conflict if another process has changed one of the users.
         """
         created = sorted((i, after[i].name, after[i].age) for i in after.keys() - before.keys())
-        for start in range(0, len(created), MAX_ROWS):
-            rows = created[start : start + MAX_ROWS]
-            table, values = self._engine.table(rows, "bigint", "text", "integer")
+        if created:
+            table, values = self._engine.table(created, "bigint", "text", "integer")
             # Without WHERE, SQLite would parse ON CONFLICT as the condition of a join. RETURNING
             # counts what was written: drivers may report the rows of the source instead.
-            statement = (
+            written = db.execute(
                 f"INSERT INTO users (user_id, name, age) SELECT * FROM {table} WHERE true"
-                " ON CONFLICT (user_id) DO NOTHING RETURNING user_id"
+                " ON CONFLICT (user_id) DO NOTHING RETURNING user_id",
+                values,
             )
-            if len(db.execute(statement, values).fetchall()) != len(rows):
+            if len(written.fetchall()) != len(created):
                 raise Conflict
         changed = [i for i in sorted(before.keys() & after.keys()) if before[i] != after[i]]
-        self._change(
+        self._engine.change_each(
             db,
             "UPDATE users SET name = ?, age = ? WHERE user_id = ? AND age = ?",
             [(after[i].name, after[i].age, i, before[i].age) for i in changed],
         )
-        self._change(
+        self._engine.change_each(
             db,
             "DELETE FROM users WHERE user_id = ? AND age = ?",
             [(i, before[i].age) for i in sorted(before.keys() - after.keys())],
         )
         self._count(db, before, after)
 
-    def _change(self, db: Any, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        """Run a statement once for each row; raise Conflict unless each run changed one user."""
-        if rows:
-            cursor = db.cursor()
-            cursor.executemany(statement.replace("?", self._engine.placeholder), rows)
-            if cursor.rowcount != len(rows):
-                raise Conflict
-
     def _count(self, db: Any, before: Users, after: Users) -> None:
         """Bring the age counters up to date, in this process's shard."""
         counts = Counter(user.age for user in after.values())
-        counts.subtract(Counter(user.age for user in before.values()))
+        counts.subtract(user.age for user in before.values())
         rows = [(self._shard, age, users) for age, users in sorted(counts.items()) if users]
         if rows:
             table, values = self._engine.table(rows, "integer", "integer", "bigint")
@@ -284,12 +233,18 @@ class SqlStore:
             )
 
 
+def _users(rows: Any) -> Users:
+    return {user_id: Record(name, age) for user_id, name, age in rows.fetchall()}
+
+
 def _apply(verb: str, users: Users, state: Users) -> Any:
     """Apply one write to `state`; return its result, or its error."""
     if verb == "create_many":
         new, existing, conflicting = compare(users, state)
         state.update(new)
         return BatchResult(len(new), existing, conflicting)
+    if verb == "check":
+        return None
     [(user_id, user)] = users.items()
     if verb == "create" and user_id in state:
         return UserExists(user_id, state[user_id])

@@ -1,7 +1,7 @@
 """What an operator sees of a request: its line in the access log, and its share of the metrics.
 
-Neither ever contains a name or an age. A line has the route template instead of the address, because
-the address of a write contains both; so uvicorn's own access log stays off.
+Neither ever contains a name or an age. A line has the route template instead of the address,
+because the address of a write contains both; so uvicorn's own access log stays off.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Traces of requests and of the store's verbs, for those who ask for them by a setting.
 
-FastAPI makes the span of a request, with the sender's trace as its parent. Each verb of the store gets
-its own span inside. All spans go to an OpenTelemetry collector.
+FastAPI makes the span of a request, with the sender's trace as its parent. Each verb of the store
+gets its own span inside. All spans go to an OpenTelemetry collector.
 """
 
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ class Tracing:
         class RemoveAddress(SpanProcessor):
             """Removes the address from a request's span: that of a write has a name and an age."""
 
-            def on_start(self, span: trace.Span, parent_context: Any = None) -> None:
+            def on_start(self, span: trace.Span, parent_context: Any = None) -> None:  # noqa: ARG002
                 span.set_attributes({"url.path": "", "url.query": ""})
 
         about = Resource.create({"service.name": "api", "service.version": version})

@@ -16,6 +16,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from crud import MemoryStore, Record
+from engines import engine_for
 from main import create_app
 from settings import Settings
 from sql import SqlStore
@@ -28,7 +29,7 @@ Store = MemoryStore | SqlStore
 
 def store_at(url: str | None, max_users: int = 1_000_000) -> Store:
     """Return the store in the database at `url`, or one in memory."""
-    return SqlStore(url) if url else MemoryStore(max_users)
+    return SqlStore(engine_for(url)) if url else MemoryStore(max_users)
 
 
 @pytest.fixture

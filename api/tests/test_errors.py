@@ -161,4 +161,8 @@ def test_a_batch_that_a_full_store_has_no_room_for() -> None:
         assert api.post("/users/batch", json=users).status_code == 507
         assert api.get("/users/").json() == {}
         del users["0"]
-        assert api.post("/users/batch", json=users).json() == {"created": 2, "existing": [], "conflicting": []}
+        assert api.post("/users/batch", json=users).json() == {
+            "created": 2,
+            "existing": [],
+            "conflicting": [],
+        }

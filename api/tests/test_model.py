@@ -29,7 +29,6 @@ from hypothesis.stateful import (
 import crud
 import database
 import engines
-import sql
 from crud import MAX_AGE, MAX_USER_ID, BatchResult, Record, UserExists, UserNotFound
 
 Snapshot = AsyncGenerator[dict[int, Record], None]
@@ -201,7 +200,6 @@ def machine(
     monkeypatch.setattr(database, "DEADLINE_SECONDS", 30)
     monkeypatch.setattr(engines, "TIMEOUT_SECONDS", 30)
     monkeypatch.setattr(crud, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
-    monkeypatch.setattr(sql, "SNAPSHOT_CHUNK_USERS", CHUNK_USERS)
     programs = count()
 
     class Machine(StoreBesideModel):

@@ -21,12 +21,12 @@ from conftest import User, rows_of
 
 import database
 import sql
-from crud import MAX_BATCH_USERS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable
-from database import MAX_QUEUED, MAX_QUEUED_WEIGHT
+from crud import MAX_BATCH_USERS, MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable
+from database import MAX_QUEUED, MAX_QUEUED_USERS
 from engines import Conflict, engine_for
 from main import create_app
 from settings import Settings
-from sql import MAX_LISTINGS, SqlStore
+from sql import SqlStore
 from telemetry import BufferedHandler, TextFormatter, log
 
 Story = Callable[[SqlStore], Awaitable[None]]
@@ -83,13 +83,13 @@ def test_a_user_whom_others_keep_changing(
         writes = [store.create(i, "Al", 1) for i in range(5)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         assert [str(each) for each in results if each] == [
-            "The store is unavailable: other processes kept changing the same user"
+            "The store is unavailable: sqlite Conflict"
         ]
         assert [i for i, _, _ in await everybody(store)] == [0, 1, 3, 4]
         assert await store.age_counts() == {1: 4}
 
     tell(sqlite_url, story)
-    assert "other processes kept changing the same user" in caplog.text
+    assert "sqlite failed: Conflict" in caplog.text
 
 
 def test_a_locked_user_is_his_own_misfortune(empty_url: str) -> None:
@@ -127,7 +127,7 @@ def test_a_name_that_the_database_refuses(empty_url: str) -> None:
 
 def test_single_users_pass_a_crowd_of_batches(sqlite_url: str) -> None:
     """When no more batches may wait, one more is refused, and a single user is not."""
-    batches = MAX_QUEUED_WEIGHT // MAX_BATCH_USERS
+    batches = MAX_QUEUED_USERS // MAX_BATCH_USERS
 
     def batch(number: int) -> dict[int, Record]:
         first_id = number * MAX_BATCH_USERS
@@ -199,7 +199,7 @@ def test_a_client_that_goes_away_gives_its_listing_back(sqlite_url: str) -> None
         await store.create_many({i: Record("Al", 1) for i in range(MAX_BATCH_USERS)})
         for _ in range(2):
             statuses = await asyncio.gather(*(listing(reads) for reads in (1, 2, 3, 4)))
-            assert statuses == [200] * MAX_LISTINGS
+            assert statuses == [200] * MAX_SNAPSHOTS
         store.close()
 
     gc.collect()
@@ -226,7 +226,7 @@ def test_a_listing_has_one_deadline(sqlite_url: str, monkeypatch: pytest.MonkeyP
         nonlocal slow
         store = SqlStore(replace(engine, connect=connect))
         await store.create(1, "Al", 1)
-        held = [store.snapshot() for _ in range(MAX_LISTINGS)]
+        held = [store.snapshot() for _ in range(MAX_SNAPSHOTS)]
         for snapshot in held:
             await anext(snapshot)
         slow = True
