@@ -3,26 +3,24 @@
 `fastapi dev main.py` serves it for development, `uvicorn main:app` for use.
 """
 
-import math
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.types import ASGIApp
 
+import openapi
 from bulk import Listing, page_response, read_batch
-from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, StoreUnavailable, Users
+from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, Users
 from errors import add_error_handlers, http_error
 from fast_route import FastRoute
 from middleware import RequestMiddleware
 from models import Absent, Age, AgeCounts, Health, Name, PageLimit, Readiness, User, UserId
-from openapi import BATCH, CREATED, LISTING, declare_token, error_responses, swagger_page
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from shutdown import Shutdown, stop_supervisor
 from telemetry import Metrics, Telemetry, log
@@ -35,7 +33,7 @@ VERSION = "0.1.0"
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 STATIC_FOLDER = Path(__file__).parent / "static"
 
-calls = APIRouter(route_class=FastRoute, responses=error_responses(400, 422))
+calls = APIRouter(route_class=FastRoute, responses=openapi.error_responses(400, 422))
 
 
 async def get_store(request: Request) -> "MemoryStore | SqlStore":
@@ -50,12 +48,7 @@ Store = Annotated[Any, Depends(get_store)]
 
 
 @calls.post("/users", include_in_schema=False, status_code=201)
-@calls.post(
-    "/users/",
-    status_code=201,
-    responses=error_responses(403, 409, 503, 507) | {201: CREATED},
-    tags=["users"],
-)
+@calls.post("/users/", status_code=201, **openapi.CREATE_USER)
 async def create_user(
     user_id: UserId, name: Name, age: Age, store: Store, response: Response
 ) -> User:
@@ -65,35 +58,27 @@ async def create_user(
     return User(user_id=user_id, name=name, age=age)
 
 
-@calls.get("/users/{user_id}", responses=error_responses(404, 503), tags=["users"])
+@calls.get("/users/{user_id}", **openapi.GET_USER)
 async def get_user(user_id: UserId, store: Store) -> User:
     """Get one user."""
     user = await store.get(user_id)
     return User(user_id=user_id, name=user.name, age=user.age)
 
 
-@calls.put("/users/{user_id}", responses=error_responses(403, 404, 503), tags=["users"])
+@calls.put("/users/{user_id}", **openapi.CHANGE_USER)
 async def update_user(user_id: UserId, name: Name, age: Age, store: Store) -> User:
     """Replace a user's name and age."""
     await store.update(user_id, name, age)
     return User(user_id=user_id, name=name, age=age)
 
 
-@calls.delete(
-    "/users/{user_id}", status_code=204, responses=error_responses(403, 404, 503), tags=["users"]
-)
+@calls.delete("/users/{user_id}", status_code=204, **openapi.CHANGE_USER)
 async def delete_user(user_id: UserId, store: Store) -> None:
     """Delete a user."""
     await store.delete(user_id)
 
 
-@calls.post(
-    "/users/batch",
-    responses=error_responses(403, 413, 415, 503, 507),
-    openapi_extra=BATCH,
-    max_body_size=MAX_BATCH_BYTES,
-    tags=["users"],
-)
+@calls.post("/users/batch", max_body_size=MAX_BATCH_BYTES, **openapi.CREATE_USERS)
 async def create_users(request: Request, store: Store) -> BatchResult:
     """Create users in the shape of the list, all at once; a user with a taken id is not changed."""
     result: BatchResult = await store.create_many(await read_batch(request))
@@ -101,7 +86,7 @@ async def create_users(request: Request, store: Store) -> BatchResult:
 
 
 @calls.get("/users", include_in_schema=False)
-@calls.get("/users/", responses=error_responses(503) | {200: LISTING}, tags=["users"])
+@calls.get("/users/", **openapi.LIST_USERS)
 async def list_users(
     store: Store, limit: PageLimit | Absent = None, after: UserId | Absent = None
 ) -> Response:
@@ -116,7 +101,7 @@ async def list_users(
     return page_response(await store.page(after, limit + 1), limit)
 
 
-@calls.get("/stats/ages", responses=error_responses(503), tags=["statistics"])
+@calls.get("/stats/ages", **openapi.COUNT_AGES)
 async def count_ages(store: Store) -> AgeCounts:
     """Count users by age. Each write keeps the counts up to date: any size costs the same."""
     ages = await store.age_counts()
@@ -126,13 +111,13 @@ async def count_ages(store: Store) -> AgeCounts:
 # --------------------------------------------------------------------------------------- probes
 
 
-@calls.get("/health", tags=["probes"])
+@calls.get("/health", **openapi.HEALTH)
 async def health() -> Health:
     """Say that the process is alive. No other service is asked, so only a restart can help."""
     return Health(status="healthy")
 
 
-@calls.get("/ready", responses=error_responses(503), tags=["probes"])
+@calls.get("/ready", **openapi.READY)
 async def ready(request: Request, store: Store) -> Readiness:
     """Say whether to send requests here, and whether users outlive the process."""
     if request.app.state.shutdown.is_stopping():
@@ -141,23 +126,17 @@ async def ready(request: Request, store: Store) -> Readiness:
     return Readiness(status="ready", store=store.kind, durable=store.durable)
 
 
-@calls.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, tags=["probes"])
+@calls.get("/metrics", **openapi.METRICS)
 async def prometheus_metrics(request: Request, store: Store) -> Response:
     """Give the metrics in Prometheus' text format."""
     metrics: Metrics = request.app.state.metrics
-    users = math.nan  # unless the store responds: an old number would be wrong
-    with suppress(StoreUnavailable):
-        users = sum((await store.age_counts()).values())
-    metrics.users.set(users)
-    for queue, ratio in store.queue_ratios().items():
-        metrics.queues.labels(queue).set(ratio)
-    return Response(metrics.render(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(await metrics.render(store), media_type=Metrics.MEDIA_TYPE)
 
 
 @calls.get("/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
     """Show Swagger UI, with its files from here: it works without internet."""
-    return swagger_page("User Management API")
+    return openapi.swagger_page("User Management API")
 
 
 # ----------------------------------------------------------------------------------- the assembly
@@ -215,7 +194,7 @@ def create_app(settings: Settings) -> FastAPI:
         is_stopping=shutdown.is_stopping,
     )
     if settings.api_token:
-        declare_token(app)
+        openapi.declare_token(app)
     return app
 
 

@@ -135,29 +135,3 @@ class Readiness:
     status: Literal["ready"]
     store: str
     durable: bool
-
-
-class InvalidValue(BaseModel):
-    """What is wrong with one value, in FastAPI's form."""
-
-    type: str
-    loc: list[str]
-    msg: str
-
-
-class Invalid(BaseModel):
-    """What is wrong with each invalid value."""
-
-    detail: list[InvalidValue]
-
-
-class Error(BaseModel):
-    """What was wrong, in a sentence."""
-
-    detail: str
-
-
-class Exists(Error):
-    """The id is taken; `user` is the user who has it."""
-
-    user: User

@@ -5,10 +5,38 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
 
 import models
 from crud import MAX_BATCH_USERS
 from errors import RETRY_AFTER
+
+
+class InvalidValue(BaseModel):
+    """What is wrong with one value, in FastAPI's form."""
+
+    type: str
+    loc: list[str]
+    msg: str
+
+
+class Invalid(BaseModel):
+    """What is wrong with each invalid value."""
+
+    detail: list[InvalidValue]
+
+
+class Error(BaseModel):
+    """What was wrong, in a sentence."""
+
+    detail: str
+
+
+class Exists(Error):
+    """The id is taken; `user` is the user who has it."""
+
+    user: models.User
+
 
 # UserId's bounds for the keys of an object: 0 to 2**53 - 1.
 USER_ID_PATTERN: Final = (
@@ -63,7 +91,7 @@ _DESCRIPTIONS: Final = {
     503: "The store does not respond, or the process is stopping",
     507: "The store is full",
 }
-_MODELS: Final = {409: models.Exists, 422: models.Invalid}
+_MODELS: Final[dict[int, type[BaseModel]]] = {409: Exists, 422: Invalid}
 _HEADERS: Final = {401: {"WWW-Authenticate": "Bearer"}, **RETRY_AFTER}
 
 
@@ -71,7 +99,7 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the descriptions of the error responses that a call may have."""
     return {
         status: {
-            "model": _MODELS.get(status, models.Error),
+            "model": _MODELS.get(status, Error),
             "description": _DESCRIPTIONS[status],
             "headers": {
                 name: {"schema": {"type": "string"}, "example": value}
@@ -80,6 +108,23 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
+
+
+def _documentation(tag: str, *errors: int, **more: Any) -> dict[str, Any]:
+    """Return the arguments that document a call: its group, its error responses, and more."""
+    responses = error_responses(*errors) | more.pop("responses", {})
+    return {"tags": [tag], "responses": responses, **more}
+
+
+CREATE_USER = _documentation("users", 403, 409, 503, 507, responses={201: CREATED})
+GET_USER = _documentation("users", 404, 503)
+CHANGE_USER = _documentation("users", 403, 404, 503)
+CREATE_USERS = _documentation("users", 403, 413, 415, 503, 507, openapi_extra=BATCH)
+LIST_USERS = _documentation("users", 503, responses={200: LISTING})
+COUNT_AGES = _documentation("statistics", 503)
+HEALTH = _documentation("probes")
+READY = _documentation("probes", 503)
+METRICS = _documentation("probes", responses={200: {"content": {"text/plain": {}}}})
 
 
 def declare_token(app: FastAPI) -> None:

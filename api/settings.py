@@ -117,7 +117,7 @@ class Settings(BaseModel):
     )
 
     def describe(self, store_kind: str, durable: bool) -> str:
-        """Return the settings in one line without secrets, and whether users outlive the process."""
+        """Return the settings in one line, and whether users outlive the process."""
         future = "outlive this process" if durable else "are lost when this process ends"
         bound = "" if self.database_url else f" max_users={self.max_users},"
         return (

@@ -7,13 +7,17 @@ because the address of a write contains both; so uvicorn's own access log stays 
 import asyncio
 import json
 import logging
+import math
 import sys
 import time
 from contextlib import suppress
 from functools import lru_cache
-from typing import TextIO
+from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from crud import StoreUnavailable
 
 log = logging.getLogger("api")
 
@@ -24,6 +28,8 @@ COMMIT_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 class Metrics:
     """The numbers of GET /metrics: rate, errors and duration of each route, and the store."""
+
+    MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, version: str) -> None:
         """`version` is the API's own."""
@@ -38,8 +44,8 @@ class Metrics:
             buckets=BUCKETS_SECONDS,
             registry=registry,
         )
-        self.users = Gauge("api_users", "Users in the store.", registry=registry)
-        self.queues = Gauge(
+        self._users = Gauge("api_users", "Users in the store.", registry=registry)
+        self._queues = Gauge(
             "api_store_queue_ratio",
             "How full a queue for the store is: at 1, requests are rejected.",
             ["queue"],
@@ -66,8 +72,14 @@ class Metrics:
         self._request_counter(method, route, status)()
         self._duration_histogram(method, route)(seconds)
 
-    def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
+    async def render(self, store: Any) -> bytes:
+        """Return all metrics in Prometheus' text format, with those of the store as it is now."""
+        users = math.nan  # unless the store responds: an old number would be wrong
+        with suppress(StoreUnavailable):
+            users = sum((await store.age_counts()).values())
+        self._users.set(users)
+        for queue, ratio in store.queue_ratios().items():
+            self._queues.labels(queue).set(ratio)
         return generate_latest(self._registry)
 
 
