@@ -17,6 +17,7 @@ from sortedcontainers import SortedList
 MAX_USER_ID: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_AGE: Final = 150  # years
 MAX_NAME_LENGTH: Final = 100  # characters, without the white space at both ends
+MAX_RAW_NAME_LENGTH: Final = 2 * MAX_NAME_LENGTH  # with that white space
 MAX_PAGE_USERS: Final = 1_000
 MAX_BATCH_USERS: Final = 10_000
 MAX_SNAPSHOTS: Final = 4  # at once; each one is a copy, about 42 MB for a million users
@@ -29,7 +30,7 @@ class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     Smaller than a tuple by two words, because the garbage collector does not track it.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_RAW_NAME_LENGTH)]
     age: Annotated[int, Meta(ge=0, le=MAX_AGE)]
 
 

@@ -8,9 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_PAGE_USERS, MAX_USER_ID
-
-MAX_RAW_NAME_LENGTH: Final = 2 * MAX_NAME_LENGTH  # with the white space at both ends
+from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_PAGE_USERS, MAX_RAW_NAME_LENGTH, MAX_USER_ID
 
 # White space as in str.strip(); then control characters and those that change the direction.
 _SPACE = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
