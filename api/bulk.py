@@ -18,6 +18,7 @@ from fast_route import encode
 from models import NAME_RULE, is_name
 from telemetry import log
 
+MAX_BATCH_BYTES = 8 * 1024 * 1024
 SEND_TIMEOUT_SECONDS = 30.0  # for one chunk, about 100 kB
 LISTING_TIMEOUT_SECONDS = 600.0  # for all of them: a snapshot holds up a database's cleaning
 MAX_LOCATED_QUOTES: Final = 40 * MAX_BATCH_USERS  # in a body that is searched for the wrong user
@@ -38,7 +39,7 @@ async def read_batch(request: Request) -> Users:
     if media_type != "application/json":
         raise HTTPException(415, "A batch is JSON: send the header Content-Type: application/json")
     try:
-        body = await request.body()
+        body = await _read_body(request)
         users = _decode(body)
     except ClientDisconnect:
         raise HTTPException(400, "The body did not arrive whole") from None
@@ -54,6 +55,15 @@ async def read_batch(request: Request) -> Users:
     if 0 in users and _negative_zero.search(body):
         raise _invalid("An id is a whole number in plain decimal digits", "-0")
     return users
+
+
+async def _read_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BATCH_BYTES:
+            raise HTTPException(413, f"A batch has at most {MAX_BATCH_BYTES} bytes")
+    return bytes(body)
 
 
 def _wrong_user(body: bytes) -> list[str]:

@@ -5,6 +5,7 @@ headers that browsers do not let pages forge reveal such requests: `Host`, when 
 made to resolve to this machine (DNS rebinding), and `Origin`.
 """
 
+import logging
 import random
 import re
 import secrets
@@ -35,23 +36,19 @@ class RequestMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        *,
         allowed_hosts: tuple[str, ...],
         api_token: str | None,
         observe: Observe,
-        log_exception: Callable[[str], None],
         is_stopping: Callable[[], bool],
     ) -> None:
-        """`log_exception` gets the id of the request whose exception is handled."""
+        """`observe` is called after each request."""
         self._app = app
         self._is_allowed_host = _host_check(allowed_hosts)
         self._api_token = None if api_token is None else api_token.encode()
         self._observe = observe
-        self._log_exception = log_exception
         self._is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -79,7 +76,7 @@ class RequestMiddleware:
             else:
                 await self._app(scope, receive, send_with_id)
         except Exception:
-            self._log_exception(request_id.decode())
+            logging.getLogger("api").exception("request %s failed", request_id.decode())
             if status:
                 raise  # the response has begun: only closing the connection can tell the client
             await _respond(500, "Internal Server Error", {}, scope, receive, send_with_id)

@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -54,20 +53,6 @@ def _yes(value: Any) -> Any:
     return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
 
 
-def _endpoint(value: str) -> str:
-    if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", value):
-        raise ValueError
-    try:
-        found = find_spec("opentelemetry.exporter.otlp.proto.http")
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        raise SettingsError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT needs what is in requirements-tracing.txt installed"
-        )
-    return value.rstrip("/")
-
-
 class Settings(BaseModel):
     """All settings with their defaults. A description says what the variable must be."""
 
@@ -109,11 +94,6 @@ class Settings(BaseModel):
         ge=0,
         le=300,
         description="a number of seconds from 0 to 300",
-    )
-    otlp_endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
-        None,
-        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="the http or https address of a collector, such as http://localhost:4318",
     )
 
     def describe(self, store_kind: str, durable: bool) -> str:
