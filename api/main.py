@@ -120,7 +120,7 @@ async def health() -> Health:
 @calls.get("/ready", **openapi.READY)
 async def ready(request: Request, store: Store) -> Readiness:
     """Say whether to send requests here, and whether users outlive the process."""
-    if request.app.state.shutdown.is_stopping():
+    if request.app.state.shutdown.stopping.is_set():
         raise http_error(503, "The process is stopping")
     await store.check()
     return Readiness(status="ready", store=store.kind, durable=store.durable)
@@ -187,7 +187,7 @@ def create_app(settings: Settings) -> FastAPI:
         allowed_hosts=settings.allowed_hosts,
         api_token=settings.api_token,
         observe=telemetry.observe,
-        is_stopping=shutdown.is_stopping,
+        is_stopping=shutdown.stopping.is_set,
     )
     if settings.api_token:
         openapi.declare_token(app)

@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic_core import core_schema
 
 from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_PAGE_USERS, MAX_RAW_NAME_LENGTH, MAX_USER_ID
 
@@ -20,20 +20,21 @@ NAME_PATTERN: Final = (
 _name = re.compile(NAME_PATTERN)
 # UTF-8 has no surrogates, so most languages' patterns cannot name them; "\\ud800" in JSON can.
 _surrogate = re.compile(r"[\ud800-\udfff]")
-
-
-def _plain_digits(value: Any) -> Any:
-    """Accept only the usual spelling of a number, not `+7`, `7.0`, `1_0` or `07`.
-
-    With one spelling for each number, each user has one address.
-    """
-    if isinstance(value, str) and not (
-        value.isascii() and value.isdigit() and (value == "0" or value[0] != "0")
-    ):
-        raise PydanticCustomError(
-            "plain_digits", "Input should be a whole number in plain decimal digits"
-        )
-    return value
+NAME_RULE: Final = (
+    f"A name should have 1 to {MAX_NAME_LENGTH} characters besides white space at its ends,"
+    " and no control or bidirectional-override characters"
+)
+# With one spelling for each number (not `+7`, `7.0`, `1_0` or `07`), each user has one address.
+_digits = core_schema.custom_error_schema(
+    core_schema.str_schema(pattern="^(0|[1-9][0-9]*)$"),
+    custom_error_type="plain_digits",
+    custom_error_message="Input should be a whole number in plain decimal digits",
+)
+_checked_name = core_schema.custom_error_schema(
+    core_schema.str_schema(pattern=NAME_PATTERN, max_length=MAX_RAW_NAME_LENGTH),
+    custom_error_type="name",
+    custom_error_message=NAME_RULE,
+)
 
 
 def is_name(value: str) -> bool:
@@ -45,46 +46,32 @@ def is_name(value: str) -> bool:
     return bool(_name.fullmatch(value)) and not _surrogate.search(value)
 
 
-NAME_RULE: Final = (
-    f"A name should have 1 to {MAX_NAME_LENGTH} characters besides white space at its ends,"
-    " and no control or bidirectional-override characters"
-)
+def _number(least: int, most: int, example: int) -> GetPydanticSchema:
+    """Return how a number in a request is checked, and how OpenAPI shows it."""
+    number = core_schema.int_schema(ge=least, le=most)
+    shown = {"type": "integer", "minimum": least, "maximum": most, "example": example}
+    return GetPydanticSchema(
+        lambda *_: core_schema.chain_schema([_digits, number]), lambda *_: {**shown}
+    )
 
 
-def _checked_name(value: str) -> str:
-    if not is_name(value):
-        raise PydanticCustomError("name", NAME_RULE)
-    return value
-
-
-def _number(least: int, most: int, description: str, example: int) -> Any:
-    return Field(ge=least, le=most, description=description, json_schema_extra={"example": example})
-
-
-UserId = Annotated[
-    int, _number(0, MAX_USER_ID, "The user's id", 123), BeforeValidator(_plain_digits)
-]
-Age = Annotated[
-    int, _number(0, MAX_AGE, "The user's age in years", 30), BeforeValidator(_plain_digits)
-]
-PageLimit = Annotated[
-    int, _number(1, MAX_PAGE_USERS, "Users on a page", 100), BeforeValidator(_plain_digits)
-]
+UserId = Annotated[int, _number(0, MAX_USER_ID, 123), Field(description="The user's id")]
+Age = Annotated[int, _number(0, MAX_AGE, 30), Field(description="The user's age in years")]
+PageLimit = Annotated[int, _number(1, MAX_PAGE_USERS, 100), Field(description="Users on a page")]
 Name = Annotated[
     str,
-    AfterValidator(_checked_name),
-    Field(
-        description="The user's name, stored as it is sent",
-        json_schema_extra={
+    GetPydanticSchema(
+        lambda *_: _checked_name,
+        lambda *_: {
+            "type": "string",
             "example": "Alice",
             "minLength": 1,
             "maxLength": MAX_RAW_NAME_LENGTH,
             "pattern": NAME_PATTERN,
         },
     ),
+    Field(description="The user's name, stored as it is sent"),
 ]
-
-
 Absent = SkipJsonSchema[None]  # for a parameter that may be left out, but is never null
 
 

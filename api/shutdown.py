@@ -18,11 +18,7 @@ class Shutdown:
     def __init__(self, drain_seconds: float) -> None:
         """`drain_seconds` is the time from SIGTERM until the server stops."""
         self._drain_seconds = drain_seconds
-        self._stopping = False
-
-    def is_stopping(self) -> bool:
-        """Return whether SIGTERM has arrived."""
-        return self._stopping
+        self.stopping = threading.Event()  # set when SIGTERM has arrived
 
     def drain_on_sigterm(self) -> None:
         """Let SIGTERM reach the server only `drain_seconds` after readiness is withdrawn.
@@ -35,7 +31,7 @@ class Shutdown:
         stop_server = signal.getsignal(signal.SIGTERM)
 
         def drain(signum: int, frame: FrameType | None) -> None:
-            self._stopping = True
+            self.stopping.set()
             if callable(stop_server):
                 loop.call_soon_threadsafe(
                     loop.call_later, self._drain_seconds, stop_server, signum, frame
