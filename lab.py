@@ -199,7 +199,7 @@ def pin_without_extras(lock: Path) -> None:
 def lock(upgrade: bool) -> int:
     """Pin every requirement with its hashes, for all platforms, and write the API's contract."""
     tools = environment(ROOT, "tests/requirements.txt")
-    for name in ("requirements", "requirements-tracing", "requirements-test"):
+    for name in ("requirements", "requirements-test"):
         for folder in LOCKED:
             source = ROOT / folder / f"{name}.in"
             command = [
