@@ -325,8 +325,7 @@ def test_the_files_of_an_image(docker: Docker, name: str, image: str) -> None:
     files = docker("run", "--rm", image, "ls", "-A", "/app").split()
     folder = ROOT / FOLDERS[name]
     modules = {path.name for path in folder.glob("*.py")}
-    others = {"requirements.txt", "requirements-tracing.txt"}
-    others |= {"__pycache__", ".streamlit", "static"}
+    others = {"requirements.txt", "__pycache__", ".streamlit", "static"}
 
     assert modules <= set(files) <= modules | others
     compiled = docker("run", "--rm", image, "ls", "/app/__pycache__").split()
