@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from throwaway_api import until
+from fake_api import until
 
 LINE = re.compile(r"\d\d:\d\d:\d\d (.*)")
 # Everything a line about a user can hold: neither name nor age has a place in it.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from answers import (
-    Fault,
+    ApiError,
     batch_existing,
     check_status,
     is_error,
@@ -56,7 +56,7 @@ def test_answers_are_2xx_and_refusals(status: int) -> None:
 )
 def test_other_statuses_are_faults(status: int) -> None:
     """Redirects, 408, 429 and 5xx are no answers."""
-    with pytest.raises(Fault, match=f"^answered {status}"):
+    with pytest.raises(ApiError, match=f"^answered {status}"):
         check_status(status, {})
 
 
@@ -78,16 +78,16 @@ def test_retry_after_in_seconds_or_as_a_date() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"<html>Bad gateway", "answered with HTML that is not JSON"),
-        (b" ", "answered with something that is not JSON"),
-        (b'{"user_id": 1', "answered with something that is not JSON"),
-        (b"\xff\xfe", "answered with something that is not JSON"),
-        (b"[" * 60_000, "answered with something that is not JSON"),
+        (b"<html>Bad gateway", "responded with HTML that is not JSON"),
+        (b" ", "responded with something that is not JSON"),
+        (b'{"user_id": 1', "responded with something that is not JSON"),
+        (b"\xff\xfe", "responded with something that is not JSON"),
+        (b"[" * 60_000, "responded with something that is not JSON"),
     ],
 )
 def test_only_json_is_understood(body: bytes, reason: str) -> None:
     """HTML, half a body and nonsense are faults that say what came."""
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(ApiError) as caught:
         json_value(body)
 
     assert str(caught.value) == reason

@@ -1,109 +1,93 @@
-"""Speaking to the API, and surviving its absence. Every server here is a real one."""
+"""Asking the API, and surviving outages; on a virtual clock, over connections in memory."""
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from typing import Any
 
+import fake_api
 import pytest
-import throwaway_api
-from throwaway_api import Act, ThrowawayApi, answer, lost, until
+from fake_api import FakeApi, Handler, lost, respond
+from virtual_clock import run_virtually, virtual_loop
 
-from answers import Fault, Unreachable
-from client import Answer, Client
+from client import Client, Result, backoff_seconds
 from connection import Connection
 from generator import User
-from retries import backoff_seconds
 
 ANA = User(1_000_000_000_000_001, "Zoë O'Brien", 42)
+AS_STORED = {"name": ANA.name, "age": ANA.age}
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    """Run an asynchronous test, which has ten seconds."""
-    asyncio.run(asyncio.wait_for(story, 10))
+class Fixture:
+    """A fake API and its client; `said` are the client's sentences."""
 
+    def __init__(self, *creates: Handler, old: bool = False) -> None:
+        self.api = virtual_loop().api = FakeApi(old=old)
+        self.api.next_handlers["create"].extend(creates)
+        self.said: list[str] = []
+        self.errors: Counter[str] = Counter()
+        exchange = Connection("http://memory").exchange
+        self.client = Client(exchange, lambda: 0.0, self.said.append, self.errors)
 
-@asynccontextmanager
-async def conversation(
-    api: ThrowawayApi | str, said: list[str], *, patient: bool = False, **options: Any
-) -> AsyncIterator[Client]:
-    """A client that does not wait between its tries, unless it is patient."""
-    url = api if isinstance(api, str) else api.url
-    backoff = backoff_seconds if patient else lambda *_: 0.0
-    connection = Connection(url, **options)
-    yield Client(connection, said.append, Counter(), normal_per_second=1_000, backoff=backoff)
-    connection.close()
-
-
-async def create(api: ThrowawayApi, user: User = ANA, **options: Any) -> tuple[Answer, list[str]]:
-    """Create a user through a client of little patience: what came of it, and what was said."""
-    said: list[str] = []
-    async with conversation(api, said, timeout_seconds=0.4, **options) as client:
-        return await client.create(user), said
+    async def create(self) -> Result:
+        return await self.client.create(ANA)
 
 
 def test_a_user_is_created() -> None:
     """The user arrives as query parameters, exactly as it is, and nothing else is said."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            result, said = await create(api)
+        given = Fixture()
+        result = await given.create()
 
-            assert (result.outcome, result.status, said) == ("created", 201, [])
-            assert 0 < result.seconds < 0.4
-            assert api.users == {ANA.user_id: {"name": ANA.name, "age": ANA.age}}
-            assert api.requests[0].params == {
-                "user_id": "1000000000000001",
-                "name": "Zoë O'Brien",
-                "age": "42",
-            }
+        assert (result.outcome, result.status, given.said) == ("created", 201, [])
+        assert given.api.users == {ANA.user_id: AS_STORED}
+        expected = {"user_id": "1000000000000001", "name": "Zoë O'Brien", "age": "42"}
+        assert given.api.requests[0].params == expected
 
-    run(story())
+    run_virtually(story())
 
 
-FAULTS: dict[str, tuple[Act, str]] = {
-    "hang": (throwaway_api.hang, "gave no answer within 0.4 s"),
-    "trickle": (throwaway_api.trickle, "gave no answer within 0.4 s"),
-    "half a body": (throwaway_api.half, "broke off in the middle of its answer"),
-    "reset": (throwaway_api.reset, "closed the connection without an answer"),
-    "not HTTP": (throwaway_api.garbage, "answered with something that is not HTTP"),
-    "flood": (throwaway_api.flood, "answered with more than 256 KiB"),
-    "500": (answer(500, {"detail": "Oops"}), "answered 500"),
-    "503": (answer(503, b"<html>Busy"), "answered 503"),
-    "429": (answer(429, {"detail": "Slow down"}), "answered 429"),
-    "408": (answer(408, b""), "answered 408"),
-    "HTML": (answer(200, b"<!doctype html><p>Log in"), "answered with HTML that is not JSON"),
-    "half JSON": (answer(201, b'{"user_id": 1'), "answered with something that is not JSON"),
+ERRORS: dict[str, tuple[Handler, str]] = {
+    "hang": (fake_api.hang, "gave no response within 10 s"),
+    "trickle": (fake_api.trickle, "gave no response within 10 s"),
+    "half a body": (fake_api.half, "closed the connection in the middle of a response"),
+    "reset": (fake_api.reset, "closed the connection without a response"),
+    "not HTTP": (fake_api.garbage, "responded with something that is not HTTP"),
+    "flood": (fake_api.flood, "responded with more than 256 KiB"),
+    "500": (respond(500, {"detail": "Oops"}), "responded with 500"),
+    "503": (respond(503, b"<html>Busy"), "responded with 503"),
+    "429": (respond(429, {"detail": "Slow down"}), "responded with 429"),
+    "408": (respond(408, b""), "responded with 408"),
+    "HTML": (respond(200, b"<!doctype html><p>Log in"), "responded with HTML, not JSON"),
+    "half JSON": (respond(201, b'{"user_id": 1'), "responded with something that is not JSON"),
     "redirect": (
-        answer(307, b"", {"Location": "/elsewhere?name=Zo%C3%AB"}),
-        "answered 307, a redirect, which is not followed",
+        respond(307, b"", {"Location": "/elsewhere?name=Zo%C3%AB"}),
+        "responded with 307, a redirect, which is not followed",
     ),
 }
 
 
-@pytest.mark.parametrize(("act", "reason"), FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(("handler", "reason"), ERRORS.values(), ids=ERRORS.keys())
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
-def test_what_is_not_an_answer_is_repeated(act: Act, reason: str, stored: bool) -> None:
-    """Each fault is said once, with its reason, and the same user is sent again until it is known
-    to have arrived, be it that only the answer was lost. It is stored once and never named.
+def test_without_a_usable_response_the_user_is_sent_again(
+    handler: Handler, reason: str, stored: bool
+) -> None:
+    """Each error is said once, with its reason. The user is stored once, also if only the response
+    was lost, and its name is not said.
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(lost(act) if stored else act)
-            result, said = await create(api)
+        given = Fixture(lost(handler) if stored else handler)
+        result = await given.create()
 
-            assert (result.outcome, result.status) == ("created", 409 if stored else 201)
-            assert api.users == {ANA.user_id: {"name": ANA.name, "age": ANA.age}}
-            assert len(api.seen("create")) == 2
-            assert len(said) == 2
-            assert said[0].startswith(f"The API {reason}; next try in 0.")
-            assert said[1].startswith("The API is back after ")
-            assert "Zo" not in "".join(said)
+        assert (result.outcome, result.status) == ("created", 409 if stored else 201)
+        assert given.api.users == {ANA.user_id: AS_STORED}
+        assert len(given.api.requests) == len(given.said) == 2
+        assert given.said[0].startswith(f"The API {reason}; next try in 0.")
+        assert given.said[1].startswith("The API is back after ")
+        assert "Zo" not in "".join(given.said)
 
-    run(story())
+    run_virtually(story())
 
 
 @pytest.mark.parametrize(
@@ -112,315 +96,265 @@ def test_what_is_not_an_answer_is_repeated(act: Act, reason: str, stored: bool) 
     ids=str,
 )
 def test_any_json_or_nothing_is_a_success(status: int, body: object) -> None:
-    """An API may answer a create with whatever JSON it likes, or with none: it is sent once."""
+    """A 2xx may hold any JSON, or none: the user is sent once."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(answer(status, body))
-            result, said = await create(api)
+        given = Fixture(respond(status, body))
+        result = await given.create()
 
-            assert (result.outcome, result.status, said) == ("created", status, [])
-            assert len(api.requests) == 1
+        assert (result.outcome, result.status, given.said) == ("created", status, [])
+        assert len(given.api.requests) == 1
 
-    run(story())
+    run_virtually(story())
 
 
-def test_a_refused_connection_is_repeated_until_there_is_an_api() -> None:
-    """Where nobody listens the client keeps trying, says so each time, and goes on when it can."""
+def test_three_responses_that_cannot_be_understood_end_the_retries() -> None:
+    """Then the outcome is unknown: the user is given up, and its name is not said."""
 
     async def story() -> None:
-        async with ThrowawayApi() as gone:
-            pass
-        trying = asyncio.create_task(create(gone, patient=True))
-        await asyncio.sleep(0.7)
-        assert not trying.done()
-        async with ThrowawayApi(gone.port) as api:
-            result, said = await trying
+        given = Fixture(*[respond(200, b"OK")] * 9)
+        result = await given.create()
 
-            assert result.outcome == "created"
-            assert len(api.seen("create")) == 1
-            assert len(said) >= 3
-            for sentence in said[:-1]:
+        assert (result.outcome, len(given.api.requests)) == ("given up", 3)
+        assert result.detail == "The API responded with something that is not JSON"
+        assert given.errors == {"responded with something that is not JSON": 3}
+
+    run_virtually(story())
+
+
+def test_a_refused_connection_is_retried_until_there_is_an_api() -> None:
+    """While connections are refused, each attempt is said. An equal user that is found then cannot
+    be ours: no request was sent.
+    """
+
+    async def story() -> None:
+        for stored, outcome in (({}, "created"), ({ANA.user_id: AS_STORED}, "already there")):
+            given = Fixture()
+            given.api.users.update(stored)
+            virtual_loop().refuses = True
+            virtual_loop().call_later(2, lambda: setattr(virtual_loop(), "refuses", False))
+            result = await given.create()
+
+            assert (result.outcome, len(given.api.requests)) == (outcome, 1)
+            assert len(given.said) >= 3
+            for sentence in given.said[:-1]:
                 assert sentence.startswith("The API refused the connection; next try in ")
 
-    run(story())
+    run_virtually(story())
 
 
-def test_a_name_that_cannot_be_looked_up_is_an_absence() -> None:
-    """A host that does not exist (yet) is waited for, like one that does not answer."""
-
-    async def story() -> None:
-        said: list[str] = []
-        async with conversation("http://nobody.invalid:8000", said) as client:
-            waiting = asyncio.create_task(client.wait_until_healthy())
-            await until(lambda: bool(said))
-            waiting.cancel()
-
-        assert said[0].startswith("The API has a host name that cannot be looked up; next try in ")
-
-    run(story())
-
-
-def test_the_same_user_outlives_many_faults() -> None:
-    """All kinds of faults one after another do not lose the user, nor store it twice."""
+def test_the_same_user_survives_many_errors() -> None:
+    """Several kinds of errors one after another neither lose the user nor store it twice."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].extend([throwaway_api.reset, answer(500, {}), throwaway_api.half])
-            result, said = await create(api)
+        given = Fixture(fake_api.reset, respond(500, {}), fake_api.half)
+        result = await given.create()
 
-            assert result.outcome == "created"
-            assert len(api.users) == 1
-            assert len(said) == 4
+        assert (result.outcome, len(given.api.users), len(given.said)) == ("created", 1, 4)
 
-    run(story())
+    run_virtually(story())
 
 
 def test_retry_after_is_obeyed() -> None:
-    """A 503 that asks for a second gets a second, though the backoff would have been shorter."""
+    """After a 503 that asks for a second there is a second, though the backoff is shorter."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(answer(503, {}, {"Retry-After": "1"}))
-            _, said = await create(api, patient=True)
+        given = Fixture(respond(503, {}, {"Retry-After": "1"}))
+        await given.create()
 
-            first, second = api.seen("create")
-            assert 1.0 <= second.at - first.at < 1.5
-            assert said[0] == "The API answered 503; next try in 1.0 s"
+        first, second = given.api.requests
+        assert second.at - first.at == pytest.approx(1.0, abs=0.01)
+        assert given.said[0] == "The API responded with 503; next try in 1.0 s"
 
-    run(story())
+    run_virtually(story())
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 501, 507])
-def test_a_refusal_is_not_repeated(status: int) -> None:
-    """A 4xx or a full store is taken for what it is: the user is rejected, once, with the reason
-    but unnamed.
+def test_a_lasting_error_is_not_retried(status: int) -> None:
+    """The user is rejected after one request, with what the API says about it."""
+
+    async def story() -> None:
+        given = Fixture(respond(status, {"detail": "No"}))
+        result = await given.create()
+
+        assert (result.outcome, result.status, result.detail) == ("rejected", status, "No")
+        assert (len(given.api.requests), given.said) == (1, [])
+
+    run_virtually(story())
+
+
+COURSE = respond(200, {"error": "User already exists"})
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["the 409 shows the user", "it does not"])
+@pytest.mark.parametrize("lost_before", [False, True], ids=["at first", "after a lost response"])
+@pytest.mark.parametrize(
+    ("stored", "outcome"),
+    [(AS_STORED, "equal"), ({**AS_STORED, "name": "Bo"}, "taken"), ({**AS_STORED, "age": 43}, "taken")],
+    ids=["equal", "another name", "another age"],
+)
+def test_a_conflict_is_resolved_by_the_stored_user(
+    old: bool, lost_before: bool, stored: dict[str, Any], outcome: str
+) -> None:
+    """An equal user was already there, or created if a response was lost before. A different one
+    means that the id is taken. Only an older API is asked for the user, by one GET.
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            body = {"detail": [{"loc": ["query", "name"], "msg": "Not Zoë", "input": ANA.name}]}
-            api.plays["create"].append(answer(status, body))
-            result, said = await create(api)
+        given = Fixture(*[fake_api.reset] * lost_before, old=old)
+        given.api.users[ANA.user_id] = stored
+        result = await given.create()
 
-            assert (result.outcome, result.status) == ("rejected", status)
-            hint = " (is API_TOKEN set, and right?)" if status in (401, 403) else ""
-            assert result.reason == f"query.name: Not ***{hint}"
-            assert (len(api.requests), said) == (1, [])
+        expected = outcome if outcome == "taken" else "created" if lost_before else "already there"
+        assert (result.outcome, result.status) == (expected, 409)
+        assert given.api.users == {ANA.user_id: stored}
+        assert len(given.api.seen("read")) == old
 
-    run(story())
-
-
-CONFLICTS = [answer(409, {"detail": "Taken"}), answer(200, {"error": "User already exists"})]
+    run_virtually(story())
 
 
-def test_a_connection_that_never_was_leaves_no_doubt() -> None:
-    """After nothing but refused connections, an equal stored user cannot be ours."""
+@pytest.mark.parametrize("shown", [AS_STORED, [ANA.name, ANA.age]], ids=["an object", "a pair"])
+def test_the_first_api_of_the_course(shown: Any) -> None:
+    """It responds to a conflict with 200 and an error inside, and shows a user as a pair."""
 
     async def story() -> None:
-        async with ThrowawayApi() as gone:
-            pass
-        said: list[str] = []
-        async with conversation(gone, said, patient=True) as client:
-            creating = asyncio.create_task(client.create(ANA))
-            await until(lambda: bool(said))
-            async with ThrowawayApi(gone.port) as api:
-                api.users[ANA.user_id] = {"name": ANA.name, "age": ANA.age}
-                result = await creating
+        given = Fixture(COURSE)
+        given.api.users[ANA.user_id] = shown
+        result = await given.create()
+
+        assert (result.outcome, given.said) == ("already there", [])
+
+    run_virtually(story())
+
+
+def test_a_get_that_fails_does_not_make_the_user_ours() -> None:
+    """If only the GET of the stored user failed, an equal user was still there before."""
+
+    async def story() -> None:
+        given = Fixture(old=True)
+        given.api.users[ANA.user_id] = AS_STORED
+        given.api.next_handlers["read"].extend([fake_api.reset, respond(500, {})])
+        result = await given.create()
 
         assert result.outcome == "already there"
+        assert [request.kind for request in given.api.requests] == ["create", "read"] * 3
+        assert len(given.said) == 3
 
-    run(story())
-
-
-@pytest.mark.parametrize("conflict", CONFLICTS, ids=["409", "200 with an error"])
-@pytest.mark.parametrize("shown", [{"name": ANA.name, "age": ANA.age}, [ANA.name, ANA.age]])
-def test_an_equal_user_was_already_there(conflict: Act, shown: Any) -> None:
-    """A conflict at the first try, with an equal user stored, is no creation of ours; the user may
-    be shown as an object or as a pair.
-    """
-
-    async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.users[ANA.user_id] = shown
-            api.plays["create"].append(conflict)
-            result, said = await create(api)
-
-            assert (result.outcome, said) == ("already there", [])
-
-    run(story())
-
-
-@pytest.mark.parametrize("conflict", CONFLICTS, ids=["409", "200 with an error"])
-@pytest.mark.parametrize("other", [{"name": "Bo", "age": 42}, {"name": ANA.name, "age": 43}])
-def test_the_id_of_somebody_else_is_taken(conflict: Act, other: dict[str, Any]) -> None:
-    """A conflict with a different user, by name or by age, means another id is needed, even if an
-    answer of ours was lost before.
-    """
-
-    async def story() -> None:
-        for earlier in ([], [throwaway_api.reset]):
-            async with ThrowawayApi() as api:
-                api.users[ANA.user_id] = other
-                api.plays["create"].extend([*earlier, conflict])
-                result, _ = await create(api)
-
-                assert result.outcome == "taken"
-                assert api.users == {ANA.user_id: other}
-
-    run(story())
-
-
-def test_a_question_that_fails_does_not_make_the_user_ours() -> None:
-    """Where only the look at the stored user failed, an equal one was still there before us."""
-
-    async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.users[ANA.user_id] = {"name": ANA.name, "age": ANA.age}
-            api.plays["read"].extend([throwaway_api.reset, answer(500, {})])
-            result, said = await create(api)
-
-            assert result.outcome == "already there"
-            assert [request.kind for request in api.requests] == ["create", "read"] * 3
-            assert len(said) == 3
-
-    run(story())
+    run_virtually(story())
 
 
 @pytest.mark.parametrize(
-    "act",
-    [answer(404, {"detail": "Not found"}), answer(200, {"error": "User not found"})],
+    "handler",
+    [respond(404, {"detail": "Not found"}), respond(200, {"error": "User not found"})],
     ids=["404", "200 with an error"],
 )
-def test_no_second_id_while_the_first_may_have_arrived(act: Act) -> None:
-    """After a lost answer, an API that calls the id taken but does not show its user is asked again
-    (a new id could store the person twice); without one, a new id is safe.
+def test_no_second_id_while_the_first_may_be_stored(handler: Handler) -> None:
+    """After a lost response, an API that calls the id taken but does not show its user is asked
+    again, three times at most: a new id could store the person twice. Otherwise a new id is safe.
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(lost(throwaway_api.reset))
-            api.plays["read"].append(act)
-            result, said = await create(api)
+        for times, outcome in ((1, "created"), (9, "given up")):
+            given = Fixture(lost(fake_api.reset), old=True)
+            given.api.next_handlers["read"].extend([handler] * times)
+            assert (await given.create()).outcome == outcome
+            assert "does not show its user" in given.said[1]
+        given = Fixture(respond(409, {"detail": "Taken"}))
+        assert ((await given.create()).outcome, given.said) == ("taken", [])
 
-            assert result.outcome == "created"
-            assert "without showing its user" in said[1]
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(CONFLICTS[0])
-            result, said = await create(api)
-
-            assert (result.outcome, said) == ("taken", [])
-
-    run(story())
+    run_virtually(story())
 
 
-def test_health_is_waited_for() -> None:
-    """Neither a 503, a 404, HTML nor a broken connection is health; the first other 2xx is. That
-    there is no /health is said once, with the setting that may be wrong.
-    """
+def test_a_user_that_was_stored_before_it_was_rejected() -> None:
+    """A user that is stored, whose response is lost, and who is then rejected, was created."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            page = answer(200, b"<!doctype html><p>Welcome")
-            acts = [answer(503, {}), answer(404, {}), page, throwaway_api.reset, answer(204, b"")]
-            api.plays["health"].extend(acts)
-            said: list[str] = []
-            async with conversation(api, said) as client:
-                await client.wait_until_healthy()
+        given = Fixture(lost(fake_api.reset), respond(507, {"detail": "Full"}))
+        assert (await given.create()).outcome == "created"
 
-            assert len(api.seen("health")) == 5
-            assert [sentence.split("; ")[0] for sentence in said[:5]] == [
-                "The API answered 503",
-                "Somebody answers there, but has no /health: is API_BASE_URL right?",
-                "The API answered 404 when asked for its health",
-                "The API answered HTML when asked for its health",
-                "The API closed the connection without an answer",
+    run_virtually(story())
+
+
+def test_the_client_waits_for_health() -> None:
+    """Neither a 503, a 404, HTML nor a reset is healthy; other 2xx are, with JSON or without."""
+
+    async def story() -> None:
+        page = respond(200, b"<!doctype html><p>Welcome")
+        for last in (respond(204, b""), respond(200, b"OK"), respond(200, {})):
+            given = Fixture()
+            handlers = [respond(503, {}), respond(404, {}), page, fake_api.reset, last]
+            given.api.next_handlers["health"].extend(handlers)
+            await given.client.wait_until_healthy()
+
+            assert len(given.api.seen("health")) == 5
+            assert [sentence.split("; ")[0] for sentence in given.said[:4]] == [
+                "The API responded with 503",
+                "The API responded to GET /health with 404 (are API_BASE_URL and API_TOKEN right?)",
+                "The API responded with HTML, not JSON",
+                "The API closed the connection without a response",
             ]
-            assert said[5].startswith("The API is back after ")
+            assert given.said[4].startswith("The API is back after ")
 
-    run(story())
-
-
-def test_only_one_layer_repeats() -> None:
-    """A GET that fails is sent once for each try that is said: no library repeats it silently."""
-
-    async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["health"].extend([throwaway_api.reset] * 2)
-            said: list[str] = []
-            async with conversation(api, said) as client:
-                await client.wait_until_healthy()
-
-            assert len(api.seen("health")) == 3
-            assert len(said) == 3
-
-    run(story())
+    run_virtually(story())
 
 
 def test_a_connection_is_reused_but_not_kept_idle_for_long() -> None:
-    """Requests in quick succession share a connection; after two idle seconds it is not used again,
-    for the server may be closing it at that moment.
-    """
+    """After two idle seconds a connection is not used again: the server may be closing it."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api, conversation(api, []) as client:
-            ports = []
-            for pause_seconds in (0, 0, 2.1):
-                await asyncio.sleep(pause_seconds)
-                await client.wait_until_healthy()
-                ports.append(len(api.peers))
+        given = Fixture()
+        connections = []
+        for pause_seconds in (0, 1.9, 2.1):
+            await asyncio.sleep(pause_seconds)
+            await given.client.wait_until_healthy()
+            connections.append(virtual_loop().connections)
 
-            assert ports == [1, 1, 2]
+        assert connections == [1, 1, 2]
 
-    run(story())
-
-
-def test_nothing_in_the_environment_diverts_the_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxy variables are not obeyed: users go to the address that was given and nowhere else."""
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-
-    async def story() -> None:
-        async with ThrowawayApi() as api:
-            assert (await create(api))[0].outcome == "created"
-
-    run(story())
+    run_virtually(story())
 
 
-def test_a_deadline_ends_a_trickle_however_lively() -> None:
-    """The deadline covers the whole exchange, so that a byte now and then does not prolong it."""
-
-    async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(throwaway_api.trickle)
-            started = time.monotonic()
-            await create(api)
-
-            assert 0.4 <= time.monotonic() - started < 1.5
-
-    run(story())
-
-
-def test_a_stop_is_not_mistaken_for_a_fault() -> None:
+def test_a_stop_is_no_error() -> None:
     """A cancelled exchange ends at once: it is neither said nor repeated."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(throwaway_api.hang)
-            said: list[str] = []
-            async with conversation(api, said) as client:
-                creating = asyncio.create_task(client.create(ANA))
-                await until(lambda: bool(api.requests))
-                creating.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await creating
+        given = Fixture(fake_api.hang)
+        creating = asyncio.create_task(given.create())
+        await asyncio.sleep(1)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
 
-            assert (len(api.requests), said) == (1, [])
+        assert (len(given.api.requests), given.said) == (1, [])
 
-    run(story())
+    run_virtually(story())
 
 
-def test_unreachable_is_a_fault() -> None:
-    """Whoever catches faults catches the absence of the API as well."""
-    assert issubclass(Unreachable, Fault)
+def test_one_attempt_of_many_is_reported() -> None:
+    """Eight users that fail at the same time are one outage: one of them says so."""
+
+    async def story() -> None:
+        given = Fixture(*[respond(500, {})] * 8)
+        users = [ANA._replace(user_id=number) for number in range(8)]
+        await asyncio.gather(*map(given.client.create, users))
+
+        assert len(given.said) == 2
+        assert given.errors == {"responded with 500": 8}
+
+    run_virtually(story())
+
+
+def test_the_backoff_grows_to_a_cap_and_is_spread() -> None:
+    """From about 0.2 s the waits double up to between 2.5 and 5 s; Retry-After is obeyed between
+    that and a minute.
+    """
+    for errors, (shortest, longest) in enumerate(
+        [(0.15, 0.3), (0.3, 0.6), (0.6, 1.2), (1.2, 2.4), (2.4, 4.8), (2.5, 5.0), (2.5, 5.0)]
+    ):
+        waits = [backoff_seconds(errors) for _ in range(200)]
+        assert shortest <= min(waits) < max(waits) <= longest
+        assert max(waits) - min(waits) > (longest - shortest) / 2
+    assert backoff_seconds(10**9) <= 5.0
+    assert backoff_seconds(0, retry_after_seconds=30) == 30
+    assert backoff_seconds(0, retry_after_seconds=float("inf")) == 60
+    assert backoff_seconds(9, retry_after_seconds=1) >= 2.5

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import throwaway_api
+import fake_api
 from simulator_process import SimulatorProcess
-from throwaway_api import Act, Request, ThrowawayApi, answer, until
+from fake_api import Handler, Request, FakeApi, respond, until
 
 from settings import SETTINGS
 
@@ -39,7 +39,7 @@ def command(*flags: str, **variables: str) -> "subprocess.CompletedProcess[str]"
     )
 
 
-def simulator(api: ThrowawayApi, *flags: str, **variables: str) -> SimulatorProcess:
+def simulator(api: FakeApi, *flags: str, **variables: str) -> SimulatorProcess:
     return SimulatorProcess(*flags, API_BASE_URL=api.url, **variables)
 
 
@@ -108,7 +108,7 @@ def test_a_bulk_says_how_it_went() -> None:
 
     async def story() -> None:
         async with (
-            ThrowawayApi(batches=True) as api,
+            FakeApi(batches=True) as api,
             simulator(api, "--count", "2500", "--batch-size", "500") as process,
         ):
             assert await process.end() == 0
@@ -128,22 +128,22 @@ def test_a_bulk_says_how_it_went() -> None:
     run(story())
 
 
-def course(api: ThrowawayApi) -> None:
+def course(api: FakeApi) -> None:
     """Make the API the first one of the course: 200 to everything, the error inside."""
 
-    async def act(_: ThrowawayApi, request: Request, writer: asyncio.StreamWriter) -> None:
+    async def act(_: FakeApi, request: Request, writer: asyncio.StreamWriter) -> None:
         status, body = 200, {"message": "User created successfully"}
         if request.kind == "batch":
             status, body = 405, {"detail": "Method Not Allowed"}
         elif request.kind == "create":
-            if throwaway_api.store(api, request):
+            if fake_api.store(api, request):
                 body = {"error": "User already exists"}
         elif request.kind == "read":
             user_id = int(request.path.rpartition("/")[2])
             body = api.users.get(user_id, {"error": "User not found"})
-        await throwaway_api.send(writer, status, body)
+        await fake_api.send(writer, status, body)
 
-    api.weather = lambda request: None if request.kind == "health" else act
+    api.choose_handler = lambda request: None if request.kind == "health" else act
 
 
 @pytest.mark.parametrize("flags", [["--rate", "200"], []], ids=["at a rate", "in bulk"])
@@ -153,7 +153,7 @@ def test_the_first_api_of_the_course(flags: list[str]) -> None:
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
+        async with FakeApi() as api:
             course(api)
             for numbers in ([60, 60, 0, 0, 0], [60, 0, 60, 0, 0]):
                 async with simulator(api, "--count", "60", "--seed", "7", *flags) as process:
@@ -171,7 +171,7 @@ def test_the_same_seed_gives_the_same_users() -> None:
         stored = []
         for flags in (["--seed", "7"], ["--seed", "7", "--rate", "500"], ["--seed", "8"]):
             async with (
-                ThrowawayApi(batches=True) as api,
+                FakeApi(batches=True) as api,
                 simulator(api, "--count", "50", "--locale", "ja_JP", *flags) as process,
             ):
                 await process.end()
@@ -186,7 +186,7 @@ def test_several_simulators_at_once_do_not_collide() -> None:
     """Four simulators at the same time create all of their users, each under the first id drawn."""
 
     async def story() -> None:
-        async with ThrowawayApi(batches=True) as api:
+        async with FakeApi(batches=True) as api:
             flags = ["--count", "200", "--batch-size", "20"]
             four = [simulator(api, *flags) for _ in range(4)]
             for process in four:
@@ -205,7 +205,7 @@ def test_a_dry_run_sends_nothing(flags: list[str]) -> None:
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
+        async with FakeApi() as api:
             seeded = ["--count", "20", "--seed", "7", *flags]
             async with simulator(api, "--dry-run", *seeded) as process:
                 assert await process.end() == 0
@@ -238,7 +238,7 @@ def test_a_user_who_found_no_place_is_dropped() -> None:
     """The summary tells how many were dropped and why, and that the latencies leave them out."""
 
     async def story() -> None:
-        async with ThrowawayApi(delay_seconds=0.5) as api:
+        async with FakeApi(delay_seconds=0.5) as api:
             flags = ["--rate", "20", "--count", "20", "--concurrency", "2"]
             async with simulator(api, *flags) as process:
                 assert await process.end() == 0
@@ -258,11 +258,11 @@ def test_a_rate_that_this_program_cannot_keep_is_its_own_fault(
 ) -> None:
     """Users to whom it came too late are told apart from those for whom there was no place."""
     from ledger import Ledger
-    from output import Output
+    from report import Report
 
     ledger = Ledger()
     ledger.late = 1_500
-    Output("text").summary(ledger, 1.0, stopped=False, fail_over=1.0)
+    Report("text").summary(ledger, 1.0, stopped=False, fail_over=1.0)
 
     said = "1,500 of 1,500 users were dropped: this program could not keep up with the rate"
     assert said in capsys.readouterr().out
@@ -273,8 +273,8 @@ def test_more_failures_than_allowed_set_the_exit_code(fail_over: str, code: int)
     """When one user of ten is rejected, 9 % is too little to allow; then a line says so."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(answer(422, {"detail": "No"}))
+        async with FakeApi() as api:
+            api.next_handlers["create"].append(respond(422, {"detail": "No"}))
             flags = ["--count", "10", "--rate", "200", "--fail-over", fail_over]
             async with simulator(api, *flags) as process:
                 assert await process.end() == code
@@ -289,9 +289,9 @@ def test_json_is_an_object_a_line() -> None:
     """Every line on stdout is an object with its time and kind; the last one is the summary."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
-            acts: list[Act] = [answer(503, {}), answer(422, {"detail": "No"})]
-            api.plays["create"].extend(acts)
+        async with FakeApi() as api:
+            acts: list[Handler] = [respond(503, {}), respond(422, {"detail": "No"})]
+            api.next_handlers["create"].extend(acts)
             flags = ["--count", "5", "--interval", "0.01", "--output", "json"]
             ended = await asyncio.to_thread(command, *flags, API_BASE_URL=api.url)
             lines = [json.loads(line) for line in ended.stdout.splitlines()]
@@ -304,7 +304,7 @@ def test_json_is_an_object_a_line() -> None:
             assert outcomes == ["rejected"] + ["created"] * 4
             assert {line["user_id"] for line in users[1:]} == set(api.users)
             assert (summary["attempted"], summary["created"], summary["rejected"]) == (5, 4, 1)
-            assert summary["errors"] == {"answered 503": 1, "rejected a user with 422": 1}
+            assert summary["errors"] == {"responded with 503": 1, "rejected a user with 422": 1}
             assert set(summary["latency_milliseconds"]) == {"p50", "p95", "p99"}
 
     run(story())
@@ -315,7 +315,7 @@ def test_quiet_is_the_summary_alone() -> None:
 
     async def story() -> None:
         async with (
-            ThrowawayApi() as api,
+            FakeApi() as api,
             simulator(
                 api, "--count", "3", "--interval", "0.01", SIMULATION_OUTPUT="quiet"
             ) as process,
@@ -335,9 +335,9 @@ def test_the_token_is_sent_and_never_printed() -> None:
 
     async def story() -> None:
         secret = "s3cret-t0ken"  # noqa: S105 (of no use to anybody)
-        refusing = answer(401, {"detail": f"{secret} is not the token"})
-        async with ThrowawayApi() as api:
-            api.plays["create"].append(refusing)
+        refusing = respond(401, {"detail": f"{secret} is not the token"})
+        async with FakeApi() as api:
+            api.next_handlers["create"].append(refusing)
             flags = ["--count", "3", "--interval", "0.01"]
             async with simulator(api, *flags, API_TOKEN=secret) as process:
                 assert await process.end() == 0
@@ -357,8 +357,8 @@ def test_a_bulk_that_is_stopped_names_who_may_have_arrived() -> None:
     """A signal in the middle of a bulk: batches on their way are given up and told as ranges."""
 
     async def story() -> None:
-        async with ThrowawayApi(batches=True) as api:
-            api.plays["batch"].extend([throwaway_api.contract] + [throwaway_api.hang] * 2)
+        async with FakeApi(batches=True) as api:
+            api.next_handlers["batch"].extend([fake_api.contract] + [fake_api.hang] * 2)
             flags = ["--count", "9000", "--concurrency", "2", "--batch-size", "100"]
             async with simulator(api, *flags) as process:
                 await until(lambda: len(api.seen("batch")) == 3)
@@ -378,9 +378,9 @@ def test_users_refused_in_bulk_do_not_flood() -> None:
     """
 
     async def story() -> None:
-        async with ThrowawayApi(batches=True) as api:
-            api.weather = lambda request: (
-                None if request.kind == "health" else answer(401, {"detail": "No"})
+        async with FakeApi(batches=True) as api:
+            api.choose_handler = lambda request: (
+                None if request.kind == "health" else respond(401, {"detail": "No"})
             )
             async with simulator(api, "--count", "3000") as process:
                 assert await process.end() == 3
@@ -398,9 +398,9 @@ def test_users_refused_in_bulk_do_not_flood() -> None:
 def test_a_bulk_without_a_terminal_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Where no terminal is, a plain line now and then tells users, rate and time left."""
     from client import Answer
-    from output import Output
+    from report import Report
 
-    output = Output("text", 8, every_seconds=0.01)
+    output = Report("text", 8, every_seconds=0.01)
     time.sleep(0.5)  # the API was waited for, which is no part of the rate
     output.begin()
     for user_id in range(2):
@@ -431,7 +431,7 @@ def test_a_bulk_without_a_terminal_says_how_far_it_is(capsys: pytest.CaptureFixt
 )
 def test_a_figure_can_be_read(value: float | None, told: str) -> None:
     """Three digits that tell, never an exponent, and thousands set apart."""
-    from output import figure
+    from report import figure
 
     assert figure(value) == told
 
@@ -446,7 +446,7 @@ def test_a_bulk_on_a_terminal_has_a_bar(size: tuple[int, int]) -> None:
     import termios
 
     async def story() -> None:
-        async with ThrowawayApi(batches=True, delay_seconds=0.05) as api:
+        async with FakeApi(batches=True, delay_seconds=0.05) as api:
             ours, theirs = pty.openpty()
             termios.tcsetwinsize(ours, size)
             process = await asyncio.create_subprocess_exec(

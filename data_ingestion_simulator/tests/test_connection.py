@@ -1,21 +1,28 @@
-"""One exchange, byte by byte: how an answer may come, and how it may not."""
+"""One exchange, byte by byte: which responses are usable, and which are errors."""
 
 import asyncio
+import json
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from virtual import run_virtually, virtual_loop
+from fake_api import close
+from virtual_clock import run_virtually, virtual_loop
 
-from answers import Fault, Unreachable
-from connection import Connection
+from client import ApiError, BadResponse, NotConnected
+from connection import Connection, check_status, json_value, retry_after_seconds
 
 OK = b"HTTP/1.1 200 OK\r\n"
+ID = "5f1c2e9a7b3d4e60"
+CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
@@ -24,10 +31,10 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 
 class Server:
-    """Answers each request with the next of the given bytes; `requests` are those that came."""
+    """Responds to each request with the next of the given bytes, and keeps the `requests`."""
 
-    def __init__(self, *answers: bytes, closes: bool = False) -> None:
-        self._answers = list(answers)
+    def __init__(self, *responses: bytes, closes: bool = False) -> None:
+        self._responses = list(responses)
         self._closes = closes
         self.requests: list[bytes] = []
         self.connections = 0
@@ -36,9 +43,9 @@ class Server:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            while self._answers:
+            while self._responses:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-                for byte in self._answers.pop(0).split(b"|"):  # a pause at each bar
+                for byte in self._responses.pop(0).split(b"|"):  # a pause at each bar
                     writer.write(byte)
                     await writer.drain()
                     await asyncio.sleep(0.005)
@@ -52,19 +59,19 @@ class Server:
 
 @asynccontextmanager
 async def connected(
-    server: Server, host: str = "127.0.0.1", **options: Any
+    server: Server, host: str = "127.0.0.1", token: str | None = None
 ) -> AsyncIterator[Connection]:
     """A connection to the server, which listens on a free port."""
     listening = await asyncio.start_server(server.serve, host, 0)
     port = listening.sockets[0].getsockname()[1]
     name = f"[{host}]" if ":" in host else host
-    connection = Connection(f"http://{name}:{port}/lab", timeout_seconds=0.5, **options)
+    connection = Connection(f"http://{name}:{port}/lab", token)
     yield connection
-    connection.close()
+    close(connection)
     listening.close()
 
 
-ANSWERS = {
+RESPONSES = {
     "with a length": OK + b"Content-Length: 2\r\n\r\n{}",
     "in chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{|\r\n1\r\n}\r\n|0\r\n\r\n",
     "byte by byte": b"|".join(bytes([byte]) for byte in OK + b"content-length: 2\r\n\r\n{}"),
@@ -72,22 +79,22 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
-def test_an_answer_may_come_in_any_form(answer: bytes) -> None:
+@pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES.keys())
+def test_a_response_may_come_in_any_form(response: bytes) -> None:
     """With a length or in chunks, in pieces, after an interim answer; then the socket is reused."""
 
     async def story() -> None:
-        server = Server(answer, answer)
+        server = Server(response, response)
         async with connected(server) as connection:
             for _ in range(2):
-                assert await connection.exchange("GET", "/health") == (200, b"{}")
+                assert await connection.exchange("GET", "/health", ID) == (200, {})
             assert server.connections == 1
 
     run(story())
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         OK + b"Connection: close\r\n\r\n{|}",
         OK + b"\r\n{|}",
@@ -96,16 +103,16 @@ def test_an_answer_may_come_in_any_form(answer: bytes) -> None:
         OK + b"Content-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n\r\n",
     ],
 )
-def test_a_socket_that_ends_or_says_too_much_is_not_used_again(answer: bytes) -> None:
+def test_a_socket_that_ends_or_says_too_much_is_not_used_again(response: bytes) -> None:
     """An answer may end with its connection, or announce that end; then the next exchange has a new
     socket, and so it has where there came more than was asked for.
     """
 
     async def story() -> None:
-        server = Server(answer, answer, closes=b"}HTTP" not in answer)
+        server = Server(response, response, closes=b"}HTTP" not in response)
         async with connected(server) as connection:
             for _ in range(2):
-                assert await connection.exchange("GET", "/health") == (200, b"{}")
+                assert await connection.exchange("GET", "/health", ID) == (200, {})
             assert server.connections == 2
 
     run(story())
@@ -119,9 +126,9 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
         loop, server = virtual_loop(), Server(once + b"||" + OK, once)
         loop.api = server
         connection = Connection("http://localhost")
-        assert await connection.exchange("GET", "/") == (200, b"{}")
+        assert await connection.exchange("GET", "/", ID) == (200, {})
         await asyncio.sleep(1)
-        assert await connection.exchange("GET", "/") == (200, b"{}")
+        assert await connection.exchange("GET", "/", ID) == (200, {})
         assert server.connections == 2
         await asyncio.wait_for(server.left.wait(), 1)
 
@@ -129,29 +136,29 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
-        (b"", "closed the connection without an answer"),
-        (b"HTTP/1.1 20", "broke off in the middle of its answer"),
-        (OK + b"Content-Le", "broke off in the middle of its answer"),
-        (OK + b"Content-Length: 9\r\n\r\n{", "broke off in the middle of its answer"),
-        (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", "broke off in the middle of its answer"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "answered with something that is not HTTP"),
-        (OK + 2 * b"Content-Length: 1\r\n" + b"\r\n", "answered with something that is not HTTP"),
-        (b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "answered 101"),
-        (OK + b"X: " + b"y" * 300_000, "answered with more than 256 KiB"),
-        (OK + b"\r\n" + b"y" * 300_000, "answered with more than 256 KiB"),
+        (b"", "closed the connection without a response"),
+        (b"HTTP/1.1 20", "closed the connection in the middle of a response"),
+        (OK + b"Content-Le", "closed the connection in the middle of a response"),
+        (OK + b"Content-Length: 9\r\n\r\n{", "closed the connection in the middle of a response"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", "closed the connection in the middle of a response"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "responded with something that is not HTTP"),
+        (OK + 2 * b"Content-Length: 1\r\n" + b"\r\n", "responded with something that is not HTTP"),
+        (b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "responded with 101"),
+        (OK + b"X: " + b"y" * 300_000, "responded with more than 256 KiB"),
+        (OK + b"\r\n" + b"y" * 300_000, "responded with more than 256 KiB"),
     ],
 )  # fmt: skip
-def test_what_is_no_answer(answer: bytes, reason: str) -> None:
+def test_what_is_not_a_usable_response(response: bytes, reason: str) -> None:
     """Nothing, half of something, something else, or too much: a fault that says which."""
 
     async def story() -> None:
-        async with connected(Server(answer, closes=True)) as connection:
-            with pytest.raises(Fault) as caught:
-                await connection.exchange("GET", "/health")
+        async with connected(Server(response, closes=True)) as connection:
+            with pytest.raises(ApiError) as caught:
+                await connection.exchange("GET", "/health", ID)
 
-        assert (str(caught.value), isinstance(caught.value, Unreachable)) == (reason, False)
+        assert (str(caught.value), caught.value.perhaps_stored) == (reason, True)
 
     run(story())
 
@@ -162,18 +169,17 @@ def test_a_request_is_what_it_should_be() -> None:
     async def story() -> None:
         server = Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 2)
         async with connected(server, token="a-long-secret") as connection:
-            await connection.exchange("POST", "/users/?name=Zo%C3%AB+%26+Co&age=7")
-            await connection.exchange("GET", "/health", request_id="5f1c2e9a7b3d4e60")
+            await connection.exchange("POST", "/users/?name=Zo%C3%AB+%26+Co&age=7", ID)
+            await connection.exchange("GET", "/health", ID)
         post, get = (request.decode().split("\r\n") for request in server.requests)
         port = post[1].rpartition(":")[2]
 
+        trace = f"traceparent: 00-0000000000000000{ID}-{ID}-01"
         same = [f"Host: 127.0.0.1:{port}", "Accept: application/json"]
-        same += ["Authorization: Bearer a-long-secret"]
+        same += ["Authorization: Bearer a-long-secret", f"X-Request-ID: {ID}", trace]
         target = "/lab/users/?name=Zo%C3%AB+%26+Co&age=7"
         assert post == [f"POST {target} HTTP/1.1", *same, "Content-Length: 0", "", ""]
-        sender = "X-Request-ID: 5f1c2e9a7b3d4e60"
-        trace = "traceparent: 00-00000000000000005f1c2e9a7b3d4e60-5f1c2e9a7b3d4e60-01"
-        assert get == ["GET /lab/health HTTP/1.1", *same, sender, trace, "", ""]
+        assert get == ["GET /lab/health HTTP/1.1", *same, "", ""]
 
     run(story())
 
@@ -186,7 +192,7 @@ def test_as_many_sockets_as_exchanges_at_once() -> None:
         server = Server(*[slow] * 9)
         async with connected(server) as connection:
             for _ in range(3):
-                await asyncio.gather(*[connection.exchange("GET", "/") for _ in range(3)])
+                await asyncio.gather(*[connection.exchange("GET", "/", ID) for _ in range(3)])
             assert server.connections == 3
 
     run(story())
@@ -197,15 +203,15 @@ def test_each_exchange_has_the_whole_time() -> None:
 
     async def story() -> None:
         six_seconds = b"|" * 1_200
-        answer = six_seconds + OK + b"Content-Length: 2\r\n\r\n{}"
-        loop, server = virtual_loop(), Server(answer, answer, 2 * six_seconds)
+        response = six_seconds + OK + b"Content-Length: 2\r\n\r\n{}"
+        loop, server = virtual_loop(), Server(response, response, 2 * six_seconds)
         loop.api = server
         connection = Connection("http://localhost")
         for _ in range(2):
-            assert await connection.exchange("GET", "/") == (200, b"{}")
+            assert await connection.exchange("GET", "/", ID) == (200, {})
         began = loop.time()
-        with pytest.raises(Fault, match=r"^gave no answer within 10 s$"):
-            await connection.exchange("GET", "/")
+        with pytest.raises(ApiError, match=r"^gave no response within 10 s$"):
+            await connection.exchange("GET", "/", ID)
         assert loop.time() - began == pytest.approx(10)
         assert server.connections == 1
 
@@ -219,10 +225,10 @@ def test_an_exchange_that_was_cancelled_leaves_no_socket_behind() -> None:
         slow = b"|" * 20 + OK + b'Content-Length: 7\r\n\r\n"first"'
         server = Server(slow, OK + b"Content-Length: 2\r\n\r\n{}")
         async with connected(server) as connection:
-            asking = asyncio.create_task(connection.exchange("GET", "/first"))
+            asking = asyncio.create_task(connection.exchange("GET", "/first", ID))
             await asyncio.sleep(0.05)
             asking.cancel()
-            assert await connection.exchange("GET", "/second") == (200, b"{}")
+            assert await connection.exchange("GET", "/second", ID) == (200, {})
 
     run(story())
 
@@ -234,7 +240,7 @@ def test_an_address_of_the_sixth_version() -> None:
     async def story() -> None:
         try:
             async with connected(Server(OK + b"Content-Length: 2\r\n\r\n{}"), "::1") as connection:
-                assert await connection.exchange("GET", "/health") == (200, b"{}")
+                assert await connection.exchange("GET", "/health", ID) == (200, {})
         except OSError as error:
             pytest.skip(f"IPv6 does not work on this machine: {error}")
 
@@ -248,26 +254,8 @@ def test_a_name_with_several_addresses_that_refuse() -> None:
         port = probe.getsockname()[1]
 
     async def story() -> None:
-        with pytest.raises(Unreachable, match=r"^refused the connection$"):
-            await Connection(f"http://localhost:{port}").exchange("GET", "/health")
-
-    run(story())
-
-
-def test_no_more_files_may_be_opened() -> None:
-    """That is said of this program, and not that the API cannot be reached."""
-    resource = pytest.importorskip("resource", reason="Windows has no such limit")
-
-    async def story() -> None:
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with socket.socket() as next_one:
-            lowest = next_one.fileno()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
-        try:
-            with pytest.raises(Unreachable, match=r"^could not be asked: no more files may be op"):
-                await Connection("http://127.0.0.1:9").exchange("GET", "/health")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with pytest.raises(NotConnected, match=r"^refused the connection$"):
+            await Connection(f"http://localhost:{port}").exchange("GET", "/health", ID)
 
     run(story())
 
@@ -287,9 +275,62 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
         server = Server(OK)
         listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
         port = listening.sockets[0].getsockname()[1]
-        with pytest.raises(Unreachable, match=r"^could not be trusted over TLS$"):
-            await Connection(f"https://localhost:{port}").exchange("GET", "/health")
+        with pytest.raises(NotConnected, match=r"^cannot be trusted over TLS$"):
+            await Connection(f"https://localhost:{port}").exchange("GET", "/health", ID)
         listening.close()
         assert server.requests == []
 
     run(story())
+
+
+def test_all_responses_of_the_contract_are_usable() -> None:
+    """None of the contract's examples is retried, and their JSON is understood."""
+    for each in json.loads(CONTRACT.read_text(encoding="utf-8")):
+        check_status(each["status"], {})
+        assert json_value(json.dumps(each["body"]).encode(), each["status"]) == each["body"]
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 404, 405, 409, 413, 422, 501, 507])
+def test_successes_and_lasting_errors_are_not_retried(status: int) -> None:
+    """A retry would get the same response: so it is with a 4xx, 501, and 507 for a full store."""
+    check_status(status, {})
+
+
+@pytest.mark.parametrize(
+    "status", [101, 301, 302, 304, 307, 408, 429, 500, 502, 503, 506, 508, 599]
+)
+def test_other_statuses_are_retried(status: int) -> None:
+    """Redirects, 408, 429 and 5xx are errors."""
+    with pytest.raises(ApiError, match=f"^responded with {status}"):
+        check_status(status, {})
+
+
+def test_retry_after_in_seconds_or_as_a_date() -> None:
+    """The header is understood in both forms; nonsense and the past count as none."""
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+
+    assert retry_after_seconds({"Retry-After": "7"}) == 7.0
+    assert retry_after_seconds({"Retry-After": " 7 "}) == 7.0
+    assert 25 < retry_after_seconds({"Retry-After": soon}) <= 30
+    asctime = time.asctime(time.gmtime(time.time() + 30))
+    assert 25 < retry_after_seconds({"Retry-After": asctime}) <= 30
+    for value in (past, "", "-1", "٥", "soon", "1.5", "nan", "9" * 5_000, "99 Foo 99999999 1:1:1"):
+        assert retry_after_seconds({"Retry-After": value}) == 0.0
+    assert retry_after_seconds({}) == 0.0
+
+
+@pytest.mark.parametrize("body", [b" ", b'{"user_id": 1', b"\xff\xfe", b"[" * 60_000])
+def test_a_success_must_be_json_or_empty(body: bytes) -> None:
+    """Half a body and nonsense cannot be understood; of an error response they do not matter."""
+    with pytest.raises(BadResponse, match=r"^responded with something that is not JSON$"):
+        json_value(body, 200)
+    assert json_value(body, 404) is None
+    assert json_value(b"", 204) is None
+
+
+def test_html_is_an_outage() -> None:
+    """A page of a proxy, or of a login, will go away: it is retried without end."""
+    with pytest.raises(ApiError, match=r"^responded with HTML, not JSON$") as caught:
+        json_value(b" <html>Bad gateway", 200)
+    assert not isinstance(caught.value, BadResponse)

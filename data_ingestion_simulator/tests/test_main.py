@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import throwaway_api
+import fake_api
 from simulator_process import USER_LINE, SimulatorProcess
-from throwaway_api import Act, ThrowawayApi, answer, lost, until
+from fake_api import Handler, FakeApi, respond, lost, until
 
 SIGNALS = [signal.SIGTERM] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGINT]
 
@@ -24,7 +24,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(story, 20))
 
 
-def simulator(api: ThrowawayApi, interval_seconds: float) -> SimulatorProcess:
+def simulator(api: FakeApi, interval_seconds: float) -> SimulatorProcess:
     return SimulatorProcess(API_BASE_URL=api.url, SIMULATION_INTERVAL=str(interval_seconds))
 
 
@@ -34,7 +34,7 @@ def test_one_line_for_the_configuration_and_one_for_each_user() -> None:
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api, simulator(api, 0.05) as process:
+        async with FakeApi() as api, simulator(api, 0.05) as process:
             await until(lambda: len(process.said) >= 6)
             await process.stop()
 
@@ -59,10 +59,10 @@ def test_the_pace_is_kept_without_drift() -> None:
     async def story() -> None:
         async def slow(*arguments: Any) -> None:
             await asyncio.sleep(0.06)
-            await throwaway_api.contract(*arguments)
+            await fake_api.contract(*arguments)
 
-        async with ThrowawayApi() as api, simulator(api, 0.1):
-            api.plays["create"].extend([slow] * 20)
+        async with FakeApi() as api, simulator(api, 0.1):
+            api.next_handlers["create"].extend([slow] * 20)
             await until(lambda: len(api.seen("create")) == 15)
             times = [request.at for request in api.seen("create")]
 
@@ -75,8 +75,8 @@ def test_no_burst_after_an_outage() -> None:
     """The user that waited out an outage is followed at the usual pace, not by those missed."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api, simulator(api, 0.2) as process:
-            api.plays["create"].append(answer(503, {}, {"Retry-After": "1"}))
+        async with FakeApi() as api, simulator(api, 0.2) as process:
+            api.next_handlers["create"].append(respond(503, {}, {"Retry-After": "1"}))
             await until(lambda: len(api.seen("create")) >= 6)
             times = [request.at for request in api.seen("create")][1:]
 
@@ -96,11 +96,11 @@ def test_the_api_may_come_after_the_simulator() -> None:
     """Without an API the simulator waits, saying so; when it appears, the first user follows."""
 
     async def story() -> None:
-        async with ThrowawayApi() as gone:
+        async with FakeApi() as gone:
             pass
         async with simulator(gone, 0.1) as process:
             await process.until_said(r"The API refused the connection; next try in \d\.\d s")
-            async with ThrowawayApi(gone.port) as api:
+            async with FakeApi(gone.port) as api:
                 await process.until_said("created")
                 await process.stop()
 
@@ -117,19 +117,19 @@ def test_what_it_says_was_created_is_what_the_api_has() -> None:
     """
 
     async def story() -> None:
-        async def take(api: ThrowawayApi, request: Any, writer: asyncio.StreamWriter) -> None:
+        async def take(api: FakeApi, request: Any, writer: asyncio.StreamWriter) -> None:
             api.users[int(request.params["user_id"])] = {"name": "Somebody Else", "age": 0}
-            await throwaway_api.contract(api, request, writer)
+            await fake_api.contract(api, request, writer)
 
-        acts: list[Act] = [
-            lost(throwaway_api.reset),
-            throwaway_api.contract,
-            answer(422, {"detail": "No"}),
+        acts: list[Handler] = [
+            lost(fake_api.reset),
+            fake_api.contract,
+            respond(422, {"detail": "No"}),
             take,
-            throwaway_api.half,
+            fake_api.half,
         ]
-        async with ThrowawayApi() as api, simulator(api, 0.02) as process:
-            api.plays["create"].extend(acts)
+        async with FakeApi() as api, simulator(api, 0.02) as process:
+            api.next_handlers["create"].extend(acts)
             await until(lambda: len(process.said) >= 15)
             # The same port again, with the same users: a restart.
             await api.__aexit__(None, None, None)
@@ -159,8 +159,8 @@ def test_a_taken_id_is_drawn_again_but_not_for_ever() -> None:
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api, simulator(api, 0.3) as process:
-            api.plays["create"].extend([answer(200, {"error": "No"})] * 5)
+        async with FakeApi() as api, simulator(api, 0.3) as process:
+            api.next_handlers["create"].extend([respond(200, {"error": "No"})] * 5)
             line = await process.until_said("rejected")
             await process.until_said("created")
             await process.stop()
@@ -182,17 +182,17 @@ def test_a_rejected_user_is_told_without_being_named() -> None:
     """The API's reason stands in the line of the user, who stays unnamed; the run goes on."""
 
     async def story() -> None:
-        async def refuse(_: ThrowawayApi, request: Any, writer: asyncio.StreamWriter) -> None:
+        async def refuse(_: FakeApi, request: Any, writer: asyncio.StreamWriter) -> None:
             name, age = request.params["name"], request.params["age"]
             error = {
                 "loc": ["query", "name"],
                 "msg": f"{name} ({age}) is not wanted",
                 "input": name,
             }
-            await throwaway_api.send(writer, 422, {"detail": [error]})
+            await fake_api.send(writer, 422, {"detail": [error]})
 
-        async with ThrowawayApi() as api, simulator(api, 0.1) as process:
-            api.plays["create"].append(refuse)
+        async with FakeApi() as api, simulator(api, 0.1) as process:
+            api.next_handlers["create"].append(refuse)
             line = await process.until_said("rejected")
             await process.until_said("created")
             await process.stop()
@@ -205,15 +205,15 @@ def test_a_rejected_user_is_told_without_being_named() -> None:
     run(story())
 
 
-async def in_state(state: str, api: ThrowawayApi, process: SimulatorProcess) -> None:
+async def in_state(state: str, api: FakeApi, process: SimulatorProcess) -> None:
     """Wait until the process is in the state that its API was prepared for."""
     match state:
         case "waiting for the API":
-            await process.until_said("The API answered 503")
+            await process.until_said("The API responded with 503")
         case "hanging":
             await until(lambda: bool(api.seen("create")))
         case "backing off":
-            await process.until_said("The API answered 500")
+            await process.until_said("The API responded with 500")
         case "pausing":
             await process.until_said("created")
 
@@ -226,14 +226,14 @@ def test_a_signal_ends_it_within_a_second(state: str, number: signal.Signals) ->
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api, simulator(api, 60) as process:
-            waits = answer(503, {}, {"Retry-After": "30"})
-            api.plays["health"].extend([waits] if state == "waiting for the API" else [])
+        async with FakeApi() as api, simulator(api, 60) as process:
+            waits = respond(503, {}, {"Retry-After": "30"})
+            api.next_handlers["health"].extend([waits] if state == "waiting for the API" else [])
             act = {
-                "hanging": throwaway_api.hang,
-                "backing off": answer(500, {}, {"Retry-After": "9"}),
+                "hanging": fake_api.hang,
+                "backing off": respond(500, {}, {"Retry-After": "9"}),
             }
-            api.plays["create"].extend([act[state]] if state in act else [])
+            api.next_handlers["create"].extend([act[state]] if state in act else [])
             await in_state(state, api, process)
             seconds = await process.stop(number)
 
@@ -256,10 +256,10 @@ def test_an_answer_on_its_way_is_awaited_for_a_moment() -> None:
     async def story() -> None:
         async def slow(*arguments: Any) -> None:
             await asyncio.sleep(0.3)
-            await throwaway_api.contract(*arguments)
+            await fake_api.contract(*arguments)
 
-        async with ThrowawayApi() as api, simulator(api, 60) as process:
-            api.plays["create"].append(slow)
+        async with FakeApi() as api, simulator(api, 60) as process:
+            api.next_handlers["create"].append(slow)
             await until(lambda: bool(api.seen("create")))
             await process.stop()
 
@@ -272,8 +272,8 @@ def test_signals_may_come_again_and_again() -> None:
     """An impatient second, third and fourth signal change nothing: no traceback, exit code 0."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api, simulator(api, 60) as process:
-            api.plays["create"].append(throwaway_api.hang)
+        async with FakeApi() as api, simulator(api, 60) as process:
+            api.next_handlers["create"].append(fake_api.hang)
             await until(lambda: bool(api.seen("create")))
             while process.process.returncode is None:
                 process.tell(SIGNALS[-1])
@@ -291,7 +291,7 @@ def test_a_signal_during_the_start_is_understood(number: signal.Signals) -> None
     """A signal that comes while libraries are still being loaded ends the process as any other."""
 
     async def story() -> None:
-        async with ThrowawayApi() as api, simulator(api, 60) as process:
+        async with FakeApi() as api, simulator(api, 60) as process:
             await process.until_said("Simulator: ")
             await process.stop(number)
 
@@ -324,7 +324,7 @@ def test_a_reader_who_leaves_ends_it_with_one_sentence() -> None:
     """
 
     async def story() -> None:
-        async with ThrowawayApi() as api:
+        async with FakeApi() as api:
             reading, writing = os.pipe()
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -352,7 +352,7 @@ def test_a_full_disk_does_not_take_the_accounts(flags: list[str]) -> None:
     """Whatever cannot be written to stdout, the accounts stand on stderr."""
 
     async def story() -> None:
-        async with ThrowawayApi(batches=True) as api:
+        async with FakeApi(batches=True) as api:
             full = os.open("/dev/full", os.O_WRONLY)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "main.py", "--count", "30", *flags),
@@ -377,7 +377,7 @@ def test_it_runs_without_stderr(closed: str) -> None:
     """As under pythonw, where there is none: users are sent, and a mistake is told on stdout."""
 
     async def story() -> None:
-        async with ThrowawayApi(batches=True) as api:
+        async with FakeApi(batches=True) as api:
             for flags, code in (("--count 30", 0), ("--count 0", 2)):
                 process = await asyncio.create_subprocess_shell(
                     f"'{sys.executable}' main.py {flags} {closed}",
@@ -410,7 +410,7 @@ def test_the_start_does_not_take_long() -> None:
     started = time.monotonic()
 
     async def story() -> None:
-        async with ThrowawayApi() as gone:
+        async with FakeApi() as gone:
             pass
         async with simulator(gone, 5) as process:
             await process.until_said("Simulator: ")

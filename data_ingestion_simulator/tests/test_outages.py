@@ -1,4 +1,4 @@
-"""A thousand outages under a virtual clock: nobody is lost, nobody is stored twice."""
+"""A thousand outages on a virtual clock: no user is lost, and none is stored twice."""
 
 import asyncio
 import bisect
@@ -10,22 +10,21 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-import throwaway_api
-from throwaway_api import Act, Request, ThrowawayApi, answer, lost
-from virtual import run_virtually, virtual_loop
+import fake_api
+from fake_api import Handler, Request, FakeApi, respond, lost
+from virtual_clock import run_virtually, virtual_loop
 
 from client import Client
 from connection import Connection
 from generator import Users
 from ledger import Ledger
-from output import Output
-from sending import Sender
+from scheduler import Batches, RetryBudget, Scheduler
 
 OUTAGES = 1_000 if "LAB_LONG" in os.environ else 100
 CALM_SECONDS, STORM_SECONDS = (0.5, 8.0), (0.05, 40.0)
 LONGEST_EXCHANGE_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 7
-ANSWER_SECONDS = 0.5
+RESPONSE_SECONDS = 0.5
 BATCH_SIZE = 5
 
 # What is promised, in figures of its own and not in the program's: at most 1.2 times the normal
@@ -34,42 +33,42 @@ MOST_TIMES_NORMAL, FIRST_TRIES = 1.2, 5
 SLOWEST_TRY_SECONDS = 30.0
 SHORTEST_BACKOFF_SECONDS, ROUNDING = 0.15, 1e-6
 
-KINDS: dict[str, Act | None] = {
+KINDS: dict[str, Handler | None] = {
     "refused": None,
-    "reset": throwaway_api.reset,
-    "hang": throwaway_api.hang,
-    "trickle": throwaway_api.trickle,
-    "500": answer(500, {"detail": "Oops"}),
-    "503": answer(503, b"", {"Retry-After": str(RETRY_AFTER_SECONDS)}),
-    "HTML": answer(200, b"<!doctype html><p>Log in"),
-    "half a body": throwaway_api.half,
+    "reset": fake_api.reset,
+    "hang": fake_api.hang,
+    "trickle": fake_api.trickle,
+    "500": respond(500, {"detail": "Oops"}),
+    "503": respond(503, b"", {"Retry-After": str(RETRY_AFTER_SECONDS)}),
+    "HTML": respond(200, b"<!doctype html><p>Log in"),
+    "half a body": fake_api.half,
 }
 
 
 class Storms:
-    """Outages of every kind, one after another; half of what each spoils is stored all the same."""
+    """Outages of every kind, one after another; half of the users in them are stored all the same."""
 
-    def __init__(self, api: ThrowawayApi, dice: random.Random) -> None:
+    def __init__(self, api: FakeApi, dice: random.Random) -> None:
         self._dice = dice
-        self._act: Act | None = None
+        self._handler: Handler | None = None
         self.ended_at: list[float] = []
         self.asked_to_wait: list[Request] = []
-        api.weather = self._spoil
+        api.choose_handler = self._choose
 
-    def _spoil(self, request: Request) -> Act | None:
-        if self._act is KINDS["503"]:
+    def _choose(self, request: Request) -> Handler | None:
+        if self._handler is KINDS["503"]:
             self.asked_to_wait.append(request)
-        return lost(self._act) if self._act and self._dice.random() < 0.5 else self._act
+        return lost(self._handler) if self._handler and self._dice.random() < 0.5 else self._handler
 
-    async def rage(self) -> None:
+    async def run(self) -> None:
         """Return when all outages are over."""
         kinds = list(KINDS) * -(-OUTAGES // len(KINDS))
         self._dice.shuffle(kinds)
         for kind in kinds[:OUTAGES]:
             await asyncio.sleep(self._dice.uniform(*CALM_SECONDS))
-            self._act, virtual_loop().refuses = KINDS[kind], kind == "refused"
+            self._handler, virtual_loop().refuses = KINDS[kind], kind == "refused"
             await asyncio.sleep(self._dice.uniform(*STORM_SECONDS))
-            self._act, virtual_loop().refuses = None, False
+            self._handler, virtual_loop().refuses = None, False
             self.ended_at.append(asyncio.get_running_loop().time())
 
 
@@ -87,44 +86,41 @@ class Run:
     """Everything that one run is made of, on a network in memory."""
 
     def __init__(self, per_second: float | None, concurrency: int, seed: int) -> None:
-        self.api = ThrowawayApi(batches=True, delay_seconds=ANSWER_SECONDS)
+        self.api = FakeApi(batches=True, delay_seconds=RESPONSE_SECONDS)
         virtual_loop().api = self.api
         self.ledger = Ledger()
-        self.users = Users(random.Random(seed))
+        self.users = Users(seed)
         self._per_second, self._concurrency = per_second, concurrency
 
-    async def during(self, weather: Coroutine[Any, Any, None]) -> None:
-        """Send users for as long as the weather lasts, then wait for what is on its way."""
+    async def during(self, outages: Coroutine[Any, Any, None]) -> None:
+        """Send users for as long as the outages last, then wait for the last responses."""
         stop = asyncio.Event()
-        connection = Connection("http://memory")
-        client = Client(
-            connection,
-            lambda _: None,
-            self.ledger.errors,
-            normal_per_second=self._per_second,
-            concurrency=self._concurrency,
-        )
-        sender = Sender(client, self.users, None, self.ledger, Output("quiet"))
+        period_seconds = 1 / self._per_second if self._per_second else None
+        exchange = Connection("http://memory").exchange
+        budget = RetryBudget(exchange, period_seconds, self._concurrency)
+        say, errors = [].append, self.ledger.errors
+        client = Client(budget.exchange, budget.wait_seconds, say, errors)
+        report = lambda *_: None  # noqa: E731
+        scheduler = Scheduler(client.create, self.users, None, self.ledger, report, stop)
         sending = asyncio.create_task(
-            sender.in_bulk(BATCH_SIZE, self._concurrency, stop)
-            if not self._per_second
-            else sender.one_by_one(1 / self._per_second, stop)
+            scheduler.in_bulk(Batches(client), BATCH_SIZE, self._concurrency)
+            if not period_seconds
+            else scheduler.at_interval(period_seconds)
             if self._concurrency == 1
-            else sender.at_rate(1 / self._per_second, self._concurrency, stop)
+            else scheduler.at_rate(period_seconds, self._concurrency)
         )
-        await weather
+        await outages
         stop.set()
         await sending
-        connection.close()
 
     def times(self) -> list[float]:
         """When the API was called, whether it could be reached or not."""
         return sorted([request.at for request in self.api.requests] + virtual_loop().refused_at)
 
     def check_accounts(self, seed: int) -> None:
-        """Every user attempted was created, and is stored once, as it was drawn."""
+        """All attempted users were created, and are stored once, as they were drawn."""
         attempted = self.ledger.attempted
-        drawn = itertools.islice(Users(random.Random(seed)), attempted)
+        drawn = itertools.islice(Users(seed), attempted)
         stored = Counter((user["name"], user["age"]) for user in self.api.users.values())
 
         assert self.ledger.balances()
@@ -134,10 +130,10 @@ class Run:
     def check_load(self) -> None:
         """No stretch of time saw more than 1.2 times the normal load, and a few.
 
-        In bulk the normal load is what so many requests at once come to, each taking as long as an
-        answer does; at a slow pace one try in half a minute is allowed.
+        In bulk the normal load is the number of requests at once by the duration of a response; at
+        a slow pace one try in half a minute is allowed.
         """
-        normal = self._per_second or self._concurrency / ANSWER_SECONDS
+        normal = self._per_second or self._concurrency / RESPONSE_SECONDS
         for seconds in (10.0, 60.0, 600.0):
             tries = max(MOST_TIMES_NORMAL * normal, 1 / SLOWEST_TRY_SECONDS) * seconds
             most = FIRST_TRIES + 2 * self._concurrency + tries
@@ -162,9 +158,9 @@ class Run:
     ("per_second", "concurrency"), [(1 / 60, 1), (0.2, 1), (1.0, 1), (2.0, 8), (None, 4)], ids=str
 )
 def test_through_a_thousand_outages(per_second: float | None, concurrency: int) -> None:
-    """At an interval, at a rate and in bulk, whatever befalls the API: every user attempted is
-    created and stored once, the API's return is noticed in time, while it is away it gets at most
-    1.2 times its normal load, and nobody comes again sooner than it asked.
+    """At an interval, at a rate and in bulk, through all kinds of outages: all attempted users are
+    created and stored once, the end of an outage is noticed in time, the API gets at most 1.2 times
+    its normal load, and no request is repeated sooner than it asked.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -174,11 +170,11 @@ def test_through_a_thousand_outages(per_second: float | None, concurrency: int) 
         storms = Storms(run.api, random.Random(seed))
         period_seconds = 1 / per_second if per_second else 0.0
 
-        async def weather() -> None:
-            await storms.rage()
+        async def outages() -> None:
+            await storms.run()
             await asyncio.sleep(period_seconds)  # the next user notices the end of the last one
 
-        await run.during(weather())
+        await run.during(outages())
 
         run.check_accounts(seed)
         assert run.ledger.attempted > OUTAGES * min(per_second or 0.5, 0.5)
@@ -209,9 +205,9 @@ def test_a_long_outage(per_second: float | None, concurrency: int) -> None:
     async def story() -> None:
         run = Run(per_second, concurrency, seed)
         sick = False
-        run.api.weather = lambda _: answer(503, {}) if sick else None
+        run.api.choose_handler = lambda _: respond(503, {}) if sick else None
 
-        async def weather() -> None:
+        async def outages() -> None:
             nonlocal sick
             await asyncio.sleep(130)
             sick = True
@@ -221,7 +217,7 @@ def test_a_long_outage(per_second: float | None, concurrency: int) -> None:
             await asyncio.sleep(31)
             assert any(at >= returned for at in run.times())
 
-        await run.during(weather())
+        await run.during(outages())
 
         run.check_accounts(seed)
         run.check_load()
@@ -241,15 +237,15 @@ def test_a_sick_api_is_not_hit_harder(sick_share: float) -> None:
     async def story() -> None:
         run = Run(20.0, 64, seed)
         sick = True
-        run.api.weather = lambda _: answer(500, {}) if sick and dice.random() < sick_share else None
+        run.api.choose_handler = lambda _: respond(500, {}) if sick and dice.random() < sick_share else None
 
-        async def weather() -> None:
+        async def outages() -> None:
             nonlocal sick
             await asyncio.sleep(60)
             sick = False
             await asyncio.sleep(60)
 
-        await run.during(weather())
+        await run.during(outages())
 
         run.check_accounts(seed)
         run.check_load()

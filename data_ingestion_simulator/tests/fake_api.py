@@ -1,4 +1,4 @@
-"""An API to throw away: the calls the simulator makes, over raw sockets, with faults on demand."""
+"""A fake API over raw sockets: the calls that the simulator makes, with faults on demand."""
 
 import asyncio
 import json
@@ -11,10 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from connection import Connection
+
 
 @dataclass
 class Request:
-    """One request, read and taken apart; its `kind`: health, create, batch, list or read."""
+    """A parsed request; its `kind`: health, create, batch or read."""
 
     method: str
     path: str
@@ -27,29 +29,36 @@ class Request:
     def __post_init__(self) -> None:
         kinds = {"/health": "health", "/users/": "create", "/users/batch": "batch"}
         self.kind = kinds.get(self.path, "read")
-        if self.kind == "create" and self.method == "GET":
-            self.kind = "list"
 
 
-Act = Callable[["ThrowawayApi", Request, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[["FakeApi", Request, asyncio.StreamWriter], Awaitable[None]]
 
 
-class ThrowawayApi:
-    """Serves the contract on a loopback port; `plays["create"]` holds acts for the next creates.
+class FakeApi:
+    """Serves the contract on a loopback port.
 
-    `weather` may give an act for any other request. It takes batches if told so, and each answer of
-    the contract takes `delay_seconds`.
+    `next_handlers["create"]` holds handlers for the next creates, and `choose_handler` may give one
+    for any other request. It takes `batches` if told so, and each response of the contract takes
+    `delay_seconds`. An `old` one does not tell about users that it has already.
     """
 
-    def __init__(self, port: int = 0, *, batches: bool = False, delay_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        batches: bool = False,
+        delay_seconds: float = 0,
+        old: bool = False,
+    ) -> None:
         self.port = port
         self.batches = batches
         self.delay_seconds = delay_seconds
-        self.weather: Callable[[Request], Act | None] = lambda _: None
+        self.old = old
+        self.choose_handler: Callable[[Request], Handler | None] = lambda _: None
         self.users: dict[int, dict[str, Any]] = {}
         self.requests: list[Request] = []
         self.peers: set[object] = set()
-        self.plays: defaultdict[str, deque[Act]] = defaultdict(deque)
+        self.next_handlers: defaultdict[str, deque[Handler]] = defaultdict(deque)
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
@@ -92,9 +101,9 @@ class ThrowawayApi:
                 now = asyncio.get_running_loop().time()
                 request = Request(method, parts.path, params, headers, body, now)
                 self.requests.append(request)
-                play = self.plays[request.kind]
-                act = play.popleft() if play else self.weather(request) or contract
-                await act(self, request, writer)
+                waiting = self.next_handlers[request.kind]
+                handler = waiting.popleft() if waiting else self.choose_handler(request)
+                await (handler or contract)(self, request, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -104,28 +113,23 @@ class ThrowawayApi:
                 await writer.wait_closed()
 
 
-async def contract(api: ThrowawayApi, request: Request, writer: asyncio.StreamWriter) -> None:
-    """What a healthy API answers."""
+async def contract(api: FakeApi, request: Request, writer: asyncio.StreamWriter) -> None:
+    """Respond like a healthy API."""
     if api.delay_seconds:
         await asyncio.sleep(api.delay_seconds)
     if request.kind == "batch":
         if not api.batches:
             return await send(writer, 405, {"detail": "Method Not Allowed"})
-        existing = store(api, request)
-        created = len(json.loads(request.body)) - len(existing)
-        return await send(writer, 200, {"created": created, "existing": existing})
+        return await send(writer, 200, counts(api, request))
     if request.kind == "health":
         return await send(writer, 200, {"status": "healthy"})
     if request.kind == "create":
         user_id = int(request.params["user_id"])
         if user_id in api.users:
-            return await send(writer, 409, {"detail": f"User {user_id} exists"})
+            told = {} if api.old else {"user": {"user_id": user_id, **api.users[user_id]}}
+            return await send(writer, 409, {"detail": f"User {user_id} already exists", **told})
         store(api, request)
         return await send(writer, 201, {"user_id": user_id, **api.users[user_id]})
-    if request.kind == "list":
-        after, limit = int(request.params["after"]), int(request.params["limit"])
-        page = sorted(user_id for user_id in api.users if user_id > after)[:limit]
-        return await send(writer, 200, {user_id: api.users[user_id] for user_id in page})
     found = re.fullmatch(r"/users/(\d+)", request.path)
     user = api.users.get(int(found[1])) if found else None
     if user is None:
@@ -133,24 +137,35 @@ async def contract(api: ThrowawayApi, request: Request, writer: asyncio.StreamWr
     return await send(writer, 200, user)
 
 
-def store(api: ThrowawayApi, request: Request) -> list[int]:
-    """Keep whom a create or a batch brings; returns the ids that were there already."""
+def counts(api: FakeApi, request: Request) -> dict[str, Any]:
+    """Store the users of a batch, and return what the contract tells about them."""
+    users = {int(user_id): user for user_id, user in json.loads(request.body).items()}
+    existing = store(api, request)
+    if api.old:
+        return {"created": len(users) - len(existing), "existing": existing}
+    same = [user_id for user_id in existing if api.users[user_id] == users[user_id]]
+    other = [user_id for user_id in existing if user_id not in same]
+    return {"created": len(users) - len(existing), "existing": same, "conflicting": other}
+
+
+def store(api: FakeApi, request: Request) -> list[int]:
+    """Store the users of a create or a batch; return the ids that were stored before."""
     if request.kind == "batch" and api.batches:
-        people = {int(user_id): user for user_id, user in json.loads(request.body).items()}
+        users = {int(user_id): user for user_id, user in json.loads(request.body).items()}
     elif request.kind == "create":
         params = request.params
-        people = {int(params["user_id"]): {"name": params["name"], "age": int(params["age"])}}
+        users = {int(params["user_id"]): {"name": params["name"], "age": int(params["age"])}}
     else:
         return []
-    existing = sorted(people.keys() & api.users.keys())
-    api.users.update((user_id, people[user_id]) for user_id in people.keys() - set(existing))
+    existing = sorted(users.keys() & api.users.keys())
+    api.users.update((user_id, users[user_id]) for user_id in users.keys() - set(existing))
     return existing
 
 
 async def send(
     writer: asyncio.StreamWriter, status: int, body: object, headers: dict[str, str] | None = None
 ) -> None:
-    """Send an answer; a body that is not bytes goes as JSON."""
+    """Send a response; a body that is not bytes is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = {"Content-Length": str(len(data)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -158,35 +173,35 @@ async def send(
     await writer.drain()
 
 
-def answer(status: int, body: object, headers: dict[str, str] | None = None) -> Act:
-    """An act that answers this, and stores nothing."""
+def respond(status: int, body: object, headers: dict[str, str] | None = None) -> Handler:
+    """A handler that responds with this, and stores nothing."""
 
-    async def act(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamWriter) -> None:
+    async def handler(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) -> None:
         await send(writer, status, body, headers)
 
-    return act
+    return handler
 
 
-def lost(act: Act) -> Act:
-    """The user is stored, and then the answer is spoilt by the act."""
+def lost(handler: Handler) -> Handler:
+    """A handler that stores the users, and then lets the other one respond."""
 
-    async def act_after_storing(
-        api: ThrowawayApi, request: Request, writer: asyncio.StreamWriter
+    async def store_and_respond(
+        api: FakeApi, request: Request, writer: asyncio.StreamWriter
     ) -> None:
         store(api, request)
-        await act(api, request, writer)
+        await handler(api, request, writer)
 
-    return act_after_storing
+    return store_and_respond
 
 
-async def hang(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamWriter) -> None:
-    """Say nothing for as long as somebody listens."""
+async def hang(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) -> None:
+    """Send nothing for as long as the client waits."""
     with suppress(ConnectionError):
         await writer.wait_closed()
 
 
-async def trickle(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamWriter) -> None:
-    """Send an endless answer, a byte at a time."""
+async def trickle(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) -> None:
+    """Send an endless response, a byte at a time."""
     writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 100000\r\n\r\n")
     while not writer.is_closing():
         writer.write(b" ")
@@ -194,30 +209,31 @@ async def trickle(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamW
         await asyncio.sleep(0.02)
 
 
-async def half(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamWriter) -> None:
+async def half(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) -> None:
     """Stop in the middle of the body."""
     writer.write(b'HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{"user_id"')
     await writer.drain()
     writer.close()
 
 
-async def flood(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamWriter) -> None:
-    """Send more than anybody asked for, without an end."""
+async def flood(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) -> None:
+    """Send an endless body at full speed."""
     writer.write(b"HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n")
     while not writer.is_closing():
         writer.write(b"[" * 65_536)
         await writer.drain()
+        await asyncio.sleep(0)
 
 
-async def garbage(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamWriter) -> None:
+async def garbage(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) -> None:
     """Send what is not HTTP."""
     writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
     await writer.drain()
     writer.close()
 
 
-async def reset(_api: ThrowawayApi, _request: Request, writer: asyncio.StreamWriter) -> None:
-    """Break the connection off without a word."""
+async def reset(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) -> None:
+    """Reset the connection without a response."""
     writer.transport.abort()
 
 
@@ -226,3 +242,9 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (the condition is not ours to signal)
             await asyncio.sleep(0.005)
+
+
+def close(connection: Connection) -> None:
+    """Close the idle sockets of a connection, which a process leaves to its end."""
+    for idle in connection._idle:
+        idle.abort()

@@ -8,16 +8,16 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
-import throwaway_api
-from throwaway_api import Act, Request, ThrowawayApi, answer, lost
-from virtual import run_virtually, virtual_loop
+import fake_api
+from fake_api import Handler, Request, FakeApi, respond, lost
+from virtual_clock import run_virtually, virtual_loop
 
 from client import BatchAnswer, Client, DryRun
 from connection import Connection
 from generator import User, Users
 from ledger import Ledger
-from output import Output
-from sending import Sender
+from report import Report
+from scheduler import Batches, RetryBudget, Scheduler
 from settings import AT_ONCE_AT_A_RATE
 
 SOMEBODY = {"name": "Somebody Else", "age": 0}
@@ -27,9 +27,9 @@ class Run:
     """So many users, to a throwaway API on a network in memory."""
 
     def __init__(self, count: int | None, **options: Any) -> None:
-        self.api = ThrowawayApi(**options)
+        self.api = FakeApi(**options)
         self.ledger = Ledger(clock=virtual_loop().time)
-        self.output = Output("quiet")
+        self.output = Report("quiet")
         self.stop = asyncio.Event()
         self.said: list[str] = []
         self._count = count
@@ -98,14 +98,14 @@ def test_one_by_one_ticks_that_pass_meanwhile_are_nobodys() -> None:
     run_virtually(story())
 
 
-def serves(per_second: float) -> Act:
+def serves(per_second: float) -> Handler:
     """An act that makes the API serve one request after another, so many a second."""
     turn = asyncio.Lock()
 
     async def act(*arguments: Any) -> None:
         async with turn:
             await asyncio.sleep(1 / per_second)
-            await throwaway_api.contract(*arguments)
+            await fake_api.contract(*arguments)
 
     return act
 
@@ -118,7 +118,7 @@ def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
     async def story() -> None:
         run = Run(200)
         act = serves(per_second=20)
-        run.api.weather = lambda _: act
+        run.api.choose_handler = lambda _: act
         await run.at_rate(0.01, AT_ONCE_AT_A_RATE)
 
         times = [request.at for request in run.api.requests]
@@ -138,7 +138,7 @@ def test_a_tick_without_a_place_is_dropped_and_uses_up_one_of_the_count() -> Non
     async def story() -> None:
         run = Run(600)
         act = serves(per_second=5)
-        run.api.weather = lambda _: act
+        run.api.choose_handler = lambda _: act
         await run.at_rate(0.1, 10)
 
         times = [request.at for request in run.api.requests]
@@ -175,7 +175,7 @@ def test_who_is_given_up_has_waited(way: str) -> None:
 
     async def story() -> None:
         run = Run(3, batches=True)
-        run.api.weather = lambda _: throwaway_api.hang
+        run.api.choose_handler = lambda _: fake_api.hang
         flags = {"one_by_one": (1.0,), "at_rate": (0.5, 8), "in_bulk": (10, 4)}[way]
         sending = asyncio.create_task(run._send(way, *flags))
         await asyncio.sleep(5.0)
@@ -209,7 +209,7 @@ def test_without_batches_users_go_one_by_one(status: int) -> None:
 
     async def story() -> None:
         run = Run(50)
-        run.api.plays["batch"].append(answer(status, {"error": "No"}))
+        run.api.next_handlers["batch"].append(respond(status, {"error": "No"}))
         await run.in_bulk(10)
 
         assert len(run.api.seen("batch")) == 1
@@ -226,8 +226,8 @@ def test_one_batch_that_is_refused_does_not_end_batches(status: int) -> None:
 
     async def story() -> None:
         run = Run(51, batches=True)
-        run.api.plays["batch"].append(answer(status, {"detail": "No"}))
-        run.api.plays["create"].append(answer(status, {"detail": "No"}))
+        run.api.next_handlers["batch"].append(respond(status, {"detail": "No"}))
+        run.api.next_handlers["create"].append(respond(status, {"detail": "No"}))
         await run.in_bulk(10)
 
         assert len(run.api.seen("batch")) == 6
@@ -248,25 +248,25 @@ def test_a_batch_size_of_one_is_a_single_post() -> None:
     run_virtually(story())
 
 
-SPOILT: dict[str, Act] = {
-    "reset": throwaway_api.reset,
-    "half a body": throwaway_api.half,
-    "500": answer(500, {}),
-    "a wrong number": answer(200, {"created": 7, "existing": []}),
-    "a strange id": answer(200, {"created": 9, "existing": [1]}),
-    "no ids": answer(200, {"created": 10}),
+SPOILT: dict[str, Handler] = {
+    "reset": fake_api.reset,
+    "half a body": fake_api.half,
+    "500": respond(500, {}),
+    "a wrong number": respond(200, {"created": 7, "existing": []}),
+    "a strange id": respond(200, {"created": 9, "existing": [1]}),
+    "no ids": respond(200, {"created": 10}),
 }
 
 
 @pytest.mark.parametrize("act", SPOILT.values(), ids=SPOILT.keys())
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
-def test_a_lost_answer_to_a_batch_is_resolved(act: Act, stored: bool) -> None:
+def test_a_lost_answer_to_a_batch_is_resolved(act: Handler, stored: bool) -> None:
     """The batch is sent again; those that exist then, and are equal, were ours: created, once."""
 
     async def story() -> None:
         run = Run(11, batches=True)
-        acts = [throwaway_api.contract, lost(act) if stored else act]
-        run.api.plays["batch"].extend(acts)
+        acts = [fake_api.contract, lost(act) if stored else act]
+        run.api.next_handlers["batch"].extend(acts)
         await run.in_bulk(10)
 
         assert run.api.users == {user.user_id: as_stored(user) for user in users(11)}
@@ -276,18 +276,18 @@ def test_a_lost_answer_to_a_batch_is_resolved(act: Act, stored: bool) -> None:
     run_virtually(story())
 
 
-LISTINGS: dict[str, tuple[Act, int]] = {
-    "pages": (throwaway_api.contract, 0),
-    "none": (answer(404, {"detail": "Not Found"}), 2_500),
-    "broken": (throwaway_api.reset, 2_500),
-    "a page for people": (answer(200, b"<!doctype html>"), 2_500),
-    "a list": (answer(200, [1, 2]), 2_500),
-    "other users": (answer(200, {"1": {"name": "Bo", "age": 1}, "x": None}), 2_500),
+LISTINGS: dict[str, tuple[Handler, int]] = {
+    "pages": (fake_api.contract, 0),
+    "none": (respond(404, {"detail": "Not Found"}), 2_500),
+    "broken": (fake_api.reset, 2_500),
+    "a page for people": (respond(200, b"<!doctype html>"), 2_500),
+    "a list": (respond(200, [1, 2]), 2_500),
+    "other users": (respond(200, {"1": {"name": "Bo", "age": 1}, "x": None}), 2_500),
 }
 
 
 @pytest.mark.parametrize(("act", "reads"), LISTINGS.values(), ids=LISTINGS.keys())
-def test_whoever_is_stored_already_is_found_by_pages(act: Act, reads: int) -> None:
+def test_whoever_is_stored_already_is_found_by_pages(act: Handler, reads: int) -> None:
     """A seed for the second time costs a question for a thousand users; where the API has no pages,
     or anything is wrong with them, each user is asked for alone, and the accounts are the same.
     """
@@ -295,7 +295,7 @@ def test_whoever_is_stored_already_is_found_by_pages(act: Act, reads: int) -> No
     async def story() -> None:
         run = Run(2_501, batches=True)
         run.api.users = {user.user_id: as_stored(user) for user in users(2_501)}
-        run.api.plays["list"].extend([act] * 3)
+        run.api.next_handlers["list"].extend([act] * 3)
         await run.in_bulk(2_500, concurrency=1)
 
         assert run.settled() == [0, 2_501, 0, 0]
@@ -328,9 +328,9 @@ def test_what_is_refused_as_a_batch_is_sent_one_by_one() -> None:
 
     async def story() -> None:
         run = Run(21, batches=True)
-        acts = [throwaway_api.contract, answer(413, {"detail": "Too large"})]
-        run.api.plays["batch"].extend(acts)
-        run.api.plays["create"].append(answer(422, {"detail": "Not that one"}))
+        acts = [fake_api.contract, respond(413, {"detail": "Too large"})]
+        run.api.next_handlers["batch"].extend(acts)
+        run.api.next_handlers["create"].append(respond(422, {"detail": "Not that one"}))
         await run.in_bulk(10, concurrency=1)
 
         assert run.settled() == [20, 0, 1, 0]
@@ -349,12 +349,12 @@ def test_a_store_that_is_full_is_filled_and_no_further() -> None:
     async def story() -> None:
         run = Run(31, batches=True)
 
-        def room(request: Request) -> Act | None:
+        def room(request: Request) -> Handler | None:
             new = len(json.loads(request.body)) if request.kind == "batch" else 1
             full = len(run.api.users) + new > 15 and request.method == "POST"
-            return answer(507, {"detail": "Full"}) if full else None
+            return respond(507, {"detail": "Full"}) if full else None
 
-        run.api.weather = room
+        run.api.choose_handler = room
         await run.in_bulk(10, concurrency=1)
 
         assert run.settled() == [15, 0, 16, 0]
@@ -372,14 +372,14 @@ def test_a_full_store_that_has_most_of_them() -> None:
         run = Run(11, batches=True)
         missing, *others = users(11)[1:]
         run.api.users = {user.user_id: as_stored(user) for user in [users(1)[0], *others]}
-        full = answer(507, {"detail": "Full"})
+        full = respond(507, {"detail": "Full"})
         new = str(missing.user_id)
 
-        def no_room(request: Request) -> Act | None:
+        def no_room(request: Request) -> Handler | None:
             ids = [*json.loads(request.body or b"{}"), request.params.get("user_id")]
             return full if new in ids else None
 
-        run.api.weather = no_room
+        run.api.choose_handler = no_room
         await run.in_bulk(10)
 
         assert run.settled() == [0, 10, 1, 0]
@@ -391,13 +391,13 @@ def test_a_full_store_that_has_most_of_them() -> None:
 @pytest.mark.parametrize(
     ("act", "faults"),
     [
-        (answer(404, {}), {}),
-        (answer(200, [1]), {}),
-        (answer(503, {}), {"answered 503": 1}),
-        (throwaway_api.reset, {"closed the connection without an answer": 1}),
+        (respond(404, {}), {}),
+        (respond(200, [1]), {}),
+        (respond(503, {}), {"responded with 503": 1}),
+        (fake_api.reset, {"closed the connection without a response": 1}),
     ],
 )
-def test_a_full_store_that_does_not_tell_whom_it_has(act: Act, faults: dict[str, int]) -> None:
+def test_a_full_store_that_does_not_tell_whom_it_has(act: Handler, faults: dict[str, int]) -> None:
     """Where its pages fail, everybody is asked for alone: nobody who is stored counts as rejected,
     and a fault counts among the errors.
     """
@@ -408,13 +408,13 @@ def test_a_full_store_that_does_not_tell_whom_it_has(act: Act, faults: dict[str,
         run.api.users = {user.user_id: as_stored(user) for user in [users(1)[0], *others]}
         new = str(missing.user_id)
 
-        def no_room(request: Request) -> Act | None:
+        def no_room(request: Request) -> Handler | None:
             if request.kind == "list":
                 return act
             ids = [*json.loads(request.body or b"{}"), request.params.get("user_id")]
-            return answer(507, {"detail": "Full"}) if new in ids else None
+            return respond(507, {"detail": "Full"}) if new in ids else None
 
-        run.api.weather = no_room
+        run.api.choose_handler = no_room
         await run.in_bulk(10)
 
         assert run.settled() == [0, 10, 1, 0]
@@ -428,8 +428,8 @@ def test_the_last_place_taken_by_an_answer_that_was_lost() -> None:
 
     async def story() -> None:
         run = Run(1)
-        full = answer(507, {"detail": "Full"})
-        run.api.plays["create"].extend([lost(throwaway_api.reset), full])
+        full = respond(507, {"detail": "Full"})
+        run.api.next_handlers["create"].extend([lost(fake_api.reset), full])
         await run.in_bulk(1)
 
         assert run.settled() == [1, 0, 0, 0]
@@ -443,7 +443,7 @@ def test_a_token_that_is_refused_rejects_the_batch(status: int) -> None:
 
     async def story() -> None:
         run = Run(21, batches=True)
-        run.api.weather = lambda _: answer(status, {"detail": "Who are you?"})
+        run.api.choose_handler = lambda _: respond(status, {"detail": "Who are you?"})
         await run.in_bulk(10)
 
         assert run.settled() == [0, 0, 21, 0]
@@ -458,7 +458,7 @@ def test_progress_is_told_before_anybody_is_settled() -> None:
     async def story() -> None:
         run = Run(3)
         run.api.users[users(1)[0].user_id] = as_stored(users(1)[0])
-        run.output = Output("quiet", 3, every_seconds=0)
+        run.output = Report("quiet", 3, every_seconds=0)
         await run.in_bulk(10)
 
         assert run.settled() == [2, 1, 0, 0]
@@ -473,7 +473,7 @@ def test_a_dry_run_one_by_one_stops_when_told() -> None:
         stop = asyncio.Event()
         ledger = Ledger()
         dry = DryRun(lambda _: None)
-        sender = Sender(dry, Users(random.Random(1)), None, ledger, Output("quiet"))
+        sender = Sender(dry, Users(random.Random(1)), None, ledger, Report("quiet"))
         asyncio.get_running_loop().call_later(0.05, stop.set)
         async with asyncio.timeout(10):
             await sender.in_bulk(1, 8, stop)
@@ -501,7 +501,7 @@ def test_one_large_batch_at_a_turn() -> None:
                 turn += 1
 
         waiting = asyncio.create_task(others())
-        source, output = Users(random.Random(1)), Output("quiet")
+        source, output = Users(random.Random(1)), Report("quiet")
         sender = Sender(Noting(lambda _: None), source, 641, Ledger(), output)
         await sender.in_bulk(10, 64, asyncio.Event())
         waiting.cancel()
@@ -518,7 +518,7 @@ def test_memory_stays_flat() -> None:
         tracemalloc.start()
         source = Users(random.Random(1))
         ledger = Ledger()
-        sender = Sender(DryRun(lambda _: None), source, count, ledger, Output("quiet", count))
+        sender = Sender(DryRun(lambda _: None), source, count, ledger, Report("quiet", count))
         await sender.in_bulk(1_000, 8, asyncio.Event())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -41,6 +41,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.api: Serves
         self.refuses = False
         self.refused_at: list[float] = []
+        self.connections = 0
         self._serving: set[asyncio.Task[None]] = set()
 
     def time(self) -> float:
@@ -54,6 +55,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self.refuses:
             self.refused_at.append(self.time())
             raise ConnectionRefusedError
+        self.connections += 1
         reader = asyncio.StreamReader()
         here, there = Pipe(protocol_factory()), Pipe(asyncio.StreamReaderProtocol(reader))
         here.other, there.other = there, here

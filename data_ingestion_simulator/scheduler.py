@@ -1,0 +1,284 @@
+"""When users are sent: at an interval, at a rate, or in bulk; how often, at most; and until when."""
+
+import asyncio
+import itertools
+import math
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
+from json.encoder import encode_basestring as json_string
+from typing import NamedTuple
+
+from client import BadResponse, Client, Exchange, Response, Result, new_request_id
+from generator import User, Users
+from ledger import Ledger
+
+MOST_IDS_PER_USER = 5
+LATEST_START_SECONDS = 1.0
+STOP_SECONDS = 0.5
+ROUNDING_SECONDS = 1e-6
+MOST_TIMES_NORMAL, BURST_REQUESTS = 1.2, 5
+SLOWEST_RETRY_SECONDS, SLOWEST_RETRY_IN_BULK_SECONDS = 30.0, 5.0
+
+
+class Scheduler:
+    """Sends users by `create`, enters them into the ledger, and reports them."""
+
+    def __init__(
+        self,
+        create: Callable[[User, bool], Awaitable[Result]],
+        source: Users,
+        count: int | None,
+        ledger: Ledger,
+        report: Callable[[Sequence[User], Result], None],
+        stop: asyncio.Event,
+    ) -> None:
+        self._create, self._source, self._count = create, source, count
+        self._users: Iterator[User] = itertools.islice(source, count)
+        self._ledger, self._report, self._stop = ledger, report, stop
+        self._clock = asyncio.get_running_loop().time
+
+    async def at_interval(self, interval_seconds: float) -> None:
+        """Send one user after another, each at a tick of a fixed grid: the pace does not drift.
+
+        A tick that passes while a user is still being sent is left out: nothing is caught up.
+        """
+        start, number = self._clock(), 0
+        for user in self._users:
+            tick = start + number * interval_seconds
+            await self._until(tick)
+            if self._stop.is_set():
+                return
+            await self._send(user, tick)
+            number = max(number + 1, math.ceil((self._clock() - start) / interval_seconds))
+
+    async def at_rate(self, period_seconds: float, concurrency: int) -> None:
+        """Start a user at each tick, also while others are still being sent (an open loop).
+
+        A tick is dropped if `concurrency` users are being sent, or if this program is more than a
+        second late. It uses up one of `count`: the API cannot delay the end of the schedule.
+        """
+        start, sending = self._clock(), set[asyncio.Task[None]]()
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count() if self._count is None else range(self._count):
+                tick = start + number * period_seconds
+                await self._until(tick)
+                if self._stop.is_set():
+                    return
+                if self._clock() - tick > LATEST_START_SECONDS:
+                    self._ledger.late += 1
+                elif len(sending) >= concurrency:
+                    self._ledger.dropped += 1
+                else:
+                    task = group.create_task(self._send(next(self._users), tick))
+                    sending.add(task)
+                    task.add_done_callback(sending.discard)
+
+    async def in_bulk(self, batches: "Batches | None", batch_size: int, concurrency: int) -> None:
+        """Send users as fast as the API takes them, in batches if it knows them."""
+        turn = asyncio.Lock()
+
+        async def work() -> None:
+            while not self._stop.is_set():
+                if not (batches and batches.known):
+                    if (user := next(self._users, None)) is None:
+                        return
+                    await self._send(user, self._clock())
+                    continue
+                async with turn:  # to make a batch takes long: between two, other tasks run
+                    await asyncio.sleep(0)
+                users = list(itertools.islice(self._users, batch_size))
+                if self._stop.is_set() or not users:
+                    return
+                await self._send_batch(users, batches)
+
+        if batches:  # the first user finds out whether the API knows batches
+            await self._send_batch(list(itertools.islice(self._users, 1)), batches)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work())
+
+    async def _until(self, tick: float) -> None:
+        """Wait for the tick or the stop, and at least give other tasks a turn."""
+        await asyncio.sleep(0)
+        if self._clock() < tick:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(tick):
+                    await self._stop.wait()
+
+    async def _send(self, user: User, due_at: float) -> None:
+        self._ledger.attempt([user.user_id], due_at)
+        try:
+            await self._send_alone(user, perhaps_stored=False)
+        finally:  # also if it is given up: an API that never responds would look fast
+            self._ledger.latencies.add(self._clock() - due_at)
+
+    async def _send_alone(self, user: User, perhaps_stored: bool) -> None:
+        """Send an attempted user, with another id if its own is taken."""
+        result = await self._create(user, perhaps_stored)
+        for _ in range(MOST_IDS_PER_USER - 1):
+            if result.outcome != "taken":
+                break
+            user, taken = self._source.renumbered(user), user
+            self._ledger.renumber(taken.user_id, user.user_id)
+            result = await self._create(user, False)
+        if result.outcome == "taken":  # an API that says so of every id does not want the user
+            reason = f"{MOST_IDS_PER_USER} ids in a row were taken"
+            result = result._replace(outcome="rejected", detail=reason)
+        self._settle([user], result)
+
+    async def _send_batch(self, users: Sequence[User], batches: "Batches") -> None:
+        started = self._clock()
+        self._ledger.attempt([user.user_id for user in users], started)
+        try:
+            batch = await batches.create(users)
+        finally:
+            self._ledger.latencies.add(self._clock() - started)
+        apart = batch.existing | batch.alone
+        done = [user for user in users if user.user_id not in apart]
+        existing = [user for user in users if user.user_id in batch.existing]
+        self._settle(done, batch.result)
+        outcome = "created" if batch.perhaps_stored else "already there"
+        self._settle(existing, batch.result._replace(outcome=outcome))
+        for user in users:
+            if user.user_id in batch.alone:
+                await self._send_alone(user, batch.perhaps_stored)
+
+    def _settle(self, users: Sequence[User], result: Result) -> None:
+        if users:
+            self._ledger.settle([user.user_id for user in users], result.outcome, result.status)
+            self._report(users, result)
+
+
+class BatchResult(NamedTuple):
+    """`result` is for all users of a batch but the `existing` and those that must be sent `alone`.
+
+    `perhaps_stored`: an earlier response to the batch was lost.
+    """
+
+    result: Result
+    existing: frozenset[int] = frozenset()
+    alone: frozenset[int] = frozenset()
+    perhaps_stored: bool = False
+
+
+class Batches:
+    """Creates many users by one request, as long as the API is `known` to take batches."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self.known = client, True
+
+    async def create(self, users: Sequence[User]) -> BatchResult:
+        """Create the users; retry until their outcome is known, or that they must be sent alone."""
+        # By json.dumps it would take two and a half times as long.
+        items = [f'"{i}":{{"name":{json_string(name)},"age":{age}}}' for i, name, age in users]
+        body = f"{{{','.join(items)}}}".encode()
+        ids = frozenset(user.user_id for user in users)
+        request_id, clock = new_request_id(), asyncio.get_running_loop().time
+
+        async def post(perhaps_stored: bool) -> BatchResult:
+            started = clock()
+            response = await self._client.exchange("POST", "/users/batch", request_id, body)
+            success = response.status < 300 and not response.get("error")
+            existing, alone = read_batch(response, ids) if success else (frozenset[int](), ids)
+            outcome, detail = "created" if success else "rejected", response.get("detail")
+            result = Result(outcome, response.status, clock() - started, detail, request_id)
+            if response.status in (401, 403) and not perhaps_stored:
+                alone = frozenset()
+            elif not success and (response.status < 300 or response.status in (404, 405, 501)):
+                self._stop_batches("takes no batches")
+            return BatchResult(result, existing, alone, perhaps_stored)
+
+        try:
+            return await self._client.retry(post)
+        except BadResponse as error:
+            self._stop_batches(str(error))
+            return BatchResult(Result("given up"), alone=ids, perhaps_stored=True)
+
+    def _stop_batches(self, reason: str) -> None:
+        if self.known:
+            self._client.say(f"The API {reason}: users are sent one by one")
+        self.known = False
+
+
+def read_batch(response: Response, ids: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
+    """The users that were stored before, and those that must be sent alone to learn why not.
+
+    Raises BadResponse unless all are accounted for. An older API has no `conflicting`: then all of
+    its `existing` are sent alone.
+    """
+    match response.body:
+        case {"created": int(created), "existing": [*existing], "conflicting": [*conflicting]}:
+            pass
+        case {"created": int(created), "existing": [*conflicting]}:
+            existing = []
+        case _:
+            created, existing, conflicting = -1, [], []
+    same, other = ({i for i in some if isinstance(i, int)} for some in (existing, conflicting))
+    if same & other or not ids >= same | other or created + len(same | other) != len(ids):
+        raise BadResponse("responded to a batch with numbers that do not add up")
+    return frozenset(same), frozenset(other)
+
+
+class RetryBudget:
+    """An API that fails gets at most 1.2 times its normal load, after a burst of five requests.
+
+    Each request uses up its share of the time; a retry waits until there is time left (the "generic
+    cell rate algorithm"). The normal load is one request in `period_seconds`; in bulk (None) it is
+    `concurrency` by the duration of a response (Little's law). One retry in 30 s, in bulk in 5 s,
+    is always allowed, to notice the end of an outage.
+    """
+
+    def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:
+        self._exchange, self._concurrency = exchange, concurrency
+        self._clock = asyncio.get_running_loop().time
+        self._in_bulk, self._response_seconds = period_seconds is None, 0.0
+        share = (period_seconds or math.inf) / MOST_TIMES_NORMAL
+        slowest = SLOWEST_RETRY_IN_BULK_SECONDS if self._in_bulk else SLOWEST_RETRY_SECONDS
+        self._share_seconds = min(share, slowest)
+        self._used_until = -math.inf
+
+    async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
+        """Send a request at once, use up its share, and learn from the response."""
+        started, share = self._clock(), self._share_seconds
+        most = started + 2 * BURST_REQUESTS * share
+        self._used_until = min(max(self._used_until, started) + share, most)
+        response = await self._exchange(method, target, request_id, body)
+        if self._in_bulk:
+            seconds = self._clock() - started
+            self._response_seconds += (seconds - self._response_seconds) * (
+                0.1 if self._response_seconds else 1.0
+            )
+            share = self._response_seconds / self._concurrency / MOST_TIMES_NORMAL
+            self._share_seconds = min(share, SLOWEST_RETRY_IN_BULK_SECONDS)
+        return response
+
+    def wait_seconds(self) -> float:
+        """Seconds until a retry may be sent."""
+        burst_seconds = (BURST_REQUESTS - 1) * self._share_seconds
+        seconds = self._used_until - self._clock() - burst_seconds
+        return seconds if seconds > ROUNDING_SECONDS else 0.0
+
+
+def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    """An event that SIGINT, SIGTERM and, on Windows, Ctrl-Break set, each time they come."""
+    stop = asyncio.Event()
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):  # loop.add_signal_handler does not exist on Windows
+            signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stop.set))
+    return stop
+
+
+async def run_until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
+    """Run the work to its end; after a stop, give it half a second for the next response."""
+    task = asyncio.create_task(work)
+
+    async def cancel_after_stop() -> None:
+        await stop.wait()
+        await asyncio.sleep(STOP_SECONDS)
+        task.cancel()
+
+    stopping = asyncio.create_task(cancel_after_stop())
+    with suppress(asyncio.CancelledError):
+        await task
+    stopping.cancel()
