@@ -16,9 +16,7 @@ from ledger import Ledger
 MOST_IDS_PER_USER = 5
 LATEST_START_SECONDS = 1.0
 STOP_SECONDS = 0.5
-ROUNDING_SECONDS = 1e-6
-MOST_TIMES_NORMAL, BURST_REQUESTS = 1.2, 5
-SLOWEST_RETRY_SECONDS, SLOWEST_RETRY_IN_BULK_SECONDS = 30.0, 5.0
+BURST_REQUESTS = 5
 
 
 class Scheduler:
@@ -223,41 +221,42 @@ def read_batch(response: Response, ids: frozenset[int]) -> tuple[frozenset[int],
 class RetryBudget:
     """An API that fails gets at most 1.2 times its normal load, after a burst of five requests.
 
-    Each request uses up its share of the time; a retry waits until there is time left (the "generic
-    cell rate algorithm"). The normal load is one request in `period_seconds`; in bulk (None) it is
-    `concurrency` by the duration of a response (Little's law). One retry in 30 s, in bulk in 5 s,
-    is always allowed, to notice the end of an outage.
+    A leaky bucket: each request fills it by one, it loses 1.2 times the normal load, and a retry
+    waits until there is room. The normal load is one request in `period_seconds`; in bulk (None),
+    `concurrency` by the duration of a response (Little's law). It loses at least one in 30 s, in
+    bulk in 5 s: otherwise the end of an outage would be noticed late.
     """
 
     def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:
         self._exchange, self._concurrency = exchange, concurrency
         self._clock = asyncio.get_running_loop().time
         self._in_bulk, self._response_seconds = period_seconds is None, 0.0
-        share = (period_seconds or math.inf) / MOST_TIMES_NORMAL
-        slowest = SLOWEST_RETRY_IN_BULK_SECONDS if self._in_bulk else SLOWEST_RETRY_SECONDS
-        self._share_seconds = min(share, slowest)
-        self._used_until = -math.inf
+        self._slowest_seconds = 5.0 if self._in_bulk else 30.0
+        self._seconds_per_request = min((period_seconds or 6.0) / 1.2, self._slowest_seconds)
+        self._requests, self._counted_at = 0.0, self._clock()
 
     async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
-        """Send a request at once, use up its share, and learn from the response."""
-        started, share = self._clock(), self._share_seconds
-        most = started + 2 * BURST_REQUESTS * share
-        self._used_until = min(max(self._used_until, started) + share, most)
+        """Send a request at once, and count it."""
+        self._requests = min(self._count() + 1, 2 * BURST_REQUESTS)
+        started = self._clock()
         response = await self._exchange(method, target, request_id, body)
         if self._in_bulk:
-            seconds = self._clock() - started
-            self._response_seconds += (seconds - self._response_seconds) * (
-                0.1 if self._response_seconds else 1.0
-            )
-            share = self._response_seconds / self._concurrency / MOST_TIMES_NORMAL
-            self._share_seconds = min(share, SLOWEST_RETRY_IN_BULK_SECONDS)
+            weight = 0.1 if self._response_seconds else 1.0
+            self._response_seconds += weight * (self._clock() - started - self._response_seconds)
+            normal_seconds = max(self._response_seconds, 1e-6) / self._concurrency
+            self._seconds_per_request = min(normal_seconds / 1.2, self._slowest_seconds)
         return response
 
     def wait_seconds(self) -> float:
         """Seconds until a retry may be sent."""
-        burst_seconds = (BURST_REQUESTS - 1) * self._share_seconds
-        seconds = self._used_until - self._clock() - burst_seconds
-        return seconds if seconds > ROUNDING_SECONDS else 0.0
+        too_many = self._count() + 1 - BURST_REQUESTS
+        return too_many * self._seconds_per_request if too_many > 1e-6 else 0.0
+
+    def _count(self) -> float:
+        now = self._clock()
+        lost = (now - self._counted_at) / self._seconds_per_request
+        self._requests, self._counted_at = max(0.0, self._requests - lost), now
+        return self._requests
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

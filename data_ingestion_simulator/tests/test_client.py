@@ -190,7 +190,11 @@ COURSE = respond(200, {"error": "User already exists"})
 @pytest.mark.parametrize("lost_before", [False, True], ids=["at first", "after a lost response"])
 @pytest.mark.parametrize(
     ("stored", "outcome"),
-    [(AS_STORED, "equal"), ({**AS_STORED, "name": "Bo"}, "taken"), ({**AS_STORED, "age": 43}, "taken")],
+    [
+        (AS_STORED, "equal"),
+        ({**AS_STORED, "name": "Bo"}, "taken"),
+        ({**AS_STORED, "age": 43}, "taken"),
+    ],
     ids=["equal", "another name", "another age"],
 )
 def test_a_conflict_is_resolved_by_the_stored_user(

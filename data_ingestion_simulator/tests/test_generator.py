@@ -19,13 +19,13 @@ def first(count: int, users: Users) -> list[User]:
 
 def test_the_same_seed_gives_the_same_users() -> None:
     """Two runs from the same random state see the same people and ids in the same order."""
-    assert first(100, Users(random.Random(1))) == first(100, Users(random.Random(1)))
-    assert first(100, Users(random.Random(1))) != first(100, Users(random.Random(2)))
+    assert first(100, Users(1)) == first(100, Users(1))
+    assert first(100, Users(1)) != first(100, Users(2))
 
 
 def test_users_keep_within_the_contract() -> None:
     """Ids have sixteen digits and stay below 2**53, names are printable, ages are years."""
-    for user in first(5_000, Users(random.Random(3))):
+    for user in first(5_000, Users(3)):
         assert 10**15 <= user.user_id <= 2**53 - 1
         assert 1 <= len(user.name) <= 100
         assert user.name.isprintable()
@@ -35,16 +35,16 @@ def test_users_keep_within_the_contract() -> None:
 
 def test_ids_run_on_and_fit() -> None:
     """The ids of a run count up within a block, and even the last id of the last block fits."""
-    ids = [user.user_id for user in first(1_000, Users(random.Random(4)))]
+    ids = [user.user_id for user in first(1_000, Users(4))]
 
     assert ids == list(range(ids[0], ids[0] + 1_000))
     assert ids[0] % BLOCK_SIZE == 1
     assert (LAST_BLOCK + 1) * BLOCK_SIZE - 1 <= 2**53 - 1
 
 
-def test_simulators_do_not_share_a_block() -> None:
+def test_different_seeds_do_not_share_a_block() -> None:
     """Two hundred simulators draw different blocks, from the whole range of them."""
-    blocks = [next(Users(random.Random(seed))).user_id // BLOCK_SIZE for seed in range(200)]
+    blocks = [next(Users(seed)).user_id // BLOCK_SIZE for seed in range(200)]
 
     assert len(set(blocks)) == 200
     assert min(blocks) < FIRST_BLOCK + (LAST_BLOCK - FIRST_BLOCK) * 0.1
@@ -53,7 +53,7 @@ def test_simulators_do_not_share_a_block() -> None:
 
 def test_a_renumbered_user_is_the_same_person() -> None:
     """A user whose id was taken keeps name and age; the run goes on in the new block."""
-    users = Users(random.Random(5))
+    users = Users(5)
     user = next(users)
     again = users.renumbered(user)
 
@@ -62,9 +62,19 @@ def test_a_renumbered_user_is_the_same_person() -> None:
     assert next(users).user_id == again.user_id + 1
 
 
-def test_drawing_an_id_anew_does_not_change_who_comes_next() -> None:
+def test_other_locales_and_ages_have_other_ids() -> None:
+    """With the same seed they are different users, so they must not have the same ids."""
+    blocks = {
+        next(Users(1, locale, ages)).user_id // BLOCK_SIZE
+        for locale in ("en_US", "de_DE", "ja_JP")
+        for ages in generator.AGES
+    }
+    assert len(blocks) == 9
+
+
+def test_a_new_id_does_not_change_the_next_users() -> None:
     """The people of a seeded run stay the same whether or not an id was taken."""
-    calm, unlucky = Users(random.Random(6)), Users(random.Random(6))
+    calm, unlucky = Users(6), Users(6)
     unlucky.renumbered(next(unlucky))
     next(calm)
 
@@ -75,7 +85,7 @@ def test_drawing_an_id_anew_does_not_change_who_comes_next() -> None:
 def test_ages_have_the_shape_of_a_population() -> None:
     """The four broad age groups come out as the source gives them, to within two points."""
     count = 20_000
-    ages = Counter(user.age for user in first(count, Users(random.Random(7))))
+    ages = Counter(user.age for user in first(count, Users(7)))
     shares = [
         sum(ages[age] for age in group) / count
         for group in (range(15), range(15, 25), range(25, 65), range(65, 100))
@@ -88,9 +98,9 @@ def test_ages_have_the_shape_of_a_population() -> None:
 @pytest.mark.parametrize("locale", sorted(AVAILABLE_LOCALES))
 def test_every_locale_has_names(locale: str) -> None:
     """Names of every locale keep within the contract, and are the same for the same seed."""
-    users = first(200, Users(random.Random(9), locale))
+    users = first(200, Users(9, locale))
 
-    assert users == first(200, Users(random.Random(9), locale))
+    assert users == first(200, Users(9, locale))
     assert len({user.name for user in users}) > 20
     for user in users:
         assert 1 <= len(user.name) <= 100
@@ -117,7 +127,7 @@ def test_names_are_as_frequent_as_faker_has_them(locale: str) -> None:
 def test_an_unknown_locale_is_an_error_of_its_own() -> None:
     """A locale of the right shape that Faker does not have is told apart."""
     with pytest.raises(UnknownLocale):
-        Users(random.Random(12), "xx_XX")
+        Users(12, "xx_XX")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +142,7 @@ def test_the_profiles_of_ages(
     ages: str, youngest: int, oldest: int, students: tuple[float, float]
 ) -> None:
     """Each profile keeps to its range, and has its share of people from 18 to 25."""
-    drawn = [user.age for user in first(20_000, Users(random.Random(13), ages=ages))]
+    drawn = [user.age for user in first(20_000, Users(13, ages=ages))]
     share = sum(18 <= age <= 25 for age in drawn) / len(drawn)
 
     assert (min(drawn), max(drawn)) == (youngest, oldest)
@@ -141,7 +151,7 @@ def test_the_profiles_of_ages(
 
 def test_users_are_made_fast() -> None:
     """Making a user costs well under a millisecond, so that it is never what holds a run back."""
-    users = Users(random.Random(8))
+    users = Users(8)
     started = time.perf_counter()
     first(2_000, users)
 
@@ -152,7 +162,7 @@ def test_a_block_is_left_once() -> None:
     """Of many users whose ids are somebody else's, all go into the same new block; it is left when
     an id in it is taken, too.
     """
-    users = Users(random.Random(1))
+    users = Users(1)
     taken = [next(users) for _ in range(100)]
     moved = [users.renumbered(user) for user in taken]
     again = users.renumbered(moved[-1])

@@ -38,7 +38,7 @@ def test_a_user_under_another_id_is_the_same_user() -> None:
     ledger.renumber(1, 100)
     ledger.close()
 
-    assert (ledger.attempted, ledger.given_up_ids) == (1, [100])
+    assert (ledger.attempted, ledger.unknown_ids) == (1, [100])
 
 
 def test_many_ids_are_told_in_few_words() -> None:
@@ -56,7 +56,7 @@ def test_a_program_gets_all_ids() -> None:
     ledger.close()
 
     pairs = [[1, 3], *([number, number] for number in range(10, 60, 2))]
-    assert ranges(ledger.given_up_ids) == ledger.summary(1.0)["outcome_unknown"] == pairs
+    assert ranges(ledger.unknown_ids) == ledger.summary(1.0)["outcome_unknown"] == pairs
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,9 @@ def test_a_sick_api_is_not_hit_harder(sick_share: float) -> None:
     async def story() -> None:
         run = Run(20.0, 64, seed)
         sick = True
-        run.api.choose_handler = lambda _: respond(500, {}) if sick and dice.random() < sick_share else None
+        run.api.choose_handler = lambda _: (
+            respond(500, {}) if sick and dice.random() < sick_share else None
+        )
 
         async def outages() -> None:
             nonlocal sick

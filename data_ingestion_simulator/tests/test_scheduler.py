@@ -1,56 +1,43 @@
-"""When users leave, and what becomes of a batch; on a virtual clock where time matters."""
+"""When users are sent, and what becomes of a batch; on a virtual clock."""
 
 import asyncio
 import json
-import random
 import tracemalloc
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-import pytest
 import fake_api
-from fake_api import Handler, Request, FakeApi, respond, lost
+import pytest
+from fake_api import FakeApi, Handler, Request, lost, respond
 from virtual_clock import run_virtually, virtual_loop
 
-from client import BatchAnswer, Client, DryRun
+from client import Client, Response, Result
 from connection import Connection
 from generator import User, Users
 from ledger import Ledger
 from report import Report
-from scheduler import Batches, RetryBudget, Scheduler
-from settings import AT_ONCE_AT_A_RATE
+from scheduler import Batches, BatchResult, RetryBudget, Scheduler
 
-SOMEBODY = {"name": "Somebody Else", "age": 0}
+OTHER_USER = {"name": "Somebody Else", "age": 0}
 
 
 class Run:
-    """So many users, to a throwaway API on a network in memory."""
+    """So many users, to a fake API on a network in memory."""
 
     def __init__(self, count: int | None, **options: Any) -> None:
-        self.api = FakeApi(**options)
+        self.api = virtual_loop().api = FakeApi(**options)
         self.ledger = Ledger(clock=virtual_loop().time)
-        self.output = Report("quiet")
         self.stop = asyncio.Event()
         self.said: list[str] = []
-        self._count = count
-
-    async def _send(self, way: str, *arguments: Any) -> None:
-        virtual_loop().api = self.api
-        connection = Connection("http://memory")
-        client = Client(connection, self.said.append, self.ledger.errors, concurrency=4)
-        users = Users(random.Random(1))
-        sender = Sender(client, users, self._count, self.ledger, self.output)
-        await getattr(sender, way)(*arguments, self.stop)
-        connection.close()
-
-    def one_by_one(self, period_seconds: float) -> Coroutine[Any, Any, None]:
-        return self._send("one_by_one", period_seconds)
-
-    def at_rate(self, period_seconds: float, concurrency: int) -> Coroutine[Any, Any, None]:
-        return self._send("at_rate", period_seconds, concurrency)
+        exchange = Connection("http://memory").exchange
+        budget = RetryBudget(exchange, None, 4)
+        client = Client(budget.exchange, budget.wait_seconds, self.said.append, self.ledger.errors)
+        self.batches = Batches(client)
+        report = Report("quiet").users
+        self.scheduler = Scheduler(client.create, Users(1), count, self.ledger, report, self.stop)
 
     def in_bulk(self, batch_size: int, concurrency: int = 4) -> Coroutine[Any, Any, None]:
-        return self._send("in_bulk", batch_size, concurrency)
+        return self.scheduler.in_bulk(self.batches, batch_size, concurrency)
 
     def settled(self) -> list[int]:
         """How many were created, already there, rejected and given up; asserts that they add up."""
@@ -59,22 +46,22 @@ class Run:
 
 
 def users(count: int) -> list[User]:
-    drawn = Users(random.Random(1))
+    drawn = Users(1)
     return [next(drawn) for _ in range(count)]
 
 
-def as_stored(user: User) -> dict[str, Any]:
-    return {"name": user.name, "age": user.age}
+def as_stored(*users: User) -> dict[int, dict[str, Any]]:
+    return {user.user_id: {"name": user.name, "age": user.age} for user in users}
 
 
 def test_ticks_lie_on_a_grid() -> None:
-    """Users leave exactly a period apart, however long the answers take."""
+    """Users are sent exactly a period apart, however long the responses take."""
 
     async def story() -> None:
-        for way in ("one by one", "at a rate"):
+        for at_a_rate in (False, True):
             run = Run(5, delay_seconds=0.3)
-            start = virtual_loop().time()
-            await (run.one_by_one(1.0) if way == "one by one" else run.at_rate(1.0, 8))
+            scheduler, start = run.scheduler, virtual_loop().time()
+            await (scheduler.at_rate(1.0, 8) if at_a_rate else scheduler.at_interval(1.0))
 
             times = [request.at - start for request in run.api.requests]
             assert times == pytest.approx([0, 1, 2, 3, 4])
@@ -83,14 +70,12 @@ def test_ticks_lie_on_a_grid() -> None:
     run_virtually(story())
 
 
-def test_one_by_one_ticks_that_pass_meanwhile_are_nobodys() -> None:
-    """With answers that take 2.5 periods a user leaves at every third tick: all of them leave, and
-    nothing is caught up.
-    """
+def test_at_an_interval_ticks_that_pass_are_left_out() -> None:
+    """If a response takes 2.5 periods, a user is sent at every third tick: nothing is caught up."""
 
     async def story() -> None:
         run = Run(4, delay_seconds=2.5)
-        await run.one_by_one(1.0)
+        await run.scheduler.at_interval(1.0)
 
         assert [request.at for request in run.api.requests] == pytest.approx([0, 3, 6, 9])
         assert (run.ledger.dropped, run.settled()) == (0, [4, 0, 0, 0])
@@ -99,27 +84,27 @@ def test_one_by_one_ticks_that_pass_meanwhile_are_nobodys() -> None:
 
 
 def serves(per_second: float) -> Handler:
-    """An act that makes the API serve one request after another, so many a second."""
+    """A handler that serves one request after another, so many a second."""
     turn = asyncio.Lock()
 
-    async def act(*arguments: Any) -> None:
+    async def handler(*arguments: Any) -> None:
         async with turn:
             await asyncio.sleep(1 / per_second)
             await fake_api.contract(*arguments)
 
-    return act
+    return handler
 
 
 def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
-    """With an API that serves twenty a second, a hundred a second arrive all the same, for as long
-    as was asked for, and the latency is that of a queue that grows: no coordinated omission.
+    """An API that serves twenty a second still gets the hundred a second of the schedule, and the
+    latency is that of a growing queue: no coordinated omission.
     """
 
     async def story() -> None:
         run = Run(200)
-        act = serves(per_second=20)
-        run.api.choose_handler = lambda _: act
-        await run.at_rate(0.01, AT_ONCE_AT_A_RATE)
+        handler = serves(per_second=20)
+        run.api.choose_handler = lambda _: handler
+        await run.scheduler.at_rate(0.01, 200)
 
         times = [request.at for request in run.api.requests]
         assert times == pytest.approx([number * 0.01 for number in range(200)])
@@ -130,16 +115,14 @@ def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
     run_virtually(story())
 
 
-def test_a_tick_without_a_place_is_dropped_and_uses_up_one_of_the_count() -> None:
-    """Where the places do not suffice the schedule ends in time all the same, and whoever could not
-    leave is counted.
-    """
+def test_a_dropped_tick_uses_up_one_of_the_count() -> None:
+    """If the concurrency is too low the schedule still ends in time, and dropped users count."""
 
     async def story() -> None:
         run = Run(600)
-        act = serves(per_second=5)
-        run.api.choose_handler = lambda _: act
-        await run.at_rate(0.1, 10)
+        handler = serves(per_second=5)
+        run.api.choose_handler = lambda _: handler
+        await run.scheduler.at_rate(0.1, 10)
 
         times = [request.at for request in run.api.requests]
         assert 59 < times[-1] < 60
@@ -151,15 +134,15 @@ def test_a_tick_without_a_place_is_dropped_and_uses_up_one_of_the_count() -> Non
 
 
 def test_a_pause_of_the_machine_is_not_caught_up() -> None:
-    """A tick that comes more than a second late is dropped, and told apart from those that found no
-    place; one that is a little late is not, and what it was late by belongs to its latency.
+    """A tick that is more than a second late is counted as late, not as dropped; a smaller delay
+    is a part of the user's latency.
     """
 
     async def story() -> None:
         run = Run(130)
         loop = virtual_loop()
         loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))
-        await run.at_rate(0.1, concurrency=100)
+        await run.scheduler.at_rate(0.1, concurrency=100)
 
         assert (run.ledger.late, run.ledger.dropped, run.settled()) == (80, 0, [50, 0, 0, 0])
         assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(0.95, abs=0.1)
@@ -167,17 +150,15 @@ def test_a_pause_of_the_machine_is_not_caught_up() -> None:
     run_virtually(story())
 
 
-@pytest.mark.parametrize("way", ["one_by_one", "at_rate", "in_bulk"])
-def test_who_is_given_up_has_waited(way: str) -> None:
-    """Users whose answers never came have a place in the latencies: an API that answers nobody does
-    not look quick.
-    """
+@pytest.mark.parametrize("way", ["at_interval", "at_rate", "in_bulk"])
+def test_users_that_are_given_up_have_a_latency(way: str) -> None:
+    """An API that never responds does not look fast."""
 
     async def story() -> None:
         run = Run(3, batches=True)
         run.api.choose_handler = lambda _: fake_api.hang
-        flags = {"one_by_one": (1.0,), "at_rate": (0.5, 8), "in_bulk": (10, 4)}[way]
-        sending = asyncio.create_task(run._send(way, *flags))
+        arguments = {"at_interval": (1.0,), "at_rate": (0.5, 8), "in_bulk": (run.batches, 10, 4)}
+        sending = asyncio.create_task(getattr(run.scheduler, way)(*arguments[way]))
         await asyncio.sleep(5.0)
         sending.cancel()
         await asyncio.wait({sending})
@@ -190,21 +171,21 @@ def test_who_is_given_up_has_waited(way: str) -> None:
 
 
 def test_a_bulk_goes_by_batches() -> None:
-    """The first user finds out that there are batches, and the others go by them."""
+    """The first user finds out that the API takes batches, and the others are sent in them."""
 
     async def story() -> None:
         run = Run(1_000, batches=True)
         await run.in_bulk(100)
 
         assert [request.kind for request in run.api.requests] == ["batch"] * 11
-        assert run.api.users == {user.user_id: as_stored(user) for user in users(1_000)}
+        assert run.api.users == as_stored(*users(1_000))
         assert run.settled() == [1_000, 0, 0, 0]
 
     run_virtually(story())
 
 
 @pytest.mark.parametrize("status", [200, 404, 405, 501])
-def test_without_batches_users_go_one_by_one(status: int) -> None:
+def test_without_batches_users_are_sent_one_by_one(status: int) -> None:
     """An API that has no batches is asked once, and that is said once."""
 
     async def story() -> None:
@@ -213,7 +194,7 @@ def test_without_batches_users_go_one_by_one(status: int) -> None:
         await run.in_bulk(10)
 
         assert len(run.api.seen("batch")) == 1
-        assert run.said == ["The API takes no batches: users go one by one"]
+        assert run.said == ["The API takes no batches: users are sent one by one"]
         assert len(run.api.seen("create")) == len(run.api.users) == 50
         assert (run.settled(), run.ledger.errors) == ([50, 0, 0, 0], {})
 
@@ -221,8 +202,8 @@ def test_without_batches_users_go_one_by_one(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_one_batch_that_is_refused_does_not_end_batches(status: int) -> None:
-    """Where only the first user is not wanted, the others go by batches all the same."""
+def test_one_rejected_batch_does_not_end_batches(status: int) -> None:
+    """If the API rejects only the first user, the others are still sent in batches."""
 
     async def story() -> None:
         run = Run(51, batches=True)
@@ -236,100 +217,130 @@ def test_one_batch_that_is_refused_does_not_end_batches(status: int) -> None:
     run_virtually(story())
 
 
-def test_a_batch_size_of_one_is_a_single_post() -> None:
-    """Whoever wants no batches gets none."""
-
-    async def story() -> None:
-        run = Run(5, batches=True)
-        await run.in_bulk(1)
-
-        assert [request.kind for request in run.api.requests] == ["create"] * 5
-
-    run_virtually(story())
-
-
-SPOILT: dict[str, Handler] = {
+LOST: dict[str, Handler] = {
     "reset": fake_api.reset,
     "half a body": fake_api.half,
     "500": respond(500, {}),
     "a wrong number": respond(200, {"created": 7, "existing": []}),
-    "a strange id": respond(200, {"created": 9, "existing": [1]}),
+    "a strange id": respond(200, {"created": 9, "existing": [1], "conflicting": []}),
     "no ids": respond(200, {"created": 10}),
 }
 
 
-@pytest.mark.parametrize("act", SPOILT.values(), ids=SPOILT.keys())
+@pytest.mark.parametrize("handler", LOST.values(), ids=LOST.keys())
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
-def test_a_lost_answer_to_a_batch_is_resolved(act: Handler, stored: bool) -> None:
-    """The batch is sent again; those that exist then, and are equal, were ours: created, once."""
+@pytest.mark.parametrize("old", [False, True], ids=["new API", "old API"])
+def test_a_lost_response_to_a_batch_is_resolved(handler: Handler, stored: bool, old: bool) -> None:
+    """The batch is sent again; users that exist then, and are equal, are ours: created, once."""
 
     async def story() -> None:
-        run = Run(11, batches=True)
-        acts = [fake_api.contract, lost(act) if stored else act]
-        run.api.next_handlers["batch"].extend(acts)
+        run = Run(11, batches=True, old=old)
+        handlers = [fake_api.contract, lost(handler) if stored else handler]
+        run.api.next_handlers["batch"].extend(handlers)
         await run.in_bulk(10)
 
-        assert run.api.users == {user.user_id: as_stored(user) for user in users(11)}
+        assert run.api.users == as_stored(*users(11))
         assert run.settled() == [11, 0, 0, 0]
-        assert (len(run.api.seen("list")), len(run.api.seen("read"))) == (stored, 0)
+        asked_alone = 10 if stored and old else 0
+        assert len(run.api.seen("create")) == len(run.api.seen("read")) == asked_alone
 
     run_virtually(story())
 
 
-LISTINGS: dict[str, tuple[Handler, int]] = {
-    "pages": (fake_api.contract, 0),
-    "none": (respond(404, {"detail": "Not Found"}), 2_500),
-    "broken": (fake_api.reset, 2_500),
-    "a page for people": (respond(200, b"<!doctype html>"), 2_500),
-    "a list": (respond(200, [1, 2]), 2_500),
-    "other users": (respond(200, {"1": {"name": "Bo", "age": 1}, "x": None}), 2_500),
-}
-
-
-@pytest.mark.parametrize(("act", "reads"), LISTINGS.values(), ids=LISTINGS.keys())
-def test_whoever_is_stored_already_is_found_by_pages(act: Handler, reads: int) -> None:
-    """A seed for the second time costs a question for a thousand users; where the API has no pages,
-    or anything is wrong with them, each user is asked for alone, and the accounts are the same.
-    """
-
-    async def story() -> None:
-        run = Run(2_501, batches=True)
-        run.api.users = {user.user_id: as_stored(user) for user in users(2_501)}
-        run.api.next_handlers["list"].extend([act] * 3)
-        await run.in_bulk(2_500, concurrency=1)
-
-        assert run.settled() == [0, 2_501, 0, 0]
-        # the first user goes in a batch of its own, and is compared alone
-        assert len(run.api.seen("create")) == len(run.api.seen("read")) == reads + 1
-        assert len(run.api.seen("list")) <= 3
-
-    run_virtually(story())
-
-
-def test_who_was_there_before_a_batch() -> None:
-    """An equal user was already there; an id that is somebody else's is drawn anew."""
-
-    async def story() -> None:
-        run = Run(11, batches=True)
-        equal, other = users(11)[4:6]
-        run.api.users = {equal.user_id: as_stored(equal), other.user_id: SOMEBODY}
-        await run.in_bulk(10)
-
-        assert run.settled() == [10, 1, 0, 0]
-        assert run.api.users[other.user_id] == SOMEBODY
-        assert len(run.api.users) == 12
-        assert as_stored(other) in run.api.users.values()
-
-    run_virtually(story())
-
-
-def test_what_is_refused_as_a_batch_is_sent_one_by_one() -> None:
-    """Of a batch that is too large, or that has one user in it too many, each gets an answer."""
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"created": 10, "existing": {}},
+        {"created": 10, "existing": [], "conflicting": [7]},
+        {"created": 9, "existing": [[]]},
+        ["created"],
+    ],
+    ids=str,
+)
+def test_three_batch_responses_that_do_not_fit_end_batches(body: object) -> None:
+    """That is said once, and each user is sent alone: all are stored, and the accounts are right."""
 
     async def story() -> None:
         run = Run(21, batches=True)
-        acts = [fake_api.contract, respond(413, {"detail": "Too large"})]
-        run.api.next_handlers["batch"].extend(acts)
+        handlers = [fake_api.contract, *[lost(respond(200, body))] * 9]
+        run.api.next_handlers["batch"].extend(handlers)
+        await run.in_bulk(10, concurrency=1)
+
+        assert len(run.api.seen("batch")) == 4
+        sentence = "The API responded to a batch with numbers that do not add up"
+        assert run.said[-1] == f"{sentence}: users are sent one by one"
+        assert (run.settled(), run.api.users) == ([21, 0, 0, 0], as_stored(*users(21)))
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new API", "old API"])
+def test_users_that_were_stored_before_a_batch(old: bool) -> None:
+    """An equal user was already there; a user whose id another user has gets a new id. A new API
+    tells which is which, so that only the second is sent again.
+    """
+
+    async def story() -> None:
+        run = Run(11, batches=True, old=old)
+        equal, other = users(11)[4:6]
+        run.api.users = {**as_stored(equal), other.user_id: OTHER_USER}
+        await run.in_bulk(10)
+
+        assert run.settled() == [10, 1, 0, 0]
+        assert run.api.users[other.user_id] == OTHER_USER
+        assert len(run.api.users) == 12
+        assert {"name": other.name, "age": other.age} in run.api.users.values()
+        # under an old API both are sent alone first; then the other one with its new id
+        assert len(run.api.seen("create")) == (3 if old else 2)
+
+    run_virtually(story())
+
+
+def test_the_same_seed_again_costs_no_single_posts() -> None:
+    """All users of a second run are already there, and the batches tell so."""
+
+    async def story() -> None:
+        run = Run(2_501, batches=True)
+        run.api.users = as_stored(*users(2_501))
+        await run.in_bulk(500)
+
+        assert run.settled() == [0, 2_501, 0, 0]
+        assert {request.kind for request in run.api.requests} == {"batch"}
+
+    run_virtually(story())
+
+
+def test_a_full_store_is_filled() -> None:
+    """A batch without room is sent one by one: the first users get the room there is, users that
+    are stored already are found, and each of the others is rejected.
+    """
+
+    async def story() -> None:
+        run = Run(31, batches=True)
+        run.api.users = as_stored(*users(31)[25:28])
+
+        def check_room(request: Request) -> Handler | None:
+            ids = set(map(int, json.loads(request.body or b"{}")))
+            ids |= {int(request.params["user_id"])} if request.kind == "create" else set()
+            full = len(run.api.users.keys() | ids) > 18
+            return respond(507, {"detail": "Full"}) if full and ids - run.api.users.keys() else None
+
+        run.api.choose_handler = check_room
+        await run.in_bulk(10, concurrency=1)
+
+        assert run.settled() == [15, 3, 13, 0]
+        assert run.ledger.errors == {"rejected a user with 507": 13}
+
+    run_virtually(story())
+
+
+def test_a_rejected_batch_is_sent_one_by_one() -> None:
+    """If a batch is too large, or one of its users is not valid, each user gets its own response."""
+
+    async def story() -> None:
+        run = Run(21, batches=True)
+        handlers = [fake_api.contract, respond(413, {"detail": "Too large"})]
+        run.api.next_handlers["batch"].extend(handlers)
         run.api.next_handlers["create"].append(respond(422, {"detail": "Not that one"}))
         await run.in_bulk(10, concurrency=1)
 
@@ -341,105 +352,9 @@ def test_what_is_refused_as_a_batch_is_sent_one_by_one() -> None:
     run_virtually(story())
 
 
-def test_a_store_that_is_full_is_filled_and_no_further() -> None:
-    """Of a batch that does not fit the first users have the room there is; once a single one is
-    refused with 507 the rest is not tried.
-    """
-
-    async def story() -> None:
-        run = Run(31, batches=True)
-
-        def room(request: Request) -> Handler | None:
-            new = len(json.loads(request.body)) if request.kind == "batch" else 1
-            full = len(run.api.users) + new > 15 and request.method == "POST"
-            return respond(507, {"detail": "Full"}) if full else None
-
-        run.api.choose_handler = room
-        await run.in_bulk(10, concurrency=1)
-
-        assert run.settled() == [15, 0, 16, 0]
-        assert len(run.api.users) == 15
-        # one and ten fit; of the next ten four do; of the last nobody does
-        assert len(run.api.seen("create")) == 4 + 1 + 1
-
-    run_virtually(story())
-
-
-def test_a_full_store_that_has_most_of_them() -> None:
-    """Who is stored already is found to be so, though a store without room refuses the batch."""
-
-    async def story() -> None:
-        run = Run(11, batches=True)
-        missing, *others = users(11)[1:]
-        run.api.users = {user.user_id: as_stored(user) for user in [users(1)[0], *others]}
-        full = respond(507, {"detail": "Full"})
-        new = str(missing.user_id)
-
-        def no_room(request: Request) -> Handler | None:
-            ids = [*json.loads(request.body or b"{}"), request.params.get("user_id")]
-            return full if new in ids else None
-
-        run.api.choose_handler = no_room
-        await run.in_bulk(10)
-
-        assert run.settled() == [0, 10, 1, 0]
-        assert len(run.api.seen("create")) == 2  # the first, and the one who is not there
-
-    run_virtually(story())
-
-
-@pytest.mark.parametrize(
-    ("act", "faults"),
-    [
-        (respond(404, {}), {}),
-        (respond(200, [1]), {}),
-        (respond(503, {}), {"responded with 503": 1}),
-        (fake_api.reset, {"closed the connection without a response": 1}),
-    ],
-)
-def test_a_full_store_that_does_not_tell_whom_it_has(act: Handler, faults: dict[str, int]) -> None:
-    """Where its pages fail, everybody is asked for alone: nobody who is stored counts as rejected,
-    and a fault counts among the errors.
-    """
-
-    async def story() -> None:
-        run = Run(11, batches=True)
-        missing, *others = users(11)[1:]
-        run.api.users = {user.user_id: as_stored(user) for user in [users(1)[0], *others]}
-        new = str(missing.user_id)
-
-        def no_room(request: Request) -> Handler | None:
-            if request.kind == "list":
-                return act
-            ids = [*json.loads(request.body or b"{}"), request.params.get("user_id")]
-            return respond(507, {"detail": "Full"}) if new in ids else None
-
-        run.api.choose_handler = no_room
-        await run.in_bulk(10)
-
-        assert run.settled() == [0, 10, 1, 0]
-        assert run.ledger.errors == {"rejected a user with 507": 1, **faults}
-
-    run_virtually(story())
-
-
-def test_the_last_place_taken_by_an_answer_that_was_lost() -> None:
-    """A user who was stored, whose answer was lost, and who is then refused, was created."""
-
-    async def story() -> None:
-        run = Run(1)
-        full = respond(507, {"detail": "Full"})
-        run.api.next_handlers["create"].extend([lost(fake_api.reset), full])
-        await run.in_bulk(1)
-
-        assert run.settled() == [1, 0, 0, 0]
-
-    run_virtually(story())
-
-
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_is_refused_rejects_the_batch(status: int) -> None:
-    """Nobody is sent one by one to an API that wants a token."""
+def test_without_the_right_token_a_batch_is_rejected(status: int) -> None:
+    """Its users are not sent one by one."""
 
     async def story() -> None:
         run = Run(21, batches=True)
@@ -452,61 +367,50 @@ def test_a_token_that_is_refused_rejects_the_batch(status: int) -> None:
     run_virtually(story())
 
 
-def test_progress_is_told_before_anybody_is_settled() -> None:
-    """A first user who is already there leaves its batch without anybody to tell of."""
+def test_a_bulk_without_batches_stops_when_told() -> None:
+    """Also if nothing is waited for, as in a dry run."""
 
     async def story() -> None:
-        run = Run(3)
-        run.api.users[users(1)[0].user_id] = as_stored(users(1)[0])
-        run.output = Report("quiet", 3, every_seconds=0)
-        await run.in_bulk(10)
-
-        assert run.settled() == [2, 1, 0, 0]
-
-    run_virtually(story())
-
-
-def test_a_dry_run_one_by_one_stops_when_told() -> None:
-    """Without anybody to wait for it lets others have their turn all the same."""
-
-    async def story() -> None:
-        stop = asyncio.Event()
-        ledger = Ledger()
-        dry = DryRun(lambda _: None)
-        sender = Sender(dry, Users(random.Random(1)), None, ledger, Report("quiet"))
+        stop, ledger, report = asyncio.Event(), Ledger(), Report("quiet")
+        scheduler = Scheduler(report.preview, Users(1), None, ledger, report.users, stop)
         asyncio.get_running_loop().call_later(0.05, stop.set)
         async with asyncio.timeout(10):
-            await sender.in_bulk(1, 8, stop)
+            await scheduler.in_bulk(None, 1, 8)
         assert ledger.settled["not sent"]
 
     asyncio.run(story())
 
 
+class InstantBatches(Batches):
+    """Creates all users at once, and notes in which turn of the event loop."""
+
+    def __init__(self) -> None:
+        self.known, self.turn = True, 0
+        self.created_in: list[int] = []
+
+    async def create(self, users: Sequence[User]) -> BatchResult:
+        self.created_in.append(self.turn)
+        return BatchResult(Result("created", 200))
+
+
 def test_one_large_batch_at_a_turn() -> None:
-    """To make one holds up the loop; between two of them others have a turn: answers, the stop."""
+    """To make a batch blocks the event loop: between two of them other tasks get a turn."""
 
     async def story() -> None:
-        turn = 0
-        sent_in: list[int] = []
+        batches, report = InstantBatches(), Report("quiet")
 
-        class Noting(DryRun):
-            async def create_batch(self, users: Sequence[User]) -> BatchAnswer:
-                sent_in.append(turn)
-                return await super().create_batch(users)
-
-        async def others() -> None:
-            nonlocal turn
+        async def count_turns() -> None:
             while True:
                 await asyncio.sleep(0)
-                turn += 1
+                batches.turn += 1
 
-        waiting = asyncio.create_task(others())
-        source, output = Users(random.Random(1)), Report("quiet")
-        sender = Sender(Noting(lambda _: None), source, 641, Ledger(), output)
-        await sender.in_bulk(10, 64, asyncio.Event())
-        waiting.cancel()
+        counting = asyncio.create_task(count_turns())
+        stop = asyncio.Event()
+        scheduler = Scheduler(report.preview, Users(1), 641, Ledger(), report.users, stop)
+        await scheduler.in_bulk(batches, 10, 64)
+        counting.cancel()
 
-        assert len(set(sent_in)) == len(sent_in) == 65
+        assert len(set(batches.created_in)) == len(batches.created_in) == 65
 
     asyncio.run(story())
 
@@ -516,18 +420,74 @@ def test_memory_stays_flat() -> None:
 
     async def peak_bytes(count: int) -> int:
         tracemalloc.start()
-        source = Users(random.Random(1))
-        ledger = Ledger()
-        sender = Sender(DryRun(lambda _: None), source, count, ledger, Report("quiet", count))
-        await sender.in_bulk(1_000, 8, asyncio.Event())
+        ledger, report = Ledger(), Report("quiet", count)
+        stop = asyncio.Event()
+        scheduler = Scheduler(report.preview, Users(1), count, ledger, report.users, stop)
+        await scheduler.in_bulk(InstantBatches(), 1_000, 8)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert ledger.settled["not sent"] == count
+        assert ledger.settled["created"] == count
         return peak
 
     async def story() -> None:
-        await peak_bytes(1_000)  # whatever is loaded or filled once
+        await peak_bytes(1_000)  # loads and fills what stays
         small, large = await peak_bytes(10_000), await peak_bytes(100_000)
         assert large < small + 1_000_000  # 90,000 users would take ten times that
 
     asyncio.run(story())
+
+
+async def instantly(*_: object) -> Response:
+    return Response(200)
+
+
+def seconds_until_retry(period_seconds: float | None, concurrency: int, requests: int) -> float:
+    """How long a retry waits after so many requests at once."""
+
+    async def story() -> None:
+        nonlocal seconds
+        budget = RetryBudget(instantly, period_seconds, concurrency)
+        for _ in range(requests):
+            await budget.exchange("GET", "/", "", b"")
+        seconds = budget.wait_seconds()
+
+    seconds = -1.0
+    run_virtually(story())
+    return seconds
+
+
+def test_a_retry_waits_for_the_budget() -> None:
+    """Five requests may be sent at once; then a retry waits, at 1.2 times the normal load. First
+    tries do not wait, but they use up the budget, ten at most.
+    """
+    waits = [seconds_until_retry(0.1, 1, requests) for requests in (0, 4, 5, 8, 1_000)]
+
+    assert waits == pytest.approx([0, 0, 1 / 12, 4 / 12, 6 / 12])
+
+
+def test_the_end_of_an_outage_is_noticed_at_any_pace() -> None:
+    """One retry in 30 seconds is allowed at the slowest pace."""
+    assert seconds_until_retry(86_400, 1, 5) == pytest.approx(30)
+
+
+def test_the_normal_load_of_a_bulk_is_learnt() -> None:
+    """Before the first response a retry may wait five seconds; eight requests at once, of two
+    seconds each, are four a second.
+    """
+
+    async def story() -> None:
+        async def slowly(*_: object) -> Response:
+            await asyncio.sleep(2.0)
+            return Response(200)
+
+        budget = RetryBudget(slowly, None, 8)
+        sending = [asyncio.create_task(budget.exchange("GET", "/", "", b"")) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert budget.wait_seconds() == pytest.approx(5)
+        await asyncio.wait(sending)
+        for _ in range(5):
+            sending.append(asyncio.create_task(budget.exchange("GET", "/", "", b"")))
+        await asyncio.sleep(0)
+        assert budget.wait_seconds() == pytest.approx(1 / (1.2 * 4))
+
+    run_virtually(story())
