@@ -20,8 +20,8 @@ HELP = """Draws plausible users, sends them to the User Management API, and acco
 A flag is stronger than its variable. API_TOKEN and API_TOKEN_FILE are variables only: other users
 of a machine can read flags."""
 ADDRESS = (  # no credentials, query or fragment, and no host name that cannot be looked up
-    r"(?i)https?://(\[(?P<v6>[0-9a-f:.]+)\]|(?P<v4>[0-9.]+)|[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*)"
-    r"(:(?P<port>[0-9]{1,5}))?(/[a-z0-9._~-]+)*/?"
+    r"(?i)https?://(\[(?P<v6>[0-9a-f]*:[0-9a-f:.]+)\]|(?P<v4>[0-9.]+)"
+    r"|[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*)(:(?P<port>[0-9]{1,5}))?(/[a-z0-9._~-]+)*/?"
 )
 AN_ADDRESS = "an http or https address with a host and without credentials, query or fragment"
 PERCENTAGE = r"([0-9]{1,2}(\.[0-9]{1,6})?|100(\.0{1,6})?)%"

@@ -16,7 +16,7 @@ from fake_api import until
 LINE = re.compile(r"\d\d:\d\d:\d\d (.*)")
 # Everything a line about a user can hold: neither name nor age has a place in it.
 USER_LINE = re.compile(
-    r"(?P<outcome>created|already there|rejected) +user (?P<user_id>\d{16})  (?P<status>\d{3})"
+    r"(?P<outcome>created|already there|rejected|given up) +user (?P<user_id>\d{16})  (?P<status>\d{3})"
     r"  [\d,]+ ms(?P<reason>  .*)?"
 )
 SUMMARY = re.compile(

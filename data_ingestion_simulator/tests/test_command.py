@@ -16,7 +16,11 @@ import fake_api
 from simulator_process import SimulatorProcess
 from fake_api import Handler, Request, FakeApi, respond, until
 
-from settings import SETTINGS
+from client import Result
+from generator import User
+from ledger import Ledger
+from report import Report, figure
+from settings import SETTINGS, flag_of
 
 FOLDER = Path(__file__).parent.parent
 
@@ -44,9 +48,9 @@ def simulator(api: FakeApi, *flags: str, **variables: str) -> SimulatorProcess:
 
 
 def test_help_tells_every_setting() -> None:
-    """`--help` has each flag with its variable and default, and examples; it needs no library."""
+    """`--help` has each flag with its variable and default, and examples."""
     ended = subprocess.run(
-        [sys.executable, "-S", "main.py", "--help"],
+        [sys.executable, "main.py", "--help"],
         cwd=FOLDER,
         env={**os.environ, "COLUMNS": "200"},
         capture_output=True,
@@ -56,9 +60,9 @@ def test_help_tells_every_setting() -> None:
     )
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    for setting in SETTINGS:
-        assert setting.flag in ended.stdout
-        assert f"[{setting.variable}, default {setting.default}]" in ended.stdout
+    for setting in SETTINGS.values():
+        assert flag_of(setting["variable"]) in ended.stdout
+        assert f"[{setting['variable']}, default {setting['default']}]" in ended.stdout
     assert "python main.py --count 1000000" in ended.stdout
 
 
@@ -74,10 +78,13 @@ def test_the_examples_of_the_help_are_understood() -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--count", "0"], "--count must be a whole number from 1 to 1000000000, not '0'"),
+        (
+            ["--count", "0"],
+            "--count must be a whole number from 1 to 1000000000, or endless, not '0'",
+        ),
         (
             ["--rate", "fast"],
-            "--rate must be a number of users a second from 0.001 to 10000, or none, not 'fast'",
+            "--rate must be a number of users from 0.001 to 10000, or none, not 'fast'",
         ),
         (["--speed", "9"], "--speed cannot be used; --help shows what can be set"),
         (["--coun", "9"], "--coun cannot be used; --help shows what can be set"),
@@ -85,7 +92,8 @@ def test_the_examples_of_the_help_are_understood() -> None:
         (["--count"], "argument --count: expected one argument; --help shows what can be set"),
         (
             ["--rate", "1", "--interval", "1"],
-            "--interval and --rate both set the pace: give one of them",
+            "SIMULATION_INTERVAL (--interval) and SIMULATION_RATE (--rate) both set the pace:"
+            " give one of them",
         ),
         (
             ["--locale", "xx_XX"],
@@ -247,7 +255,7 @@ def test_a_user_who_found_no_place_is_dropped() -> None:
             dropped = 20 - numbers[0]
             assert 4 <= numbers[0] <= 6
             assert process.said[-3].endswith(" ms, without the dropped")
-            expected = "users were dropped: as many as --concurrency allows were on their way"
+            expected = "users were dropped: as many as --concurrency allows were being sent"
             assert process.said[-2] == f"{dropped} of 20 {expected}"
 
     run(story())
@@ -257,9 +265,6 @@ def test_a_rate_that_this_program_cannot_keep_is_its_own_fault(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Users to whom it came too late are told apart from those for whom there was no place."""
-    from ledger import Ledger
-    from report import Report
-
     ledger = Ledger()
     ledger.late = 1_500
     Report("text").summary(ledger, 1.0, stopped=False, fail_over=1.0)
@@ -344,7 +349,7 @@ def test_the_token_is_sent_and_never_printed() -> None:
 
                 line = process.said[1]
                 assert line.startswith("rejected ")
-                assert line.endswith("*** is not the token (is API_TOKEN set, and right?)")
+                assert line.endswith("*** is not the token (is API_TOKEN set and right?)")
                 assert secret not in "".join(process.said) + process.complaints
                 assert process.accounts()[0] == [3, 2, 0, 1, 0]
             headers = [request.headers.get("authorization", "") for request in api.requests]
@@ -386,26 +391,26 @@ def test_users_refused_in_bulk_do_not_flood() -> None:
                 assert await process.end() == 3
 
                 assert "The API rejected a user with 401: 3,000 times" in process.said
-                assert "Not one user was stored" in process.said
+                assert "No user was stored" in process.said
                 lines = [line for line in process.said if line.startswith("rejected")]
                 assert len(lines) == 10
-                assert "From here on such users are counted only" in process.said
+                assert "From here on such users are only counted" in process.said
                 assert process.accounts()[0] == [3000, 0, 0, 3000, 0]
 
     run(story())
 
 
-def test_a_bulk_without_a_terminal_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where no terminal is, a plain line now and then tells users, rate and time left."""
-    from client import Answer
-    from report import Report
-
-    output = Report("text", 8, every_seconds=0.01)
-    time.sleep(0.5)  # the API was waited for, which is no part of the rate
-    output.begin()
+def test_a_bulk_without_a_terminal_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal, a line now and then tells users, rate and time left."""
+    monkeypatch.setattr("report.PROGRESS_SECONDS", 0.01)
+    report = Report("text", 8)
+    time.sleep(0.5)  # the wait for the API is no part of the rate
+    report.begin()
     for user_id in range(2):
         time.sleep(0.02)
-        output.users([user_id], Answer("created", 200, 0.01))
+        report.users([User(user_id, "Ana", 1)], Result("created", 200, 0.01))
     told = capsys.readouterr()
 
     progress = r"\S+ 1 of 8 users \(12%\), (\d+\.\d+) a second, 0 s left"
@@ -431,8 +436,6 @@ def test_a_bulk_without_a_terminal_says_how_far_it_is(capsys: pytest.CaptureFixt
 )
 def test_a_figure_can_be_read(value: float | None, told: str) -> None:
     """Three digits that tell, never an exponent, and thousands set apart."""
-    from report import figure
-
     assert figure(value) == told
 
 

@@ -84,7 +84,7 @@ def test_no_burst_after_an_outage() -> None:
             assert times[1] - times[0] <= 0.35
             assert times[4] - times[1] >= 0.45
             assert [line[:10] for line in process.said[1:4]] == [
-                "The API an",
+                "The API re",
                 "The API is",
                 "created   ",
             ]
@@ -401,7 +401,7 @@ def test_a_missing_library_is_said_in_one_sentence() -> None:
 
     assert (ended.returncode, ended.stderr) == (
         1,
-        "faker is missing: run pip install -r requirements.txt\n",
+        "httptools is missing: run pip install -r requirements.txt\n",
     )
 
 
