@@ -9,15 +9,14 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote_plus
 
 from generator import User
 
-FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.3, 5.0
-LONGEST_RETRY_AFTER_SECONDS = 60.0
+FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, LONGEST_RETRY_AFTER_SECONDS = 0.3, 5.0, 60.0
 MOST_BAD_RESPONSES = 3
-
 T = TypeVar("T")
 Outcome = Literal["created", "already there", "taken", "rejected", "given up", "not sent"]
 
@@ -66,24 +65,18 @@ class Result(NamedTuple):
 Exchange = Callable[[str, str, str, bytes], Awaitable[Response]]
 
 
+@dataclass
 class Client:
     """Sends requests by `exchange(method, target, request_id, body)`, which raises ApiError.
 
-    A retry waits `wait_seconds()` or longer. `say` gets a sentence about each outage, and `errors`
-    counts the ApiErrors by message.
+    `wait_seconds`: the shortest wait before a retry; `say` gets a sentence about each outage.
     """
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        wait_seconds: Callable[[], float],
-        say: Callable[[str], None],
-        errors: Counter[str],
-    ) -> None:
-        self.exchange, self.say = exchange, say
-        self._wait_seconds, self._errors = wait_seconds, errors
-        self._clock = asyncio.get_running_loop().time
-        self._reported: object = None  # of several failing attempts, the one that is reported
+    exchange: Exchange
+    wait_seconds: Callable[[], float]
+    say: Callable[[str], None]
+    errors: Counter[str]
+    _reported: object = None  # of several failing attempts, the one that is reported
 
     async def wait_until_healthy(self) -> None:
         """Return as soon as `GET /health` gives a 2xx that is not HTML."""
@@ -94,26 +87,24 @@ class Client:
             except BadResponse:  # plain text is enough here
                 return
             if status >= 300:
-                hint = "are API_BASE_URL and API_TOKEN right?"
-                raise ApiError(f"responded to GET /health with {status} ({hint})")
+                hint = "(are API_BASE_URL and API_TOKEN right?)"
+                raise ApiError(f"responded to GET /health with {status} {hint}")
 
         await self.retry(check_health)
 
     async def create(self, user: User, perhaps_stored: bool = False) -> Result:
-        """Create the user, and retry until the outcome is known.
+        """Create the user, and retry until the outcome is known; for the outcomes see README.md.
 
-        created: acknowledged, or found stored after a response was lost; already there: stored
-        before; taken: another user has the id; rejected: the API does not want the user; given up:
-        unknown, after three BadResponses. `perhaps_stored`: an earlier response was lost.
+        `perhaps_stored`: an earlier response was lost. "taken": another user has the id.
         """
         request_id = new_request_id()
         target = f"/users/?user_id={user.user_id}&name={quote_plus(user.name)}&age={user.age}"
 
         async def post(perhaps_stored: bool) -> Result:
-            started = self._clock()
+            started = now()
             response = await self.exchange("POST", target, request_id, b"")
             outcome = await self._outcome(user, response, perhaps_stored, request_id)
-            seconds, detail = self._clock() - started, response.get("detail")
+            seconds, detail = now() - started, response.get("detail")
             return Result(outcome, response.status, seconds, detail, request_id)
 
         try:
@@ -127,10 +118,8 @@ class Client:
         """What a response to `POST /users/` means; raises ApiError if that is not known yet."""
         # The first API of the course responds with 200 and an error inside, instead of 409.
         conflict = response.status == 409 or (response.status < 300 and response.get("error"))
-        if response.status < 300 and not conflict:
-            return "created"
-        if not conflict and not perhaps_stored:
-            return "rejected"
+        if not conflict and (response.status < 300 or not perhaps_stored):
+            return "created" if response.status < 300 else "rejected"
         stored = name_and_age(response.get("user"))
         if not stored:  # an older API, or a user that was rejected only after it was stored
             try:
@@ -149,34 +138,32 @@ class Client:
     async def retry(
         self, attempt: Callable[[bool], Awaitable[T]], perhaps_stored: bool = False
     ) -> T:
-        """Repeat `attempt(perhaps_stored)` until it raises no ApiError: the only place that retries.
+        """Repeat `attempt(perhaps_stored)` until it raises no ApiError; nothing else retries.
 
-        Of several attempts that fail at the same time only one is reported. Raises the third
-        BadResponse in a row.
+        Raises the third BadResponse in a row. During an outage only one attempt is reported.
         """
-        started, errors, bad_responses = self._clock(), 0, 0
+        started, errors, bad_responses = now(), 0, 0
         try:
             while True:
                 try:
                     result = await attempt(perhaps_stored)
                     if self._reported is attempt:
-                        self.say(f"The API is back after {self._clock() - started:.1f} s")
+                        self.say(f"The API is back after {now() - started:.1f} s")
                     return result
                 except ApiError as error:
-                    self._errors[str(error)] += 1
+                    self.errors[str(error)] += 1
                     bad_responses = bad_responses + 1 if isinstance(error, BadResponse) else 0
                     if bad_responses == MOST_BAD_RESPONSES:
                         raise
                     perhaps_stored |= error.perhaps_stored
-                    seconds = backoff_seconds(errors, error.retry_after_seconds)
-                    seconds = max(seconds, self._wait_seconds())
-                    errors += 1
+                    backoff = backoff_seconds(errors, error.retry_after_seconds)
+                    seconds, errors = max(backoff, self.wait_seconds()), errors + 1
                     self._reported = self._reported or attempt
                     if self._reported is attempt:
                         self.say(f"The API {error}; next try in {seconds:.1f} s")
                 while seconds > 0:  # again, if another retry was faster
                     await asyncio.sleep(seconds)
-                    seconds = self._wait_seconds()
+                    seconds = self.wait_seconds()
         finally:
             if self._reported is attempt:
                 self._reported = None
@@ -185,8 +172,8 @@ class Client:
 def backoff_seconds(errors: int, retry_after_seconds: float = 0.0) -> float:
     """Seconds to wait after so many earlier errors, and at least what the API asked for.
 
-    Exponential with a cap and "equal jitter": one half is fixed, the other random, so that
-    simulators do not retry all at once (Marc Brooker, "Exponential Backoff And Jitter", 2015).
+    Exponential, with a cap and "equal jitter": half of it is random, so that simulators do not
+    retry all at once (Marc Brooker, "Exponential Backoff And Jitter", 2015).
     """
     ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(errors, 10))
     jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 (not a secret)
@@ -204,3 +191,8 @@ def name_and_age(user: object) -> tuple[object, object] | None:
 def new_request_id() -> str:
     """16 hexadecimal digits, the same for all attempts to create a user."""
     return f"{random.getrandbits(64) or 1:016x}"
+
+
+def now() -> float:
+    """Seconds on the clock of the event loop."""
+    return asyncio.get_running_loop().time()

@@ -187,7 +187,7 @@ def retry_after_seconds(headers: dict[str, str]) -> float:
     if re.fullmatch("[0-9]{1,9}", value):
         return float(value)
     try:
-        return max(0.0, timegm(parsedate(value)) - time.time())
+        return max(0.0, timegm(parsedate(value) or ()) - time.time())
     except (ValueError, TypeError, OverflowError):
         return 0.0
 

@@ -37,15 +37,11 @@ class User(NamedTuple):
 
 
 class Users:
-    """An endless iterator of users. The same arguments always give the same users.
-
-    `seed`: None for a random one; `ages`: a key of AGES. Raises UnknownLocale.
-    """
+    """Endless users, the same for the same arguments. `ages`: a key of AGES; raises UnknownLocale."""
 
     def __init__(self, seed: int | None, locale: str = "en_US", ages: str = "population") -> None:
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
-        # Another locale or other ages have other ids, too: the users are not the same. Names, ages
-        # and ids are drawn independently, so that a new id does not change the next users.
+        # Other locales and ages have other ids, too. A new id does not change the next users.
         self._rng, name_rng, self._id_rng = (
             random.Random(f"{seed} {locale} {ages} {kind}")  # noqa: S311 (not a secret)
             for kind in ("ages", "names", "ids")
@@ -74,10 +70,10 @@ class Users:
 
 
 def names(rng: random.Random, locale: str) -> Callable[[], str]:
-    """A function that draws Faker's names with Faker's frequencies, but many times faster.
+    """A function that draws names as frequent as Faker's, but many times faster.
 
-    For each word Faker adds up the weights of a whole list, and for each name it parses a pattern.
-    Here both are done once. Raises UnknownLocale.
+    For each word Faker adds up the weights of a list, and for each name it parses a pattern. Here
+    both are done once. Raises UnknownLocale.
     """
     from faker import Faker  # takes 0.1 s: a wrong setting is reported without it
     from faker.providers.person import Provider
@@ -115,4 +111,4 @@ def names(rng: random.Random, locale: str) -> Callable[[], str]:
 
     vars(provider)["random_element"] = random_element
     vars(generator)["parse"] = parse
-    return provider.name  # type: ignore[no-any-return]
+    return provider.name

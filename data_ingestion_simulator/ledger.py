@@ -1,24 +1,25 @@
-"""The accounts of a run: what became of each user, how long it took, and which errors there were."""
+"""The accounts of a run: of users, their latency, errors, and how many requests the API gets."""
 
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from itertools import accumulate
+
+from client import Exchange, Response, now
 
 OUTCOMES = ("created", "already there", "rejected", "given up")
 MOST_RANGES = 10
+BURST_REQUESTS = 5
 
 
 class Latencies:
-    """Durations in little memory; each percentile is right to within one per cent.
+    """Durations in fixed memory; each percentile is right to within one per cent.
 
     A histogram whose buckets grow by two per cent, from a microsecond to a day: at most 1,272
     buckets (DDSketch: Masson, Rim and Lee, VLDB 2019).
     """
 
-    GROWTH = 1.02
-    SHORTEST_SECONDS, LONGEST_SECONDS = 1e-6, 86_400.0
+    GROWTH, SHORTEST_SECONDS, LONGEST_SECONDS = 1.02, 1e-6, 86_400.0
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
@@ -26,15 +27,15 @@ class Latencies:
     def add(self, seconds: float) -> None:
         """Add a duration."""
         bounded = min(max(seconds, self.SHORTEST_SECONDS), self.LONGEST_SECONDS)
-        self._buckets[math.ceil(math.log(bounded) / math.log(self.GROWTH))] += 1
+        self._buckets[round(math.log(bounded) / math.log(self.GROWTH))] += 1
 
     def percentile_seconds(self, percent: float) -> float | None:
         """The duration that so many per cent of all do not exceed; None without any."""
         rank = math.ceil(self._buckets.total() * percent / 100)
-        ordered = sorted(self._buckets.items())
-        for (bucket, _), total in zip(ordered, accumulate(n for _, n in ordered), strict=True):
-            if total >= rank:  # the middle between the two bounds of the bucket, in proportion
-                return 2 * self.GROWTH**bucket / (self.GROWTH + 1)
+        for bucket in sorted(self._buckets):
+            rank -= self._buckets[bucket]
+            if rank <= 0:
+                return float(self.GROWTH**bucket)
         return None
 
 
@@ -147,6 +148,45 @@ class Ledger:
             "errors": dict(self.errors.most_common()),
             "outcome_unknown": ranges(self.unknown_ids),
         }
+
+
+class RetryBudget:
+    """An API that fails gets at most 1.2 times its normal load, after a burst of five requests.
+
+    A leaky bucket: each request fills it by one, it loses 1.2 times the normal load, and a retry
+    waits until there is room. The normal load is one request in `period_seconds`; in bulk (None),
+    `concurrency` by the duration of a response (Little's law). It loses at least one in 30 s, in
+    bulk in 5 s: otherwise the end of an outage would be noticed late.
+    """
+
+    def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:
+        self._exchange, self._concurrency = exchange, concurrency
+        self._in_bulk, self._response_seconds = period_seconds is None, 0.0
+        self._slowest_seconds = 5.0 if self._in_bulk else 30.0
+        self._seconds_per_request = min((period_seconds or 6.0) / 1.2, self._slowest_seconds)
+        self._requests, self._counted_at = 0.0, now()
+
+    async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
+        """Send a request at once, and count it."""
+        self._requests = min(self._count() + 1, 2 * BURST_REQUESTS)
+        started = now()
+        response = await self._exchange(method, target, request_id, body)
+        if self._in_bulk:
+            weight = 0.1 if self._response_seconds else 1.0
+            self._response_seconds += weight * (now() - started - self._response_seconds)
+            normal_seconds = max(self._response_seconds, 1e-6) / self._concurrency
+            self._seconds_per_request = min(normal_seconds / 1.2, self._slowest_seconds)
+        return response
+
+    def wait_seconds(self) -> float:
+        """Seconds until a retry may be sent."""
+        too_many = self._count() + 1 - BURST_REQUESTS
+        return too_many * self._seconds_per_request if too_many > 1e-6 else 0.0
+
+    def _count(self) -> float:
+        lost = (now() - self._counted_at) / self._seconds_per_request
+        self._requests, self._counted_at = max(0.0, self._requests - lost), now()
+        return self._requests
 
 
 def ranges(numbers: Iterable[int]) -> list[list[int]]:

@@ -1,7 +1,4 @@
-"""The Data Ingestion Simulator: waits for the API, then sends it plausible users.
-
-This file puts the parts together. client.py is about creating a user, generator.py about who it is.
-"""
+"""The Data Ingestion Simulator: waits for the API, then sends it plausible users."""
 
 import asyncio
 import gc
@@ -12,18 +9,14 @@ from collections.abc import Awaitable, Callable
 
 from client import Client, Result
 from generator import UnknownLocale, User, Users
-from ledger import Ledger
+from ledger import Ledger, RetryBudget
 from report import Report, complain, prepare_output, purpose
-from scheduler import Batches, RetryBudget, Scheduler, run_until_stopped, stop_on_signals
+from scheduler import Batches, Scheduler, run_until_stopped, stop_on_signals
 from settings import Settings, SettingsError, read_settings
 
 
 def main() -> int:
-    """Run until all users are sent or a signal comes; return the exit code.
-
-    0: all sent, or stopped; 1: a library is missing, the output cannot be written, or the accounts
-    do not balance; 2: a setting cannot be used; 3: more users failed than allowed.
-    """
+    """Run until all users are sent or a signal comes; for the exit codes see README.md."""
     prepare_output()
     try:
         return run(read_settings(arguments=sys.argv[1:]))
@@ -40,8 +33,9 @@ def main() -> int:
 def run(settings: Settings) -> int:
     """Simulate, and account for every user; return the exit code."""
     started = time.monotonic()
-    # Users are no part of reference cycles: a search after every 700 objects takes a tenth of the time.
-    gc.set_threshold(100_000)
+    gc.set_threshold(
+        100_000
+    )  # a search for cycles after every 700 objects takes a tenth of the time
     runner = asyncio.Runner()
     stop = stop_on_signals(runner.get_loop())
     ledger = Ledger(settings.period_seconds or 0.0)

@@ -22,6 +22,7 @@ from settings import Settings
 PROGRESS_SECONDS = 10.0
 MOST_LINES_IN_BULK = 10
 LONGEST_REASON = 200
+NO_FIGURE = "\N{EN DASH}"
 
 
 class Report:
@@ -135,7 +136,8 @@ def purpose(settings: Settings) -> str:
         what = f"a new user every {settings.interval_seconds:g} s"
         what += f", {settings.count:,} in all," if settings.count else ""
     elif settings.rate_per_second:
-        what = f"{users}, {settings.rate_per_second:,g} a second, at most {settings.concurrency} at once,"
+        rate = f"{settings.rate_per_second:,g} a second"
+        what = f"{users}, {rate}, at most {settings.concurrency} at once,"
     else:
         what = f"{users}, {settings.concurrency} requests at once,"
     dry = " (a dry run: nothing is sent)" if settings.dry_run else ""
@@ -147,7 +149,7 @@ def sentences(ledger: Ledger, fail_over: float) -> list[str]:
     told, not_attempted = [], ledger.dropped + ledger.late
     if not ledger.settled["not sent"]:
         latency = ", ".join(
-            f"{name} " + ("–" if seconds is None else f"{figure(seconds * 1000)} ms")
+            f"{name} " + (NO_FIGURE if seconds is None else f"{figure(seconds * 1000)} ms")
             for name, seconds in ledger.percentiles_seconds().items()
         )
         without = ", without the dropped" if not_attempted else ""
@@ -196,7 +198,7 @@ def text_of(detail: object) -> str:
 def figure(value: float | None) -> str:
     """A number with three significant digits; a dash for None."""
     if value is None:
-        return "–"
+        return NO_FIGURE
     places = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:,.{max(0, places)}f}"
 

@@ -1,4 +1,4 @@
-"""When users are sent: at an interval, at a rate, or in bulk; how often, at most; and until when."""
+"""When users are sent: at an interval, at a rate, or in bulk; and how often, at most."""
 
 import asyncio
 import itertools
@@ -6,49 +6,46 @@ import math
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from json.encoder import encode_basestring as json_string
 from typing import NamedTuple
 
-from client import BadResponse, Client, Exchange, Response, Result, new_request_id
+from client import BadResponse, Client, Outcome, Response, Result, new_request_id, now
 from generator import User, Users
 from ledger import Ledger
 
 MOST_IDS_PER_USER = 5
 LATEST_START_SECONDS = 1.0
 STOP_SECONDS = 0.5
-BURST_REQUESTS = 5
 
 
+@dataclass
 class Scheduler:
     """Sends users by `create`, enters them into the ledger, and reports them."""
 
-    def __init__(
-        self,
-        create: Callable[[User, bool], Awaitable[Result]],
-        source: Users,
-        count: int | None,
-        ledger: Ledger,
-        report: Callable[[Sequence[User], Result], None],
-        stop: asyncio.Event,
-    ) -> None:
-        self._create, self._source, self._count = create, source, count
-        self._users: Iterator[User] = itertools.islice(source, count)
-        self._ledger, self._report, self._stop = ledger, report, stop
-        self._clock = asyncio.get_running_loop().time
+    create: Callable[[User, bool], Awaitable[Result]]
+    source: Users
+    count: int | None
+    ledger: Ledger
+    report: Callable[[Sequence[User], Result], None]
+    stop: asyncio.Event
+
+    def __post_init__(self) -> None:
+        self._users: Iterator[User] = itertools.islice(self.source, self.count)
 
     async def at_interval(self, interval_seconds: float) -> None:
         """Send one user after another, each at a tick of a fixed grid: the pace does not drift.
 
         A tick that passes while a user is still being sent is left out: nothing is caught up.
         """
-        start, number = self._clock(), 0
+        start, number = now(), 0
         for user in self._users:
             tick = start + number * interval_seconds
             await self._until(tick)
-            if self._stop.is_set():
+            if self.stop.is_set():
                 return
             await self._send(user, tick)
-            number = max(number + 1, math.ceil((self._clock() - start) / interval_seconds))
+            number = max(number + 1, math.ceil((now() - start) / interval_seconds))
 
     async def at_rate(self, period_seconds: float, concurrency: int) -> None:
         """Start a user at each tick, also while others are still being sent (an open loop).
@@ -56,17 +53,17 @@ class Scheduler:
         A tick is dropped if `concurrency` users are being sent, or if this program is more than a
         second late. It uses up one of `count`: the API cannot delay the end of the schedule.
         """
-        start, sending = self._clock(), set[asyncio.Task[None]]()
+        start, sending = now(), set[asyncio.Task[None]]()
         async with asyncio.TaskGroup() as group:
-            for number in itertools.count() if self._count is None else range(self._count):
+            for number in itertools.count() if self.count is None else range(self.count):
                 tick = start + number * period_seconds
                 await self._until(tick)
-                if self._stop.is_set():
+                if self.stop.is_set():
                     return
-                if self._clock() - tick > LATEST_START_SECONDS:
-                    self._ledger.late += 1
+                if now() - tick > LATEST_START_SECONDS:
+                    self.ledger.late += 1
                 elif len(sending) >= concurrency:
-                    self._ledger.dropped += 1
+                    self.ledger.dropped += 1
                 else:
                     task = group.create_task(self._send(next(self._users), tick))
                     sending.add(task)
@@ -77,16 +74,16 @@ class Scheduler:
         turn = asyncio.Lock()
 
         async def work() -> None:
-            while not self._stop.is_set():
+            while not self.stop.is_set():
                 if not (batches and batches.known):
                     if (user := next(self._users, None)) is None:
                         return
-                    await self._send(user, self._clock())
+                    await self._send(user, now())
                     continue
                 async with turn:  # to make a batch takes long: between two, other tasks run
                     await asyncio.sleep(0)
                 users = list(itertools.islice(self._users, batch_size))
-                if self._stop.is_set() or not users:
+                if self.stop.is_set() or not users:
                     return
                 await self._send_batch(users, batches)
 
@@ -99,44 +96,44 @@ class Scheduler:
     async def _until(self, tick: float) -> None:
         """Wait for the tick or the stop, and at least give other tasks a turn."""
         await asyncio.sleep(0)
-        if self._clock() < tick:
+        if now() < tick:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(tick):
-                    await self._stop.wait()
+                    await self.stop.wait()
 
     async def _send(self, user: User, due_at: float) -> None:
-        self._ledger.attempt([user.user_id], due_at)
+        self.ledger.attempt([user.user_id], due_at)
         try:
             await self._send_alone(user, perhaps_stored=False)
         finally:  # also if it is given up: an API that never responds would look fast
-            self._ledger.latencies.add(self._clock() - due_at)
+            self.ledger.latencies.add(now() - due_at)
 
     async def _send_alone(self, user: User, perhaps_stored: bool) -> None:
         """Send an attempted user, with another id if its own is taken."""
-        result = await self._create(user, perhaps_stored)
+        result = await self.create(user, perhaps_stored)
         for _ in range(MOST_IDS_PER_USER - 1):
             if result.outcome != "taken":
                 break
-            user, taken = self._source.renumbered(user), user
-            self._ledger.renumber(taken.user_id, user.user_id)
-            result = await self._create(user, False)
+            user, taken = self.source.renumbered(user), user
+            self.ledger.renumber(taken.user_id, user.user_id)
+            result = await self.create(user, False)
         if result.outcome == "taken":  # an API that says so of every id does not want the user
             reason = f"{MOST_IDS_PER_USER} ids in a row were taken"
             result = result._replace(outcome="rejected", detail=reason)
         self._settle([user], result)
 
     async def _send_batch(self, users: Sequence[User], batches: "Batches") -> None:
-        started = self._clock()
-        self._ledger.attempt([user.user_id for user in users], started)
+        started = now()
+        self.ledger.attempt([user.user_id for user in users], started)
         try:
             batch = await batches.create(users)
         finally:
-            self._ledger.latencies.add(self._clock() - started)
+            self.ledger.latencies.add(now() - started)
         apart = batch.existing | batch.alone
         done = [user for user in users if user.user_id not in apart]
         existing = [user for user in users if user.user_id in batch.existing]
         self._settle(done, batch.result)
-        outcome = "created" if batch.perhaps_stored else "already there"
+        outcome: Outcome = "created" if batch.perhaps_stored else "already there"
         self._settle(existing, batch.result._replace(outcome=outcome))
         for user in users:
             if user.user_id in batch.alone:
@@ -144,8 +141,8 @@ class Scheduler:
 
     def _settle(self, users: Sequence[User], result: Result) -> None:
         if users:
-            self._ledger.settle([user.user_id for user in users], result.outcome, result.status)
-            self._report(users, result)
+            self.ledger.settle([user.user_id for user in users], result.outcome, result.status)
+            self.report(users, result)
 
 
 class BatchResult(NamedTuple):
@@ -172,15 +169,16 @@ class Batches:
         items = [f'"{i}":{{"name":{json_string(name)},"age":{age}}}' for i, name, age in users]
         body = f"{{{','.join(items)}}}".encode()
         ids = frozenset(user.user_id for user in users)
-        request_id, clock = new_request_id(), asyncio.get_running_loop().time
+        request_id = new_request_id()
 
         async def post(perhaps_stored: bool) -> BatchResult:
-            started = clock()
+            started = now()
             response = await self._client.exchange("POST", "/users/batch", request_id, body)
             success = response.status < 300 and not response.get("error")
             existing, alone = read_batch(response, ids) if success else (frozenset[int](), ids)
-            outcome, detail = "created" if success else "rejected", response.get("detail")
-            result = Result(outcome, response.status, clock() - started, detail, request_id)
+            outcome: Outcome = "created" if success else "rejected"
+            seconds, detail = now() - started, response.get("detail")
+            result = Result(outcome, response.status, seconds, detail, request_id)
             if response.status in (401, 403) and not perhaps_stored:
                 alone = frozenset()
             elif not success and (response.status < 300 or response.status in (404, 405, 501)):
@@ -216,47 +214,6 @@ def read_batch(response: Response, ids: frozenset[int]) -> tuple[frozenset[int],
     if same & other or not ids >= same | other or created + len(same | other) != len(ids):
         raise BadResponse("responded to a batch with numbers that do not add up")
     return frozenset(same), frozenset(other)
-
-
-class RetryBudget:
-    """An API that fails gets at most 1.2 times its normal load, after a burst of five requests.
-
-    A leaky bucket: each request fills it by one, it loses 1.2 times the normal load, and a retry
-    waits until there is room. The normal load is one request in `period_seconds`; in bulk (None),
-    `concurrency` by the duration of a response (Little's law). It loses at least one in 30 s, in
-    bulk in 5 s: otherwise the end of an outage would be noticed late.
-    """
-
-    def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:
-        self._exchange, self._concurrency = exchange, concurrency
-        self._clock = asyncio.get_running_loop().time
-        self._in_bulk, self._response_seconds = period_seconds is None, 0.0
-        self._slowest_seconds = 5.0 if self._in_bulk else 30.0
-        self._seconds_per_request = min((period_seconds or 6.0) / 1.2, self._slowest_seconds)
-        self._requests, self._counted_at = 0.0, self._clock()
-
-    async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
-        """Send a request at once, and count it."""
-        self._requests = min(self._count() + 1, 2 * BURST_REQUESTS)
-        started = self._clock()
-        response = await self._exchange(method, target, request_id, body)
-        if self._in_bulk:
-            weight = 0.1 if self._response_seconds else 1.0
-            self._response_seconds += weight * (self._clock() - started - self._response_seconds)
-            normal_seconds = max(self._response_seconds, 1e-6) / self._concurrency
-            self._seconds_per_request = min(normal_seconds / 1.2, self._slowest_seconds)
-        return response
-
-    def wait_seconds(self) -> float:
-        """Seconds until a retry may be sent."""
-        too_many = self._count() + 1 - BURST_REQUESTS
-        return too_many * self._seconds_per_request if too_many > 1e-6 else 0.0
-
-    def _count(self) -> float:
-        now = self._clock()
-        lost = (now - self._counted_at) / self._seconds_per_request
-        self._requests, self._counted_at = max(0.0, self._requests - lost), now
-        return self._requests
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

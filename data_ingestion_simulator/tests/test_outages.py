@@ -17,8 +17,8 @@ from virtual_clock import run_virtually, virtual_loop
 from client import Client
 from connection import Connection
 from generator import Users
-from ledger import Ledger
-from scheduler import Batches, RetryBudget, Scheduler
+from ledger import Ledger, RetryBudget
+from scheduler import Batches, Scheduler
 
 OUTAGES = 1_000 if "LAB_LONG" in os.environ else 100
 CALM_SECONDS, STORM_SECONDS = (0.5, 8.0), (0.05, 40.0)

@@ -14,9 +14,9 @@ from virtual_clock import run_virtually, virtual_loop
 from client import Client, Response, Result
 from connection import Connection
 from generator import User, Users
-from ledger import Ledger
+from ledger import Ledger, RetryBudget
 from report import Report
-from scheduler import Batches, BatchResult, RetryBudget, Scheduler
+from scheduler import Batches, BatchResult, Scheduler
 
 OTHER_USER = {"name": "Somebody Else", "age": 0}
 
