@@ -100,39 +100,38 @@ class Client:
         request_id = new_request_id()
         target = f"/users/?user_id={user.user_id}&name={quote_plus(user.name)}&age={user.age}"
 
-        async def post(perhaps_stored: bool) -> Result:
+        async def post(perhaps_stored: bool) -> tuple[Response, float, bool]:
             started = now()
             response = await self.exchange("POST", target, request_id, b"")
-            outcome = await self._outcome(user, response, perhaps_stored, request_id)
-            seconds, detail = now() - started, response.get("detail")
-            return Result(outcome, response.status, seconds, detail, request_id)
+            return response, now() - started, perhaps_stored
 
         try:
-            return await self.retry(post, perhaps_stored)
+            response, seconds, perhaps_stored = await self.retry(post, perhaps_stored)
+            outcome = await self._outcome(user, response, perhaps_stored, request_id)
         except BadResponse as error:
             return Result("given up", detail=f"The API {error}", request_id=request_id)
+        return Result(outcome, response.status, seconds, response.get("detail"), request_id)
 
     async def _outcome(
         self, user: User, response: Response, perhaps_stored: bool, request_id: str
     ) -> Outcome:
-        """What a response to `POST /users/` means; raises ApiError if that is not known yet."""
         # The first API of the course responds with 200 and an error inside, instead of 409.
         conflict = response.status == 409 or (response.status < 300 and response.get("error"))
         if not conflict and (response.status < 300 or not perhaps_stored):
             return "created" if response.status < 300 else "rejected"
-        stored = name_and_age(response.get("user"))
-        if not stored:  # an older API, or a user that was rejected only after it was stored
-            try:
-                response = await self.exchange("GET", f"/users/{user.user_id}", request_id, b"")
-            except ApiError as error:
-                error.perhaps_stored = False  # a GET stores nothing
-                raise
-            stored = name_and_age(response.body) if response.status < 300 else None
+
+        async def get(_: bool) -> tuple[object, object] | None:
+            shown = await self.exchange("GET", f"/users/{user.user_id}", request_id, b"")
+            found = name_and_age(shown.body) if shown.status < 300 else None
+            if conflict and perhaps_stored and not found:
+                # The stored user may be ours: with a new id it would be stored twice.
+                raise BadResponse("responded that an id is taken, but does not show its user")
+            return found
+
+        # An older API does not show the user. A rejected user may be stored by an earlier attempt.
+        stored = name_and_age(response.get("user")) or await self.retry(get)
         if stored == (user.name, user.age):
             return "created" if perhaps_stored else "already there"
-        if conflict and perhaps_stored and not stored:
-            # The stored user may be ours: with a new id it would be stored twice.
-            raise BadResponse("responded that an id is taken, but does not show its user")
         return "taken" if conflict else "rejected"
 
     async def retry(

@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from client import ApiError, BadResponse, NotConnected, Response
+from client import ApiError, BadResponse, NotConnected, Response, now
 
 CONNECT_TIMEOUT_SECONDS, RESPONSE_TIMEOUT_SECONDS = 3.0, 10.0
 IDLE_CONNECTION_SECONDS = 2.0  # uvicorn closes an idle connection after 5 s
 TOO_SLOW = f"gave no response within {RESPONSE_TIMEOUT_SECONDS:g} s"
 REFUSED = f"[Errno {errno.ECONNREFUSED}]"
-LARGEST_RESPONSE_BYTES = 256 * 1024  # of a batch: it may hold ten thousand ids
+LARGEST_RESPONSE_BYTES = 256 * 1024  # to a batch: it may hold ten thousand ids
 
 
 class Connection:
@@ -48,15 +48,15 @@ class Connection:
         kind = "Content-Type: application/json\r\n" if body else ""
         length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
         head = (
-            f"{method} {self._path}{target} HTTP/1.1\r\n{self._headers}X-Request-ID: {request_id}\r\n"
-            f"traceparent: 00-{request_id:0>32}-{request_id}-01\r\n{kind}{length}\r\n"
+            f"{method} {self._path}{target} HTTP/1.1\r\n{self._headers}{kind}{length}"
+            f"X-Request-ID: {request_id}\r\ntraceparent: 00-{request_id:0>32}-{request_id}-01\r\n\r\n"
         )
         connected = self._idle_socket() or await self._connect()
         try:
             status, headers, content = await connected.send(head.encode() + body)
         finally:
             if connected.reusable:
-                connected.idle_since = asyncio.get_running_loop().time()
+                connected.idle_since = now()
                 self._idle.append(connected)
             else:
                 connected.abort()
@@ -66,10 +66,9 @@ class Connection:
         return Response(status, json_value(content, status))
 
     def _idle_socket(self) -> "_Socket | None":
-        now = asyncio.get_running_loop().time()
         while self._idle:
             last = self._idle.pop()
-            if last.reusable and now - last.idle_since < IDLE_CONNECTION_SECONDS:
+            if last.reusable and now() - last.idle_since < IDLE_CONNECTION_SECONDS:
                 return last
             last.abort()
         return None
@@ -155,8 +154,7 @@ class _Socket(asyncio.Protocol):
         self._body += data
 
     def on_message_complete(self) -> None:
-        """The response is complete, unless it is a 1xx: then another one follows."""
-        if 100 <= self._status < 200 and self._status != 101:
+        if 100 <= self._status < 200 and self._status != 101:  # another response follows
             self._status = 0
         elif self._response and not self._response.done():
             self.reusable = self._parser.should_keep_alive()

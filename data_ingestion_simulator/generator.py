@@ -41,14 +41,12 @@ class Users:
 
     def __init__(self, seed: int | None, locale: str = "en_US", ages: str = "population") -> None:
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
-        # Other locales and ages have other ids, too. A new id does not change the next users.
-        self._rng, name_rng, self._id_rng = (
-            random.Random(f"{seed} {locale} {ages} {kind}")  # noqa: S311 (not a secret)
-            for kind in ("ages", "names", "ids")
-        )
+        key = f"{seed} {locale} {ages}"  # other names or ages must have other ids, too
+        # A new id must not change the next users: ids have their own random numbers.
+        self._rng, self._id_rng = random.Random(key), random.Random(f"{key} ids")  # noqa: S311
         self._years, weights = AGES[ages]
         self._totals = list(accumulate(weights))
-        self._draw_name = names(name_rng, locale)
+        self._draw_name = names(self._rng, locale)
         self._new_block()
 
     def __iter__(self) -> Iterator[User]:

@@ -5,13 +5,12 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
 
-from client import Client, Result
-from generator import UnknownLocale, User, Users
+from client import Client
+from generator import UnknownLocale, Users
 from ledger import Ledger, RetryBudget
 from report import Report, complain, prepare_output, purpose
-from scheduler import Batches, Scheduler, run_until_stopped, stop_on_signals
+from scheduler import Batches, Create, Scheduler, run_until_stopped, stop_on_signals
 from settings import Settings, SettingsError, read_settings
 
 
@@ -63,7 +62,7 @@ async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asy
 
     users = Users(settings.seed, settings.locale, settings.ages)
     report.say(purpose(settings))
-    create: Callable[[User, bool], Awaitable[Result]] = report.preview
+    create: Create = report.preview
     batches = None
     if not settings.dry_run:
         connection = Connection(settings.api_base_url, settings.api_token)

@@ -16,6 +16,7 @@ from ledger import Ledger
 
 MOST_IDS_PER_USER = 5
 LATEST_START_SECONDS = 1.0
+Create = Callable[[User, bool], Awaitable[Result]]  # the second: perhaps it is stored already
 STOP_SECONDS = 0.5
 
 
@@ -23,7 +24,7 @@ STOP_SECONDS = 0.5
 class Scheduler:
     """Sends users by `create`, enters them into the ledger, and reports them."""
 
-    create: Callable[[User, bool], Awaitable[Result]]
+    create: Create
     source: Users
     count: int | None
     ledger: Ledger
