@@ -37,20 +37,17 @@ class Connection:
         self._headers += f"Authorization: Bearer {token}\r\n" if token else ""
         self._idle: list[_Socket] = []
 
-    async def exchange(
-        self, method: str, target: str, request_id: str, body: bytes = b""
-    ) -> Response:
+    async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
         """Send one request, once, and return the response; raises ApiError if it is not usable.
 
-        `target`: path and query, percent-encoded; `request_id`: 16 hexadecimal digits, which begin
-        a trace as well (https://www.w3.org/TR/trace-context/); `body`: JSON.
+        `target`: path and query, percent-encoded; `request_id`: 16 hexadecimal digits, also sent as
+        a trace (https://www.w3.org/TR/trace-context/); `body`: JSON.
         """
         kind = "Content-Type: application/json\r\n" if body else ""
         length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
-        head = (
-            f"{method} {self._path}{target} HTTP/1.1\r\n{self._headers}{kind}{length}"
-            f"X-Request-ID: {request_id}\r\ntraceparent: 00-{request_id:0>32}-{request_id}-01\r\n\r\n"
-        )
+        head = f"{method} {self._path}{target} HTTP/1.1\r\n{self._headers}{kind}{length}"
+        trace = f"traceparent: 00-{request_id:0>32}-{request_id}-01"
+        head += f"X-Request-ID: {request_id}\r\n{trace}\r\n\r\n"
         connected = self._idle_socket() or await self._connect()
         try:
             status, headers, content = await connected.send(head.encode() + body)

@@ -37,7 +37,7 @@ class User(NamedTuple):
 
 
 class Users:
-    """Endless users, the same for the same arguments. `ages`: a key of AGES; raises UnknownLocale."""
+    """Endless users, the same for the same arguments; raises UnknownLocale."""
 
     def __init__(self, seed: int | None, locale: str = "en_US", ages: str = "population") -> None:
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
@@ -74,14 +74,14 @@ def names(rng: random.Random, locale: str) -> Callable[[], str]:
     both are done once. Raises UnknownLocale.
     """
     from faker import Faker  # takes 0.1 s: a wrong setting is reported without it
+    from faker.config import AVAILABLE_LOCALES
     from faker.providers.person import Provider
 
-    try:
-        with warnings.catch_warnings(action="ignore"):  # that a locale has a newer name
-            faker = Faker(locale, providers=["faker.providers.person"])
-    except AttributeError:
+    if locale not in AVAILABLE_LOCALES:
         setting = "SIMULATION_LOCALE (--locale) must be a locale of Faker such as de_DE"
-        raise UnknownLocale(f"{setting}, not {locale!r}") from None
+        raise UnknownLocale(f"{setting}, not {locale!r}")
+    with warnings.catch_warnings(action="ignore"):  # that a locale has a newer name
+        faker = Faker(locale, providers=["faker.providers.person"])
     faker.seed_instance(rng.getrandbits(64))
     generator = faker.factories[0]
     provider = next(each for each in generator.providers if isinstance(each, Provider))

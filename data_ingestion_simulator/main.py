@@ -32,15 +32,11 @@ def main() -> int:
 def run(settings: Settings) -> int:
     """Simulate, and account for every user; return the exit code."""
     started = time.monotonic()
-    gc.set_threshold(
-        100_000
-    )  # a search for cycles after every 700 objects takes a tenth of the time
+    gc.set_threshold(100_000)  # else the search for reference cycles takes a tenth of the time
     runner = asyncio.Runner()
     stop = stop_on_signals(runner.get_loop())
     ledger = Ledger(settings.period_seconds or 0.0)
-    report = Report(
-        settings.output, None if settings.period_seconds or settings.dry_run else settings.count
-    )
+    report = Report(settings.output, settings.count if settings.in_bulk else None)
     try:
         runner.run(run_until_stopped(simulate(settings, ledger, report, stop), stop))
         ledger.close()

@@ -87,37 +87,26 @@ class Report:
         milliseconds, why = result.seconds * 1000, reason(user, result)
         parts = [f"{result.outcome:<13}", f"user {user.user_id}", f"{result.status}"]
         parts += [f"{milliseconds:,.0f} ms", result.request_id, why]
-        self._event(
-            "user",
-            "  ".join(part for part in parts if part),
-            user_id=user.user_id,
-            outcome=result.outcome,
-            status=result.status,
-            milliseconds=round(milliseconds, 3),
-            reason=why,
-            request_id=result.request_id,
-        )
+        facts: dict[str, object] = {"outcome": result.outcome, "status": result.status}
+        facts |= {"milliseconds": round(milliseconds, 3), "request_id": result.request_id}
+        facts["reason"] = why
+        sentence = "  ".join(part for part in parts if part)
+        self._event("user", sentence, user_id=user.user_id, **facts)
 
     def _progress(self, more: int, count: int) -> None:
         self._done += more
         if self._bar is not None:
             self._bar.update(more)
             return
-        now = time.monotonic()
-        if now - self._progress_at < PROGRESS_SECONDS:
+        if time.monotonic() - self._progress_at < PROGRESS_SECONDS:
             return
-        self._progress_at = now
-        rate = self._done / (now - self._started)
+        self._progress_at = time.monotonic()
+        rate = self._done / (self._progress_at - self._started)
         left_seconds = (count - self._done) / rate
         share = f"{self._done:,} of {count:,} users ({self._done / count:.0%})"
-        self._event(
-            "progress",
-            f"{share}, {figure(rate)} a second, {left_seconds:,.0f} s left",
-            done=self._done,
-            count=count,
-            users_per_second=round(rate, 3),
-            left_seconds=round(left_seconds, 3),
-        )
+        facts = {"users_per_second": round(rate, 3), "left_seconds": round(left_seconds, 3)}
+        sentence = f"{share}, {figure(rate)} a second, {left_seconds:,.0f} s left"
+        self._event("progress", sentence, done=self._done, count=count, **facts)
 
     def _event(self, event: str, sentence: str, **facts: object) -> None:
         if self._form == "json":
@@ -173,8 +162,8 @@ def sentences(ledger: Ledger, fail_over: float) -> list[str]:
 
 def reason(user: User, result: Result) -> str:
     """The API's reason for an error as one short line, without the name and age of the user."""
-    line = " ".join(re.sub(r"[^ -~\xa1-\uffff]", " ", text_of(result.detail)).split())
-    words = user.name.split()
+    text, words = text_of(result.detail), user.name.split()
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     spellings = [*words, *map(quote, words), *(json.dumps(word)[1:-1] for word in words)]
     private = [re.escape(each) for each in sorted(spellings, key=len, reverse=True)]
     private.append(rf"(?<!\d){user.age}(?!\d)")

@@ -38,8 +38,8 @@ def number(what: str, least: float, most: float, word: str = "", kind: Any = int
         with suppress(ValueError):
             if word and text == word:
                 return None
-            if re.fullmatch("[0-9.][0-9.eE+-]*", text) and least <= kind(text) <= most:
-                return kind(text)
+            if re.fullmatch("[0-9.][0-9.eE+-]*", text) and least <= (value := kind(text)) <= most:
+                return float(value) if kind is float else int(value)
         raise ValueError(f"{what} from {least} to {most}" + (f", or {word}" if word else ""))
 
     return parse
@@ -109,6 +109,11 @@ class Settings:
     def period_seconds(self) -> float | None:
         """Seconds from one user to the next; None in bulk."""
         return 1 / self.rate_per_second if self.rate_per_second else self.interval_seconds
+
+    @property
+    def in_bulk(self) -> bool:
+        """Are users sent as fast as the API takes them?"""
+        return not self.period_seconds and not self.dry_run
 
 
 SETTINGS = {each.name: each.metadata for each in fields(Settings) if each.metadata}

@@ -14,10 +14,10 @@ from typing import Self
 from fake_api import until
 
 LINE = re.compile(r"\d\d:\d\d:\d\d (.*)")
-# Everything a line about a user can hold: neither name nor age has a place in it.
+# All that a line about a user can hold: neither a name nor an age.
 USER_LINE = re.compile(
-    r"(?P<outcome>created|already there|rejected|given up) +user (?P<user_id>\d{16})  (?P<status>\d{3})"
-    r"  [\d,]+ ms(?P<reason>  .*)?"
+    r"(?P<outcome>created|already there|rejected|given up) +user (?P<user_id>\d{16})"
+    r"  (?P<status>\d{3})  [\d,]+ ms(?P<reason>  .*)?"
 )
 SUMMARY = re.compile(
     r"(?:Stopped|Done) after \d+\.\d s: ([\d,]+) attempted = ([\d,]+) created"

@@ -241,7 +241,12 @@ def test_a_get_that_fails_does_not_make_the_user_ours() -> None:
         result = await given.create()
 
         assert result.outcome == "already there"
-        assert [request.kind for request in given.api.requests] == ["create", "read", "read", "read"]
+        assert [request.kind for request in given.api.requests] == [
+            "create",
+            "read",
+            "read",
+            "read",
+        ]
         assert len(given.said) == 3
 
     run_virtually(story())

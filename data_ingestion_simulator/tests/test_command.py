@@ -11,15 +11,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import pytest
 import fake_api
+import pytest
+from fake_api import FakeApi, Handler, Request, respond, until
 from simulator_process import SimulatorProcess
-from fake_api import Handler, Request, FakeApi, respond, until
 
-from client import Result
-from generator import User
-from ledger import Ledger
-from report import Report, figure
 from settings import SETTINGS, flag_of
 
 FOLDER = Path(__file__).parent.parent
@@ -261,18 +257,6 @@ def test_a_user_who_found_no_place_is_dropped() -> None:
     run(story())
 
 
-def test_a_rate_that_this_program_cannot_keep_is_its_own_fault(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Users to whom it came too late are told apart from those for whom there was no place."""
-    ledger = Ledger()
-    ledger.late = 1_500
-    Report("text").summary(ledger, 1.0, stopped=False, fail_over=1.0)
-
-    said = "1,500 of 1,500 users were dropped: this program could not keep up with the rate"
-    assert said in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(("fail_over", "code"), [("9%", 3), ("10%", 0), ("100%", 0)])
 def test_more_failures_than_allowed_set_the_exit_code(fail_over: str, code: int) -> None:
     """When one user of ten is rejected, 9 % is too little to allow; then a line says so."""
@@ -398,95 +382,3 @@ def test_users_refused_in_bulk_do_not_flood() -> None:
                 assert process.accounts()[0] == [3000, 0, 0, 3000, 0]
 
     run(story())
-
-
-def test_a_bulk_without_a_terminal_says_how_far_it_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a terminal, a line now and then tells users, rate and time left."""
-    monkeypatch.setattr("report.PROGRESS_SECONDS", 0.01)
-    report = Report("text", 8)
-    time.sleep(0.5)  # the wait for the API is no part of the rate
-    report.begin()
-    for user_id in range(2):
-        time.sleep(0.02)
-        report.users([User(user_id, "Ana", 1)], Result("created", 200, 0.01))
-    told = capsys.readouterr()
-
-    progress = r"\S+ 1 of 8 users \(12%\), (\d+\.\d+) a second, 0 s left"
-    match = re.fullmatch(progress, told.out.splitlines()[0])
-    assert match
-    assert float(match[1]) > 10
-    assert (len(told.out.splitlines()), told.err) == (2, "")
-
-
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [
-        (None, "–"),
-        (0.0, "0"),
-        (0.0000115, "0.0000115"),
-        (0.246, "0.246"),
-        (2.184, "2.18"),
-        (14.96, "15.0"),
-        (99.96, "100.0"),
-        (824.4, "824"),
-        (37_219.7, "37,220"),
-    ],
-)
-def test_a_figure_can_be_read(value: float | None, told: str) -> None:
-    """Three digits that tell, never an exponent, and thousands set apart."""
-    assert figure(value) == told
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-@pytest.mark.parametrize("size", [(24, 100), (0, 0)], ids=["usable", "without a size"])
-def test_a_bulk_on_a_terminal_has_a_bar(size: tuple[int, int]) -> None:
-    """On a terminal a bar shows share, count, rate and time left; lines stand above it. On one that
-    says it has no room there is none.
-    """
-    import pty
-    import termios
-
-    async def story() -> None:
-        async with FakeApi(batches=True, delay_seconds=0.05) as api:
-            ours, theirs = pty.openpty()
-            termios.tcsetwinsize(ours, size)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "main.py",
-                *("--count", "3000", "--batch-size", "100", "--concurrency", "2"),
-                env={**os.environ, "API_BASE_URL": api.url},
-                cwd=FOLDER,
-                stdout=subprocess.PIPE,
-                stderr=theirs,
-            )
-            os.close(theirs)
-            shown = await asyncio.to_thread(all_of, ours)
-            said, _ = await process.communicate()
-            os.close(ours)
-
-            assert process.returncode == 0
-            bar = r"\d+%\|.*\| \d[\d.]*k?/3\.00k \[\d\d:\d\d<\d\d:\d\d, .* users/s\]"
-            if size == (0, 0):
-                assert shown == ""
-            else:
-                assert re.search(bar, shown)
-                assert "100%" in shown
-            assert b"3,000 created" in said
-            assert b"%|" not in said
-
-    run(story())
-
-
-def all_of(terminal: int) -> str:
-    """Everything shown until the other side hangs up."""
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 65_536)
-        except OSError:  # what Linux says for the end
-            chunk = b""
-        if not chunk:
-            return shown.decode()
-        shown += chunk

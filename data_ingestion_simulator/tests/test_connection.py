@@ -22,6 +22,11 @@ from connection import Connection, check_status, json_value, retry_after_seconds
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ID = "5f1c2e9a7b3d4e60"
+HALF, NOT_HTTP = (
+    "closed the connection in the middle of a response",
+    "responded with something that is not HTTP",
+)
+UPGRADE = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
 CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
 
 
@@ -87,7 +92,7 @@ def test_a_response_may_come_in_any_form(response: bytes) -> None:
         server = Server(response, response)
         async with connected(server) as connection:
             for _ in range(2):
-                assert await connection.exchange("GET", "/health", ID) == (200, {})
+                assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
             assert server.connections == 1
 
     run(story())
@@ -112,7 +117,7 @@ def test_a_socket_that_ends_or_says_too_much_is_not_used_again(response: bytes) 
         server = Server(response, response, closes=b"}HTTP" not in response)
         async with connected(server) as connection:
             for _ in range(2):
-                assert await connection.exchange("GET", "/health", ID) == (200, {})
+                assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
             assert server.connections == 2
 
     run(story())
@@ -126,9 +131,9 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
         loop, server = virtual_loop(), Server(once + b"||" + OK, once)
         loop.api = server
         connection = Connection("http://localhost")
-        assert await connection.exchange("GET", "/", ID) == (200, {})
+        assert await connection.exchange("GET", "/", ID, b"") == (200, {})
         await asyncio.sleep(1)
-        assert await connection.exchange("GET", "/", ID) == (200, {})
+        assert await connection.exchange("GET", "/", ID, b"") == (200, {})
         assert server.connections == 2
         await asyncio.wait_for(server.left.wait(), 1)
 
@@ -139,13 +144,13 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
     ("response", "reason"),
     [
         (b"", "closed the connection without a response"),
-        (b"HTTP/1.1 20", "closed the connection in the middle of a response"),
-        (OK + b"Content-Le", "closed the connection in the middle of a response"),
-        (OK + b"Content-Length: 9\r\n\r\n{", "closed the connection in the middle of a response"),
-        (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", "closed the connection in the middle of a response"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "responded with something that is not HTTP"),
-        (OK + 2 * b"Content-Length: 1\r\n" + b"\r\n", "responded with something that is not HTTP"),
-        (b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "responded with 101"),
+        (b"HTTP/1.1 20", HALF),
+        (OK + b"Content-Le", HALF),
+        (OK + b"Content-Length: 9\r\n\r\n{", HALF),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", HALF),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", NOT_HTTP),
+        (OK + 2 * b"Content-Length: 1\r\n" + b"\r\n", NOT_HTTP),
+        (UPGRADE, "responded with 101"),
         (OK + b"X: " + b"y" * 300_000, "responded with more than 256 KiB"),
         (OK + b"\r\n" + b"y" * 300_000, "responded with more than 256 KiB"),
     ],
@@ -156,7 +161,7 @@ def test_what_is_not_a_usable_response(response: bytes, reason: str) -> None:
     async def story() -> None:
         async with connected(Server(response, closes=True)) as connection:
             with pytest.raises(ApiError) as caught:
-                await connection.exchange("GET", "/health", ID)
+                await connection.exchange("GET", "/health", ID, b"")
 
         assert (str(caught.value), caught.value.perhaps_stored) == (reason, True)
 
@@ -169,8 +174,8 @@ def test_a_request_is_what_it_should_be() -> None:
     async def story() -> None:
         server = Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 2)
         async with connected(server, token="a-long-secret") as connection:
-            await connection.exchange("POST", "/users/?name=Zo%C3%AB+%26+Co&age=7", ID)
-            await connection.exchange("GET", "/health", ID)
+            await connection.exchange("POST", "/users/?name=Zo%C3%AB+%26+Co&age=7", ID, b"")
+            await connection.exchange("GET", "/health", ID, b"")
         post, get = (request.decode().split("\r\n") for request in server.requests)
         port = post[1].rpartition(":")[2]
 
@@ -193,7 +198,7 @@ def test_as_many_sockets_as_exchanges_at_once() -> None:
         server = Server(*[slow] * 9)
         async with connected(server) as connection:
             for _ in range(3):
-                await asyncio.gather(*[connection.exchange("GET", "/", ID) for _ in range(3)])
+                await asyncio.gather(*[connection.exchange("GET", "/", ID, b"") for _ in range(3)])
             assert server.connections == 3
 
     run(story())
@@ -209,10 +214,10 @@ def test_each_exchange_has_the_whole_time() -> None:
         loop.api = server
         connection = Connection("http://localhost")
         for _ in range(2):
-            assert await connection.exchange("GET", "/", ID) == (200, {})
+            assert await connection.exchange("GET", "/", ID, b"") == (200, {})
         began = loop.time()
         with pytest.raises(ApiError, match=r"^gave no response within 10 s$"):
-            await connection.exchange("GET", "/", ID)
+            await connection.exchange("GET", "/", ID, b"")
         assert loop.time() - began == pytest.approx(10)
         assert server.connections == 1
 
@@ -226,10 +231,10 @@ def test_an_exchange_that_was_cancelled_leaves_no_socket_behind() -> None:
         slow = b"|" * 20 + OK + b'Content-Length: 7\r\n\r\n"first"'
         server = Server(slow, OK + b"Content-Length: 2\r\n\r\n{}")
         async with connected(server) as connection:
-            asking = asyncio.create_task(connection.exchange("GET", "/first", ID))
+            asking = asyncio.create_task(connection.exchange("GET", "/first", ID, b""))
             await asyncio.sleep(0.05)
             asking.cancel()
-            assert await connection.exchange("GET", "/second", ID) == (200, {})
+            assert await connection.exchange("GET", "/second", ID, b"") == (200, {})
 
     run(story())
 
@@ -241,7 +246,7 @@ def test_an_address_of_the_sixth_version() -> None:
     async def story() -> None:
         try:
             async with connected(Server(OK + b"Content-Length: 2\r\n\r\n{}"), "::1") as connection:
-                assert await connection.exchange("GET", "/health", ID) == (200, {})
+                assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
         except OSError as error:
             pytest.skip(f"IPv6 does not work on this machine: {error}")
 
@@ -256,7 +261,7 @@ def test_a_name_with_several_addresses_that_refuse() -> None:
 
     async def story() -> None:
         with pytest.raises(NotConnected, match=r"^refused the connection$"):
-            await Connection(f"http://localhost:{port}").exchange("GET", "/health", ID)
+            await Connection(f"http://localhost:{port}").exchange("GET", "/health", ID, b"")
 
     run(story())
 
@@ -277,7 +282,7 @@ def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
         listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(NotConnected, match=r"^cannot be trusted over TLS$"):
-            await Connection(f"https://localhost:{port}").exchange("GET", "/health", ID)
+            await Connection(f"https://localhost:{port}").exchange("GET", "/health", ID, b"")
         listening.close()
         assert server.requests == []
 

@@ -1,10 +1,13 @@
 """The accounts of a run."""
 
+import asyncio
 import random
 
 import pytest
+from virtual_clock import run_virtually
 
-from ledger import Latencies, Ledger, in_words, ranges
+from client import Response
+from ledger import Latencies, Ledger, RetryBudget, in_words, ranges
 
 
 def test_the_accounts_know_when_they_do_not_balance() -> None:
@@ -165,3 +168,59 @@ def test_a_dry_run_has_neither_rate_nor_latency_nor_failure() -> None:
     assert summary["users_per_second"] is None
     assert summary["latency_milliseconds"] == {"p50": None, "p95": None, "p99": None}
     assert not ledger.failed(1.0)
+
+
+async def instantly(*_: object) -> Response:
+    return Response(200)
+
+
+def seconds_until_retry(period_seconds: float | None, concurrency: int, requests: int) -> float:
+    """How long a retry waits after so many requests at once."""
+
+    waits: list[float] = []
+
+    async def story() -> None:
+        budget = RetryBudget(instantly, period_seconds, concurrency)
+        for _ in range(requests):
+            await budget.exchange("GET", "/", "", b"")
+        waits.append(budget.wait_seconds())
+
+    run_virtually(story())
+    return waits[0]
+
+
+def test_a_retry_waits_for_the_budget() -> None:
+    """Five requests may be sent at once; then a retry waits, at 1.2 times the normal load. First
+    tries do not wait, but they use up the budget, ten at most.
+    """
+    waits = [seconds_until_retry(0.1, 1, requests) for requests in (0, 4, 5, 8, 1_000)]
+
+    assert waits == pytest.approx([0, 0, 1 / 12, 4 / 12, 6 / 12])
+
+
+def test_the_end_of_an_outage_is_noticed_at_any_pace() -> None:
+    """One retry in 30 seconds is allowed at the slowest pace."""
+    assert seconds_until_retry(86_400, 1, 5) == pytest.approx(30)
+
+
+def test_the_normal_load_of_a_bulk_is_learnt() -> None:
+    """Before the first response a retry may wait five seconds; eight requests at once, of two
+    seconds each, are four a second.
+    """
+
+    async def story() -> None:
+        async def slowly(*_: object) -> Response:
+            await asyncio.sleep(2.0)
+            return Response(200)
+
+        budget = RetryBudget(slowly, None, 8)
+        sending = [asyncio.create_task(budget.exchange("GET", "/", "", b"")) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert budget.wait_seconds() == pytest.approx(5)
+        await asyncio.wait(sending)
+        for _ in range(5):
+            sending.append(asyncio.create_task(budget.exchange("GET", "/", "", b"")))
+        await asyncio.sleep(0)
+        assert budget.wait_seconds() == pytest.approx(1 / (1.2 * 4))
+
+    run_virtually(story())

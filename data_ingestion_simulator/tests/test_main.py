@@ -11,10 +11,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import pytest
 import fake_api
+import pytest
+from fake_api import FakeApi, Handler, lost, respond, until
 from simulator_process import USER_LINE, SimulatorProcess
-from fake_api import Handler, FakeApi, respond, lost, until
 
 SIGNALS = [signal.SIGTERM] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGINT]
 
@@ -67,27 +67,6 @@ def test_the_pace_is_kept_without_drift() -> None:
             times = [request.at for request in api.seen("create")]
 
             assert times[14] - times[0] == pytest.approx(1.4, abs=0.15)
-
-    run(story())
-
-
-def test_no_burst_after_an_outage() -> None:
-    """The user that waited out an outage is followed at the usual pace, not by those missed."""
-
-    async def story() -> None:
-        async with FakeApi() as api, simulator(api, 0.2) as process:
-            api.next_handlers["create"].append(respond(503, {}, {"Retry-After": "1"}))
-            await until(lambda: len(api.seen("create")) >= 6)
-            times = [request.at for request in api.seen("create")][1:]
-
-            assert times[0] - api.seen("create")[0].at >= 1.0
-            assert times[1] - times[0] <= 0.35
-            assert times[4] - times[1] >= 0.45
-            assert [line[:10] for line in process.said[1:4]] == [
-                "The API re",
-                "The API is",
-                "created   ",
-            ]
 
     run(story())
 

@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
-import pytest
 import fake_api
-from fake_api import Handler, Request, FakeApi, respond, lost
+import pytest
+from fake_api import FakeApi, Handler, Request, lost, respond
 from virtual_clock import run_virtually, virtual_loop
 
 from client import Client
 from connection import Connection
 from generator import Users
 from ledger import Ledger, RetryBudget
+from report import Report
 from scheduler import Batches, Scheduler
 
 OUTAGES = 1_000 if "LAB_LONG" in os.environ else 100
@@ -46,7 +47,7 @@ KINDS: dict[str, Handler | None] = {
 
 
 class Storms:
-    """Outages of every kind, one after another; half of the users in them are stored all the same."""
+    """Outages of every kind, one after another; half of the users in them are stored."""
 
     def __init__(self, api: FakeApi, dice: random.Random) -> None:
         self._dice = dice
@@ -98,10 +99,9 @@ class Run:
         period_seconds = 1 / self._per_second if self._per_second else None
         exchange = Connection("http://memory").exchange
         budget = RetryBudget(exchange, period_seconds, self._concurrency)
-        say, errors = [].append, self.ledger.errors
-        client = Client(budget.exchange, budget.wait_seconds, say, errors)
-        report = lambda *_: None  # noqa: E731
-        scheduler = Scheduler(client.create, self.users, None, self.ledger, report, stop)
+        report = Report("quiet")
+        client = Client(budget.exchange, budget.wait_seconds, report.say, self.ledger.errors)
+        scheduler = Scheduler(client.create, self.users, None, self.ledger, report.users, stop)
         sending = asyncio.create_task(
             scheduler.in_bulk(Batches(client), BATCH_SIZE, self._concurrency)
             if not period_seconds
