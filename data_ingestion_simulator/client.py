@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote_plus
@@ -18,6 +19,7 @@ from generator import User
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, LONGEST_RETRY_AFTER_SECONDS = 0.3, 5.0, 60.0
 MOST_BAD_RESPONSES = 3
 T = TypeVar("T")
+# For their meaning see README.md; taken: another user has the id, so ours needs a new one.
 Outcome = Literal["created", "already there", "taken", "rejected", "given up", "not sent"]
 
 
@@ -53,7 +55,7 @@ class Response(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a user; `seconds` is the duration of the attempt that decided it."""
+    """What became of a user; `seconds`: the last attempt, until the outcome was known."""
 
     outcome: Outcome
     status: int = 0
@@ -82,35 +84,29 @@ class Client:
         """Return as soon as `GET /health` gives a 2xx that is not HTML."""
 
         async def check_health(_: bool) -> None:
-            try:
+            with suppress(BadResponse):  # plain text is enough here
                 status = (await self.exchange("GET", "/health", new_request_id(), b"")).status
-            except BadResponse:  # plain text is enough here
-                return
-            if status >= 300:
-                hint = "(are API_BASE_URL and API_TOKEN right?)"
-                raise ApiError(f"responded to GET /health with {status} {hint}")
+                if status >= 300:
+                    raise ApiError(f"responded with {status} to /health (is API_BASE_URL right?)")
 
         await self.retry(check_health)
 
     async def create(self, user: User, perhaps_stored: bool = False) -> Result:
-        """Create the user, and retry until the outcome is known; for the outcomes see README.md.
-
-        `perhaps_stored`: an earlier response was lost. "taken": another user has the id.
-        """
+        """Create the user (perhaps it is stored already), and retry until the outcome is known."""
         request_id = new_request_id()
         target = f"/users/?user_id={user.user_id}&name={quote_plus(user.name)}&age={user.age}"
 
-        async def post(perhaps_stored: bool) -> tuple[Response, float, bool]:
+        async def post(perhaps_stored: bool) -> tuple[float, Response, bool]:
             started = now()
-            response = await self.exchange("POST", target, request_id, b"")
-            return response, now() - started, perhaps_stored
+            return started, await self.exchange("POST", target, request_id, b""), perhaps_stored
 
         try:
-            response, seconds, perhaps_stored = await self.retry(post, perhaps_stored)
+            started, response, perhaps_stored = await self.retry(post, perhaps_stored)
             outcome = await self._outcome(user, response, perhaps_stored, request_id)
         except BadResponse as error:
             return Result("given up", detail=f"The API {error}", request_id=request_id)
-        return Result(outcome, response.status, seconds, response.get("detail"), request_id)
+        detail = response.get("detail")
+        return Result(outcome, response.status, now() - started, detail, request_id)
 
     async def _outcome(
         self, user: User, response: Response, perhaps_stored: bool, request_id: str
@@ -137,9 +133,9 @@ class Client:
     async def retry(
         self, attempt: Callable[[bool], Awaitable[T]], perhaps_stored: bool = False
     ) -> T:
-        """Repeat `attempt(perhaps_stored)` until it raises no ApiError; nothing else retries.
+        """Repeat `attempt(perhaps_stored)` until it raises no ApiError, or three BadResponses.
 
-        Raises the third BadResponse in a row. During an outage only one attempt is reported.
+        Nothing else in this program retries.
         """
         started, errors, bad_responses = now(), 0, 0
         try:
@@ -171,8 +167,7 @@ class Client:
 def backoff_seconds(errors: int, retry_after_seconds: float = 0.0) -> float:
     """Seconds to wait after so many earlier errors, and at least what the API asked for.
 
-    Exponential, with a cap and "equal jitter": half of it is random, so that simulators do not
-    retry all at once (Marc Brooker, "Exponential Backoff And Jitter", 2015).
+    The jitter keeps simulators from retrying all at once (Brooker, "Exponential Backoff", 2015).
     """
     ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(errors, 10))
     jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 (not a secret)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 # How many of 1,000 people are 0-4, 5-9, ... 95-99 years old. The shares of the groups under 15,
 # 15-24, 25-64 and over are from the UN's World Population Prospects 2019; the rest is by eye.
 POPULATION = [88, 86, 82, 79, 77, 78, 77, 70, 64, 62, 57, 48, 41, 33, 24, 16, 10, 5, 2, 1]
-# Ages and their weights. The campus, by eye: students, then researchers, then teachers.
+# Ages and their weights; those of the campus are by eye, too.
 AGES: dict[str, tuple[range, list[float]]] = {
     "population": (range(100), [weight for weight in POPULATION for _ in range(5)]),
     "uniform": (range(18, 81), [1] * 63),
@@ -36,21 +36,16 @@ class User(NamedTuple):
     age: int
 
 
-class Users:
+class Users(Iterator[User]):
     """Endless users, the same for the same arguments; raises UnknownLocale."""
 
     def __init__(self, seed: int | None, locale: str = "en_US", ages: str = "population") -> None:
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
-        key = f"{seed} {locale} {ages}"  # other names or ages must have other ids, too
-        # A new id must not change the next users: ids have their own random numbers.
+        key = f"{seed} {locale} {ages}"  # with other names or ages, the ids are others, too
         self._rng, self._id_rng = random.Random(key), random.Random(f"{key} ids")  # noqa: S311
-        self._years, weights = AGES[ages]
-        self._totals = list(accumulate(weights))
+        self._years, self._totals = AGES[ages][0], list(accumulate(AGES[ages][1]))
         self._draw_name = names(self._rng, locale)
         self._new_block()
-
-    def __iter__(self) -> Iterator[User]:
-        return self
 
     def __next__(self) -> User:
         age = self._rng.choices(self._years, cum_weights=self._totals)[0]
@@ -70,16 +65,14 @@ class Users:
 def names(rng: random.Random, locale: str) -> Callable[[], str]:
     """A function that draws names as frequent as Faker's, but many times faster.
 
-    For each word Faker adds up the weights of a list, and for each name it parses a pattern. Here
-    both are done once. Raises UnknownLocale.
+    Faker adds up weights for each word, and parses a pattern for each name: here this is done once.
     """
     from faker import Faker  # takes 0.1 s: a wrong setting is reported without it
     from faker.config import AVAILABLE_LOCALES
     from faker.providers.person import Provider
 
     if locale not in AVAILABLE_LOCALES:
-        setting = "SIMULATION_LOCALE (--locale) must be a locale of Faker such as de_DE"
-        raise UnknownLocale(f"{setting}, not {locale!r}")
+        raise UnknownLocale(f"SIMULATION_LOCALE (--locale) must be one of Faker's, not {locale!r}")
     with warnings.catch_warnings(action="ignore"):  # that a locale has a newer name
         faker = Faker(locale, providers=["faker.providers.person"])
     faker.seed_instance(rng.getrandbits(64))

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import sys
-import time
 
 from client import Client
 from generator import UnknownLocale, Users
@@ -31,7 +30,6 @@ def main() -> int:
 
 def run(settings: Settings) -> int:
     """Simulate, and account for every user; return the exit code."""
-    started = time.monotonic()
     gc.set_threshold(100_000)  # else the search for reference cycles takes a tenth of the time
     runner = asyncio.Runner()
     stop = stop_on_signals(runner.get_loop())
@@ -40,8 +38,7 @@ def run(settings: Settings) -> int:
     try:
         runner.run(run_until_stopped(simulate(settings, ledger, report, stop), stop))
         ledger.close()
-        seconds, stopped = time.monotonic() - started, stop.is_set()
-        report.summary(ledger, seconds, stopped=stopped, fail_over=settings.fail_over)
+        report.summary(ledger, stopped=stop.is_set(), fail_over=settings.fail_over)
     except OSError:  # the summary cannot be printed: print at least the accounts
         ledger.close()
         complain(str(ledger))

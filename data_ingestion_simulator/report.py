@@ -36,7 +36,7 @@ class Report:
         self._form, self._bulk_count = form, bulk_count
         self._bar: Any = None
         self._done = self._printed = 0
-        self._started = self._progress_at = time.monotonic()
+        self._created = self._started = self._progress_at = time.monotonic()
 
     def begin(self) -> None:
         """Begin to measure the progress: the first users are sent now."""
@@ -72,8 +72,9 @@ class Report:
         await asyncio.sleep(0)
         return Result("not sent")
 
-    def summary(self, ledger: Ledger, seconds: float, *, stopped: bool, fail_over: float) -> None:
+    def summary(self, ledger: Ledger, *, stopped: bool, fail_over: float) -> None:
         """Print how the run went, also if `quiet`; the accounts are the last line."""
+        seconds = time.monotonic() - self._created
         if self._bar is not None:
             self._bar.close()
         if self._form == "json":

@@ -93,7 +93,7 @@ def test_the_examples_of_the_help_are_understood() -> None:
         ),
         (
             ["--locale", "xx_XX"],
-            "SIMULATION_LOCALE (--locale) must be a locale of Faker such as de_DE, not 'xx_XX'",
+            "SIMULATION_LOCALE (--locale) must be one of Faker's, not 'xx_XX'",
         ),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),

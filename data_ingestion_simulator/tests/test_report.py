@@ -71,7 +71,7 @@ def test_a_rate_that_this_program_cannot_keep_is_its_own_fault(
     """Users to whom it came too late are told apart from those for whom there was no place."""
     ledger = Ledger()
     ledger.late = 1_500
-    Report("text").summary(ledger, 1.0, stopped=False, fail_over=1.0)
+    Report("text").summary(ledger, stopped=False, fail_over=1.0)
 
     said = "1,500 of 1,500 users were dropped: this program could not keep up with the rate"
     assert said in capsys.readouterr().out
