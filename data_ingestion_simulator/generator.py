@@ -84,13 +84,13 @@ def names(rng: random.Random, locale: str) -> Callable[[], str]:
         for words in lists
         if isinstance(words, dict)
     }
-    draw, faker_element = rng.random, provider.random_element
+    faker_element = provider.random_element
     patterns: dict[str, tuple[str, list[Callable[[], str]]]] = {}
 
     def random_element(elements: Any) -> Any:
         if id(elements) in weighted:
             words, totals = weighted[id(elements)]
-            return words[bisect(totals, draw() * totals[-1], 0, len(totals) - 1)]
+            return words[bisect(totals, rng.random() * totals[-1], 0, len(totals) - 1)]
         return faker_element(elements)
 
     def parse(pattern: str) -> str:

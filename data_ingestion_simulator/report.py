@@ -200,10 +200,9 @@ def timed(sentence: str) -> str:
 
 def is_terminal() -> bool:
     """Can a bar be drawn on stderr? It may be closed, or a terminal without a size."""
-    try:
-        return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    except (AttributeError, OSError, ValueError):
-        return False
+    with suppress(AttributeError, OSError, ValueError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    return False
 
 
 def prepare_output() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 HELP = """Draws plausible users, sends them to the User Management API, and accounts for each one.
 
-  python main.py                                  a user every five seconds
   python main.py --rate 200 --count 12000         a minute of constant load
   python main.py --count 1000000                  a million users, as fast as the API takes them
   python main.py --count 20 --seed 7 --locale ja_JP --dry-run
@@ -141,20 +140,20 @@ def read_settings(
 
 def choose_pace(values: dict[str, Any], interval_strength: int, rate_strength: int) -> None:
     """Keep the interval or the rate, whichever is given in the stronger way; in bulk, neither."""
-    if values["interval_seconds"] and values["rate_per_second"]:
-        if interval_strength == rate_strength:
-            both = "SIMULATION_INTERVAL (--interval) and SIMULATION_RATE (--rate)"
-            raise SettingsError(f"{both} both set the pace: give one of them")
-        weaker = "interval_seconds" if interval_strength < rate_strength else "rate_per_second"
-        values[weaker] = None
-    if values["count"] and not values["rate_per_second"] and not interval_strength:
-        values["interval_seconds"] = None
-    if not (values["interval_seconds"] or values["rate_per_second"] or values["count"]):
+    interval, rate = values["interval_seconds"], values["rate_per_second"]
+    if interval and rate and interval_strength == rate_strength:
+        both = "SIMULATION_INTERVAL (--interval) and SIMULATION_RATE (--rate)"
+        raise SettingsError(f"{both} both set the pace: give one of them")
+    if interval and rate:
+        interval, rate = (None, rate) if interval_strength < rate_strength else (interval, None)
+    if values["count"] and not rate and not interval_strength:
+        interval = None
+    if not (interval or rate or values["count"]):
         none = "SIMULATION_INTERVAL (--interval) can be none"
         raise SettingsError(f"{none} only with a rate or a count")
     # macOS allows a process 256 open files.
-    most = values["concurrency"] or (200 if values["rate_per_second"] else 8)
-    values["concurrency"] = 1 if values["interval_seconds"] else most
+    concurrency = 1 if interval else values["concurrency"] or (200 if rate else 8)
+    values |= {"interval_seconds": interval, "rate_per_second": rate, "concurrency": concurrency}
 
 
 def read_token(environ: Mapping[str, str]) -> str | None:
@@ -174,14 +173,9 @@ def read_token(environ: Mapping[str, str]) -> str | None:
 
 def read_flags(arguments: Sequence[str]) -> dict[str, str]:
     """The given flags by the name of their field; prints the help and exits for `--help`."""
-    parser = argparse.ArgumentParser(
-        prog="python main.py",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        exit_on_error=False,
-    )
+    parser = argparse.ArgumentParser("python main.py", description=HELP, exit_on_error=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.argument_default, parser.allow_abbrev = argparse.SUPPRESS, False
     for name, each in SETTINGS.items():
         words = f"{each['meaning']} [{each['variable']}, default {each['default']}]"
         more: dict[str, Any] = {"nargs": "?", "const": "yes"} if name == "dry_run" else {}

@@ -168,24 +168,6 @@ def test_the_first_api_of_the_course(flags: list[str]) -> None:
     run(story())
 
 
-def test_the_same_seed_gives_the_same_users() -> None:
-    """Given a seed, ids, names and ages are the same in every run, at whatever pace they leave."""
-
-    async def story() -> None:
-        stored = []
-        for flags in (["--seed", "7"], ["--seed", "7", "--rate", "500"], ["--seed", "8"]):
-            async with (
-                FakeApi(batches=True) as api,
-                simulator(api, "--count", "50", "--locale", "ja_JP", *flags) as process,
-            ):
-                await process.end()
-                stored.append(sorted(api.users.items()))
-
-        assert stored[0] == stored[1] != stored[2]
-
-    run(story())
-
-
 def test_several_simulators_at_once_do_not_collide() -> None:
     """Four simulators at the same time create all of their users, each under the first id drawn."""
 

@@ -53,43 +53,6 @@ def test_one_line_for_the_configuration_and_one_for_each_user() -> None:
     run(story())
 
 
-def test_the_pace_is_kept_without_drift() -> None:
-    """Users leave at the ticks of the interval: slow answers do not add up to a delay."""
-
-    async def story() -> None:
-        async def slow(*arguments: Any) -> None:
-            await asyncio.sleep(0.06)
-            await fake_api.contract(*arguments)
-
-        async with FakeApi() as api, simulator(api, 0.1):
-            api.next_handlers["create"].extend([slow] * 20)
-            await until(lambda: len(api.seen("create")) == 15)
-            times = [request.at for request in api.seen("create")]
-
-            assert times[14] - times[0] == pytest.approx(1.4, abs=0.15)
-
-    run(story())
-
-
-def test_the_api_may_come_after_the_simulator() -> None:
-    """Without an API the simulator waits, saying so; when it appears, the first user follows."""
-
-    async def story() -> None:
-        async with FakeApi() as gone:
-            pass
-        async with simulator(gone, 0.1) as process:
-            await process.until_said(r"The API refused the connection; next try in \d\.\d s")
-            async with FakeApi(gone.port) as api:
-                await process.until_said("created")
-                await process.stop()
-
-                assert api.requests[0].kind == "health"
-                assert any(line.startswith("The API is back after ") for line in process.said)
-                assert process.accounts()[0][1] == len(api.users)
-
-    run(story())
-
-
 def test_what_it_says_was_created_is_what_the_api_has() -> None:
     """Through lost answers, refusals, taken ids and restarts every user is told as it is: the users
     said to be created are those stored, each person once.
