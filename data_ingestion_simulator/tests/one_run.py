@@ -14,7 +14,7 @@ from ledger import Ledger, RetryBudget
 from report import Report
 from scheduler import Batches, Scheduler
 
-OTHER_USER = {"name": "Somebody Else", "age": 0}
+OTHER_USER = {"name": "Other User", "age": 0}
 
 
 class Run:

@@ -1,4 +1,4 @@
-"""The simulator as a process of its own, watched through its pipes."""
+"""The simulator as a process, watched through its pipes."""
 
 import asyncio
 import os
@@ -75,7 +75,7 @@ class SimulatorProcess:
 
     def tell(self, number: signal.Signals) -> None:
         """Send a signal: on Windows, which knows no other between processes, Ctrl-Break."""
-        # Not by send_signal, which looks whether it has ended, and then nobody else learns how.
+        # Not by send_signal, which checks whether it has ended, and then takes its exit code.
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, getattr(signal, "CTRL_BREAK_EVENT", number))
 

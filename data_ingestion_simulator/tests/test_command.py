@@ -108,7 +108,7 @@ def test_a_flag_that_cannot_be_used(flags: list[str], sentence: str) -> None:
 
 
 def test_a_bulk_says_how_it_went() -> None:
-    """Two lines of summary after the first one, exit code 0, and everybody stored."""
+    """Two lines of summary after the first one, exit code 0, and all users are stored."""
 
     async def story() -> None:
         async with (
@@ -135,7 +135,7 @@ def test_a_bulk_says_how_it_went() -> None:
 def course(api: FakeApi) -> None:
     """Make the API the first one of the course: 200 to everything, the error inside."""
 
-    async def act(_: FakeApi, request: Request, writer: asyncio.StreamWriter) -> None:
+    async def handler(_: FakeApi, request: Request, writer: asyncio.StreamWriter) -> None:
         status, body = 200, {"message": "User created successfully"}
         if request.kind == "batch":
             status, body = 405, {"detail": "Method Not Allowed"}
@@ -147,13 +147,13 @@ def course(api: FakeApi) -> None:
             body = api.users.get(user_id, {"error": "User not found"})
         await fake_api.send(writer, status, body)
 
-    api.choose_handler = lambda request: None if request.kind == "health" else act
+    api.choose_handler = lambda request: None if request.kind == "health" else handler
 
 
 @pytest.mark.parametrize("flags", [["--rate", "200"], []], ids=["at a rate", "in bulk"])
 def test_the_first_api_of_the_course(flags: list[str]) -> None:
-    """An API with the brief's endpoints alone, that answers 200 to creates and to duplicates, is
-    filled all the same; the same seed again finds everybody there.
+    """An API with only the first endpoints, which responds with 200 to creates and to duplicates,
+    gets all users; a second run with the same seed finds them there.
     """
 
     async def story() -> None:
@@ -186,8 +186,8 @@ def test_several_simulators_at_once_do_not_collide() -> None:
 
 @pytest.mark.parametrize("flags", [["--rate", "500"], []], ids=["at a rate", "in bulk"])
 def test_a_dry_run_sends_nothing(flags: list[str]) -> None:
-    """Users are shown, in the order they would leave, and told as not sent; not even the API's
-    health is asked, so there is neither a rate nor a latency. Another run with the seed sends them.
+    """Users are printed in the order they would be sent; even `/health` is not requested, so there
+    is neither a rate nor a latency. Another run with the seed sends them.
     """
 
     async def story() -> None:
@@ -220,8 +220,8 @@ def test_a_dry_run_as_json_has_the_users() -> None:
     assert set(shown[0]) == {"at", "event", "outcome", "user_id", "name", "age"}
 
 
-def test_a_user_who_found_no_place_is_dropped() -> None:
-    """The summary tells how many were dropped and why, and that the latencies leave them out."""
+def test_users_above_the_concurrency_are_dropped() -> None:
+    """The summary says how many were dropped and why, and that they have no latency."""
 
     async def story() -> None:
         async with FakeApi(delay_seconds=0.5) as api:
@@ -261,8 +261,8 @@ def test_json_is_an_object_a_line() -> None:
 
     async def story() -> None:
         async with FakeApi() as api:
-            acts: list[Handler] = [respond(503, {}), respond(422, {"detail": "No"})]
-            api.next_handlers["create"].extend(acts)
+            handlers: list[Handler] = [respond(503, {}), respond(422, {"detail": "No"})]
+            api.next_handlers["create"].extend(handlers)
             flags = ["--count", "5", "--interval", "0.01", "--output", "json"]
             ended = await asyncio.to_thread(command, *flags, API_BASE_URL=api.url)
             lines = [json.loads(line) for line in ended.stdout.splitlines()]
@@ -300,15 +300,15 @@ def test_quiet_is_the_summary_alone() -> None:
 
 
 def test_the_token_is_sent_and_never_printed() -> None:
-    """With API_TOKEN every request has it; where the API refuses it, even by repeating it, the
-    users are rejected with the reason, and nobody gets to read the secret.
+    """With API_TOKEN every request has it. If the API does not accept it, users are rejected; if the
+    API repeats it in its response, it is still not printed.
     """
 
     async def story() -> None:
-        secret = "s3cret-t0ken"  # noqa: S105 (of no use to anybody)
-        refusing = respond(401, {"detail": f"{secret} is not the token"})
+        secret = "s3cret-t0ken"  # noqa: S105 (not a real one)
+        wrong_token = respond(401, {"detail": f"{secret} is not the token"})
         async with FakeApi() as api:
-            api.next_handlers["create"].append(refusing)
+            api.next_handlers["create"].append(wrong_token)
             flags = ["--count", "3", "--interval", "0.01"]
             async with simulator(api, *flags, API_TOKEN=secret) as process:
                 assert await process.end() == 0
@@ -324,8 +324,8 @@ def test_the_token_is_sent_and_never_printed() -> None:
     run(story())
 
 
-def test_a_bulk_that_is_stopped_names_who_may_have_arrived() -> None:
-    """A signal in the middle of a bulk: batches on their way are given up and told as ranges."""
+def test_a_bulk_that_is_stopped_names_its_unfinished_users() -> None:
+    """A signal in the middle of a bulk: users in unfinished batches are given up, as ranges."""
 
     async def story() -> None:
         async with FakeApi(batches=True) as api:
@@ -343,9 +343,9 @@ def test_a_bulk_that_is_stopped_names_who_may_have_arrived() -> None:
     run(story())
 
 
-def test_users_refused_in_bulk_do_not_flood() -> None:
-    """In bulk the first ten refused users have a line each; the others are counted. A run of which
-    nobody was stored has failed.
+def test_users_rejected_in_bulk_do_not_flood_the_output() -> None:
+    """In bulk the first ten rejected users have a line each; the others are counted. A run without
+    a stored user has failed.
     """
 
     async def story() -> None:

@@ -86,7 +86,7 @@ RESPONSES = {
 
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES.keys())
 def test_a_response_may_come_in_any_form(response: bytes) -> None:
-    """With a length or in chunks, in pieces, after an interim answer; then the socket is reused."""
+    """With a length or in chunks, in pieces, after an interim response; then the socket is reused."""
 
     async def story() -> None:
         server = Server(response, response)
@@ -109,8 +109,8 @@ def test_a_response_may_come_in_any_form(response: bytes) -> None:
     ],
 )
 def test_a_socket_that_ends_or_says_too_much_is_not_used_again(response: bytes) -> None:
-    """An answer may end with its connection, or announce that end; then the next exchange has a new
-    socket, and so it has where there came more than was asked for.
+    """If a response ends with its connection, announces that end, or is followed by another one,
+    the next exchange has a new socket.
     """
 
     async def story() -> None:
@@ -124,7 +124,7 @@ def test_a_socket_that_ends_or_says_too_much_is_not_used_again(response: bytes) 
 
 
 def test_a_socket_that_says_something_unasked_is_closed() -> None:
-    """What comes while nobody asks makes its socket unfit, and nothing of it is left open."""
+    """A response without a request makes its socket unusable, and it is closed."""
 
     async def story() -> None:
         once = OK + b"Content-Length: 2\r\n\r\n{}"
@@ -156,7 +156,7 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_a_usable_response(response: bytes, reason: str) -> None:
-    """Nothing, half of something, something else, or too much: a fault that says which."""
+    """Nothing, half a response, something else, or too much: the error says which."""
 
     async def story() -> None:
         async with connected(Server(response, closes=True)) as connection:
@@ -225,7 +225,7 @@ def test_each_exchange_has_the_whole_time() -> None:
 
 
 def test_an_exchange_that_was_cancelled_leaves_no_socket_behind() -> None:
-    """The answer to a question that nobody asks any more is not taken for the next one's."""
+    """A late response to a cancelled request is not taken for the next one."""
 
     async def story() -> None:
         slow = b"|" * 20 + OK + b'Content-Length: 7\r\n\r\n"first"'
@@ -254,7 +254,7 @@ def test_an_address_of_the_sixth_version() -> None:
 
 
 def test_a_name_with_several_addresses_that_refuse() -> None:
-    """`localhost` may be two addresses: where both refuse, that is what is said."""
+    """`localhost` may be two addresses: if both refuse, the error says so."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -266,7 +266,7 @@ def test_a_name_with_several_addresses_that_refuse() -> None:
     run(story())
 
 
-def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
     """Over https an API that cannot be trusted is not spoken to."""
     files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files]

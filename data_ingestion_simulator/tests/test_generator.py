@@ -125,7 +125,7 @@ def test_names_are_as_frequent_as_faker_has_them(locale: str) -> None:
 
 
 def test_an_unknown_locale_is_an_error_of_its_own() -> None:
-    """A locale of the right shape that Faker does not have is told apart."""
+    """A locale that Faker does not have is an error of its own."""
     with pytest.raises(UnknownLocale):
         Users(12, "xx_XX")
 
@@ -159,7 +159,7 @@ def test_users_are_made_fast() -> None:
 
 
 def test_a_block_is_left_once() -> None:
-    """Of many users whose ids are somebody else's, all go into the same new block; it is left when
+    """Many users whose ids are taken all get ids of the same new block; that one is left when
     an id in it is taken, too.
     """
     users = Users(1)

@@ -11,7 +11,7 @@ from ledger import Latencies, Ledger, RetryBudget, in_words, ranges
 
 
 def test_the_accounts_know_when_they_do_not_balance() -> None:
-    """An attempted user of whom nothing became shows as a difference, until it is given up."""
+    """A user without an outcome shows as a difference, until it is given up."""
     ledger = Ledger()
     ledger.attempt([1, 2], 0.0)
     ledger.settle([1], "created")
@@ -35,7 +35,7 @@ def test_a_mistake_in_the_accounts_shows(settled_ids: list[int]) -> None:
 
 
 def test_a_user_under_another_id_is_the_same_user() -> None:
-    """What is given up in the end is told under the id that it was sent with last."""
+    """A user that is given up is named by the id that it was sent with last."""
     ledger = Ledger()
     ledger.attempt([1], 0.0)
     ledger.renumber(1, 100)
@@ -75,7 +75,7 @@ def test_a_program_gets_all_ids() -> None:
 def test_the_rate_is_that_of_users_stored(
     period_seconds: float, due_at: list[float], ended_at: float, per_second: float
 ) -> None:
-    """From the first sending to the last answer, or until the next user would have been due."""
+    """From the first user to the last response, or until the next user would have been due."""
     now = 0.0
     ledger = Ledger(period_seconds, lambda: now)
     assert ledger.users_per_second() is None
@@ -136,7 +136,7 @@ def test_the_share_that_failed() -> None:
     ("outcome", "dropped", "failed"),
     [("rejected", 0, True), ("given up", 0, False), ("given up", 1, True), ("created", 9, False)],
 )
-def test_a_run_that_stored_nobody_failed(outcome: str, dropped: int, failed: bool) -> None:
+def test_a_run_without_a_stored_user_failed(outcome: str, dropped: int, failed: bool) -> None:
     """Whatever share is allowed to fail, all may not; but a stop that comes too early is none."""
     ledger = Ledger()
     ledger.attempt([1], 0.0)
@@ -157,7 +157,7 @@ def test_where_nothing_was_measured_nothing_is_told() -> None:
 
 
 def test_a_dry_run_has_neither_rate_nor_latency_nor_failure() -> None:
-    """Of users who were shown and not sent there is no figure, and nobody is missing."""
+    """Users that were only printed have no figures, and none of them is missing."""
     ledger = Ledger(clock=lambda: 2.0)
     ledger.attempt([1], 0.0)
     ledger.latencies.add(1e-4)

@@ -54,16 +54,16 @@ def test_one_line_for_the_configuration_and_one_for_each_user() -> None:
 
 
 def test_what_it_says_was_created_is_what_the_api_has() -> None:
-    """Through lost answers, refusals, taken ids and restarts every user is told as it is: the users
+    """Through lost responses, errors, taken ids and restarts the lines are right: the users
     said to be created are those stored, each person once.
     """
 
     async def story() -> None:
         async def take(api: FakeApi, request: Any, writer: asyncio.StreamWriter) -> None:
-            api.users[int(request.params["user_id"])] = {"name": "Somebody Else", "age": 0}
+            api.users[int(request.params["user_id"])] = {"name": "Other User", "age": 0}
             await fake_api.contract(api, request, writer)
 
-        acts: list[Handler] = [
+        handlers: list[Handler] = [
             lost(fake_api.reset),
             fake_api.contract,
             respond(422, {"detail": "No"}),
@@ -71,7 +71,7 @@ def test_what_it_says_was_created_is_what_the_api_has() -> None:
             fake_api.half,
         ]
         async with FakeApi() as api, simulator(api, 0.02) as process:
-            api.next_handlers["create"].extend(acts)
+            api.next_handlers["create"].extend(handlers)
             await until(lambda: len(process.said) >= 15)
             # The same port again, with the same users: a restart.
             await api.__aexit__(None, None, None)
@@ -83,14 +83,14 @@ def test_what_it_says_was_created_is_what_the_api_has() -> None:
 
             lines = [line for said in process.said if (line := USER_LINE.fullmatch(said))]
             created = {int(line["user_id"]) for line in lines if line["outcome"] == "created"}
-            somebody_else = {
-                user_id for user_id, user in api.users.items() if user["name"] == "Somebody Else"
+            other_users = {
+                user_id for user_id, user in api.users.items() if user["name"] == "Other User"
             }
             numbers, in_flight = process.accounts()
             unknown = {int(in_flight)} if in_flight else set()
-            assert created == set(api.users) - somebody_else - unknown
+            assert created == set(api.users) - other_users - unknown
             assert numbers[1:4] == [len(created), 0, 1]
-            assert len(somebody_else) == 1
+            assert len(other_users) == 1
 
     run(story())
 
@@ -124,7 +124,7 @@ def test_a_rejected_user_is_told_without_being_named() -> None:
     """The API's reason stands in the line of the user, who stays unnamed; the run goes on."""
 
     async def story() -> None:
-        async def refuse(_: FakeApi, request: Any, writer: asyncio.StreamWriter) -> None:
+        async def reject(_: FakeApi, request: Any, writer: asyncio.StreamWriter) -> None:
             name, age = request.params["name"], request.params["age"]
             error = {
                 "loc": ["query", "name"],
@@ -134,7 +134,7 @@ def test_a_rejected_user_is_told_without_being_named() -> None:
             await fake_api.send(writer, 422, {"detail": [error]})
 
         async with FakeApi() as api, simulator(api, 0.1) as process:
-            api.next_handlers["create"].append(refuse)
+            api.next_handlers["create"].append(reject)
             line = await process.until_said("rejected")
             await process.until_said("created")
             await process.stop()
@@ -171,11 +171,11 @@ def test_a_signal_ends_it_within_a_second(state: str, number: signal.Signals) ->
         async with FakeApi() as api, simulator(api, 60) as process:
             waits = respond(503, {}, {"Retry-After": "30"})
             api.next_handlers["health"].extend([waits] if state == "waiting for the API" else [])
-            act = {
+            handlers = {
                 "hanging": fake_api.hang,
                 "backing off": respond(500, {}, {"Retry-After": "9"}),
             }
-            api.next_handlers["create"].extend([act[state]] if state in act else [])
+            api.next_handlers["create"].extend([handlers[state]] if state in handlers else [])
             await in_state(state, api, process)
             seconds = await process.stop(number)
 
@@ -183,7 +183,7 @@ def test_a_signal_ends_it_within_a_second(state: str, number: signal.Signals) ->
             assert process.process.returncode == 0
             assert process.complaints == ""
             numbers, in_flight = process.accounts()
-            if state in act:
+            if state in handlers:
                 assert numbers == [1, 0, 0, 0, 1]
                 assert in_flight == api.seen("create")[0].params["user_id"]
             else:
@@ -192,8 +192,8 @@ def test_a_signal_ends_it_within_a_second(state: str, number: signal.Signals) ->
     run(story())
 
 
-def test_an_answer_on_its_way_is_awaited_for_a_moment() -> None:
-    """When the answer comes within the grace, the user counts as what it is: created."""
+def test_a_stop_waits_a_moment_for_a_response() -> None:
+    """If the response comes within half a second, the user counts as created."""
 
     async def story() -> None:
         async def slow(*arguments: Any) -> None:
@@ -260,8 +260,8 @@ def test_a_silent_name_server_does_not_hold_back_the_end(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that breaks like this")
-def test_a_reader_who_leaves_ends_it_with_one_sentence() -> None:
-    """When nobody reads its lines any more, the process says so on stderr, with the accounts, and
+def test_a_closed_pipe_ends_it_with_one_sentence() -> None:
+    """If its stdout is closed by the reader, the process says so on stderr, with the accounts, and
     exits with 1.
     """
 
@@ -316,7 +316,7 @@ def test_a_full_disk_does_not_take_the_accounts(flags: list[str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="closes descriptors by a POSIX shell")
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "2>&- </dev/null"])
 def test_it_runs_without_stderr(closed: str) -> None:
-    """As under pythonw, where there is none: users are sent, and a mistake is told on stdout."""
+    """Users are sent, and a mistake is printed on stdout."""
 
     async def story() -> None:
         async with FakeApi(batches=True) as api:

@@ -28,7 +28,7 @@ RETRY_AFTER_SECONDS = 7
 RESPONSE_SECONDS = 0.5
 BATCH_SIZE = 5
 
-# What is promised, in figures of its own and not in the program's: at most 1.2 times the normal
+# The promises, not with the constants of the program: at most 1.2 times the normal
 # load, five tries to begin with, and half a minute until the API's return is noticed.
 MOST_TIMES_NORMAL, FIRST_TRIES = 1.2, 5
 SLOWEST_TRY_SECONDS = 30.0

@@ -37,17 +37,17 @@ def test_a_bulk_without_a_terminal_says_how_far_it_is(
     for user_id in range(2):
         time.sleep(0.02)
         report.users([User(user_id, "Ana", 1)], Result("created", 200, 0.01))
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
 
     progress = r"\S+ 1 of 8 users \(12%\), (\d+\.\d+) a second, 0 s left"
-    match = re.fullmatch(progress, told.out.splitlines()[0])
+    match = re.fullmatch(progress, printed.out.splitlines()[0])
     assert match
     assert float(match[1]) > 10
-    assert (len(told.out.splitlines()), told.err) == (2, "")
+    assert (len(printed.out.splitlines()), printed.err) == (2, "")
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "printed"),
     [
         (None, "–"),
         (0.0, "0"),
@@ -60,15 +60,15 @@ def test_a_bulk_without_a_terminal_says_how_far_it_is(
         (37_219.7, "37,220"),
     ],
 )
-def test_a_figure_can_be_read(value: float | None, told: str) -> None:
+def test_a_figure_can_be_read(value: float | None, printed: str) -> None:
     """Three digits that tell, never an exponent, and thousands set apart."""
-    assert figure(value) == told
+    assert figure(value) == printed
 
 
 def test_a_rate_that_this_program_cannot_keep_is_its_own_fault(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Users to whom it came too late are told apart from those for whom there was no place."""
+    """Late users have a sentence of their own."""
     ledger = Ledger()
     ledger.late = 1_500
     Report("text").summary(ledger, stopped=False, fail_over=1.0)

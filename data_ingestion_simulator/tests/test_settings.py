@@ -34,7 +34,7 @@ BAD_INTERVALS += ["1_0", "٥", "1e", ".", "+5", "0x5", "None"]
 
 @pytest.mark.parametrize("value", BAD_INTERVALS)
 def test_other_intervals_are_refused(value: str) -> None:
-    """Everything else is refused in a sentence that names variable, range and value."""
+    """Everything else is an error, whose sentence names variable, range and value."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"SIMULATION_INTERVAL": value})
 
@@ -92,7 +92,7 @@ BAD_ADDRESSES = [
 
 @pytest.mark.parametrize("value", BAD_ADDRESSES)
 def test_other_addresses_are_refused(value: str) -> None:
-    """Everything else is refused with one sentence on one line, the value shortened in it."""
+    """Everything else is an error, with one sentence on one line and a shortened value."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_BASE_URL": value})
 
@@ -104,7 +104,7 @@ def test_other_addresses_are_refused(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["http://me:secret@localhost", "ftp://me:secret@[::1", "secret@"])
 def test_credentials_are_refused_and_not_repeated(value: str) -> None:
-    """A password in the address is refused without being printed."""
+    """A password in the address is an error, and it is not printed."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_BASE_URL": value})
 
@@ -181,7 +181,7 @@ def test_no_pace_at_all_is_a_mistake(flags: list[str]) -> None:
     "flags", [["--api-token", "topsecret"], ["--api-token=topsecret"], ["-ptopsecret"]], ids=str
 )
 def test_what_is_given_with_an_unknown_flag_is_not_repeated(flags: list[str]) -> None:
-    """The value may be a secret, and is told nobody; one line names the flag."""
+    """The value may be a secret and is not printed; one line names the flag."""
     with pytest.raises(SettingsError) as caught:
         read_settings({}, [*flags, "two\nlines"])
     flag = flags[0][:2] if flags[0].startswith("-p") else "--api-token"
@@ -205,7 +205,7 @@ def test_what_is_given_with_an_unknown_flag_is_not_repeated(flags: list[str]) ->
     ],
 )
 def test_the_bounds_of_each_variable(variable: str, good: list[str], bad: list[str]) -> None:
-    """At its bounds a value is taken; beyond them it is refused in a sentence with its name."""
+    """At its bounds a value is accepted; beyond them the error names the variable."""
     for value in good:
         read_settings({variable: value})
     for value in bad:
@@ -280,7 +280,7 @@ def test_a_file_without_a_token(tmp_path: Path, content: str | None, sentence: s
 
 
 def test_a_token_given_twice(tmp_path: Path) -> None:
-    """A variable and a file could differ; nobody would know which one counts."""
+    """A variable and a file could differ; it would not be clear which one counts."""
     (tmp_path / "token").write_text("correct-horse")
     with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
         read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(tmp_path / "token")})

@@ -1,7 +1,6 @@
 """A virtual clock and a network in memory: hours of outages in seconds, the same every time.
 
-Everything between is real: the sender, the client, its deadlines, what reads the answers, and the
-throwaway API.
+The scheduler, the client, its connections and deadlines, and the fake API are the real ones.
 """
 
 import asyncio
@@ -11,10 +10,10 @@ from typing import Any, Protocol
 
 
 class Serves(Protocol):
-    """Somebody at the other end of connections: a throwaway API, or what a test makes up."""
+    """A server: a fake API, or one of a test."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer what comes on one connection."""
+        """Respond to the requests on one connection."""
 
 
 class JumpingSelector(selectors.SelectSelector):
