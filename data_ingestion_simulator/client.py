@@ -87,7 +87,7 @@ class Client:
             with suppress(BadResponse):  # plain text is enough here
                 status = (await self.exchange("GET", "/health", new_request_id(), b"")).status
                 if status >= 300:
-                    raise ApiError(f"responded with {status} to /health (is API_BASE_URL right?)")
+                    raise ApiError(f"responded with {status} (check API_BASE_URL and API_TOKEN)")
 
         await self.retry(check_health)
 

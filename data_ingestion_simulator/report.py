@@ -136,14 +136,14 @@ def purpose(settings: Settings) -> str:
 
 def sentences(ledger: Ledger, fail_over: float) -> list[str]:
     """The summary without the accounts: rate, latency, users not attempted, errors, failure."""
-    told, not_attempted = [], ledger.dropped + ledger.late
+    lines, not_attempted = [], ledger.dropped + ledger.late
     if not ledger.settled["not sent"]:
         latency = ", ".join(
             f"{name} " + (NO_FIGURE if seconds is None else f"{figure(seconds * 1000)} ms")
             for name, seconds in ledger.percentiles_seconds().items()
         )
         without = ", without the dropped" if not_attempted else ""
-        told.append(
+        lines.append(
             f"{figure(ledger.users_per_second())} users a second; latency {latency}{without}"
         )
     due = ledger.attempted + not_attempted
@@ -151,14 +151,16 @@ def sentences(ledger: Ledger, fail_over: float) -> list[str]:
         (ledger.dropped, "as many as --concurrency allows were being sent"),
         (ledger.late, "this program could not keep up with the rate"),
     ):
-        told += [f"{count:,} of {due:,} users were dropped: {why}"] if count else []
+        lines += [f"{count:,} of {due:,} users were dropped: {why}"] if count else []
     for error, count in ledger.errors.most_common():
-        told.append(f"The API {error}: {'once' if count == 1 else f'{count:,} times'}")
+        lines.append(f"The API {error}: {'once' if count == 1 else f'{count:,} times'}")
     if ledger.failed(fail_over):
         share = f"{ledger.failed_share() * 100:.4g} % of the users were not stored"
         stored = ledger.stored()
-        told.append(f"{share}, more than {fail_over * 100:g} %" if stored else "No user was stored")
-    return told
+        lines.append(
+            f"{share}, more than {fail_over * 100:g} %" if stored else "No user was stored"
+        )
+    return lines
 
 
 def reason(user: User, result: Result) -> str:

@@ -179,7 +179,7 @@ def read_flags(arguments: Sequence[str]) -> dict[str, str]:
     for name, each in SETTINGS.items():
         words = f"{each['meaning']} [{each['variable']}, default {each['default']}]"
         more: dict[str, Any] = {"nargs": "?", "const": "yes"} if name == "dry_run" else {}
-        more |= {"dest": name, "metavar": "VALUE", "help": words.replace("%", "%%")}
+        more |= {"dest": name, "metavar": "value", "help": words.replace("%", "%%")}
         parser.add_argument(flag_of(each["variable"]), **more)
     try:
         known, unknown = parser.parse_known_args(arguments)

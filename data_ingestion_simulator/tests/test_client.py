@@ -298,7 +298,7 @@ def test_the_client_waits_for_health() -> None:
             assert len(given.api.seen("health")) == 5
             assert [sentence.split("; ")[0] for sentence in given.said[:4]] == [
                 "The API responded with 503",
-                "The API responded with 404 to /health (is API_BASE_URL right?)",
+                "The API responded with 404 (check API_BASE_URL and API_TOKEN)",
                 "The API responded with HTML, not JSON",
                 "The API closed the connection without a response",
             ]

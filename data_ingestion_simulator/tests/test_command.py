@@ -300,8 +300,8 @@ def test_quiet_is_the_summary_alone() -> None:
 
 
 def test_the_token_is_sent_and_never_printed() -> None:
-    """With API_TOKEN every request has it. If the API does not accept it, users are rejected; if the
-    API repeats it in its response, it is still not printed.
+    """With API_TOKEN every request has it. If the API rejects it, so are the users; if the API
+    repeats it in its response, it is still not printed.
     """
 
     async def story() -> None:

@@ -86,7 +86,7 @@ RESPONSES = {
 
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES.keys())
 def test_a_response_may_come_in_any_form(response: bytes) -> None:
-    """With a length or in chunks, in pieces, after an interim response; then the socket is reused."""
+    """With a length or in chunks, in pieces, after a 1xx; then the socket is reused."""
 
     async def story() -> None:
         server = Server(response, response)
