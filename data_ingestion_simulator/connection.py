@@ -102,7 +102,6 @@ class _Socket(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.on_message_begin()
         self._received_bytes = 0
-        self._parser = HttpResponseParser(self)
         self._response = loop.create_future()
         timer = loop.call_later(RESPONSE_TIMEOUT_SECONDS, self.abort, TOO_SLOW)
         try:
@@ -114,6 +113,7 @@ class _Socket(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport: asyncio.Transport = transport
+        self._parser = HttpResponseParser(self)
         self.on_message_begin()
 
     def data_received(self, data: bytes) -> None:

@@ -48,7 +48,7 @@ class Users(Iterator[User]):
         self._new_block()
 
     def __next__(self) -> User:
-        age = self._rng.choices(self._years, cum_weights=self._totals)[0]
+        age = self._years[bisect(self._totals, self._rng.random() * self._totals[-1])]
         return User(next(self._ids), self._draw_name().strip(), age)
 
     def renumbered(self, user: User) -> User:

@@ -27,7 +27,7 @@ class Latencies:
     def add(self, seconds: float) -> None:
         """Add a duration."""
         bounded = min(max(seconds, self.SHORTEST_SECONDS), self.LONGEST_SECONDS)
-        self._buckets[round(math.log(bounded) / math.log(self.GROWTH))] += 1
+        self._buckets[round(math.log(bounded, self.GROWTH))] += 1
 
     def percentile_seconds(self, percent: float) -> float | None:
         """The duration that so many per cent of all do not exceed; None without any."""
@@ -168,8 +168,8 @@ class RetryBudget:
 
     async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
         """Send a request at once, and count it."""
-        self._requests = min(self._count() + 1, 2 * BURST_REQUESTS)
         started = now()
+        self._requests = min(self._count(started) + 1, 2 * BURST_REQUESTS)
         response = await self._exchange(method, target, request_id, body)
         if self._in_bulk:
             weight = 0.1 if self._response_seconds else 1.0
@@ -180,12 +180,12 @@ class RetryBudget:
 
     def wait_seconds(self) -> float:
         """Seconds until a retry may be sent."""
-        too_many = self._count() + 1 - BURST_REQUESTS
+        too_many = self._count(now()) + 1 - BURST_REQUESTS
         return too_many * self._seconds_per_request if too_many > 1e-6 else 0.0
 
-    def _count(self) -> float:
-        lost = (now() - self._counted_at) / self._seconds_per_request
-        self._requests, self._counted_at = max(0.0, self._requests - lost), now()
+    def _count(self, at: float) -> float:
+        lost = (at - self._counted_at) / self._seconds_per_request
+        self._requests, self._counted_at = max(0.0, self._requests - lost), at
         return self._requests
 
 
