@@ -50,8 +50,7 @@ def run(settings: Settings) -> int:
 
 async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asyncio.Event) -> None:
     """Wait for the API, then send users to it, at their pace or in bulk."""
-    # Libraries are loaded only now: a wrong setting is reported without them.
-    from connection import Connection
+    from connection import Connection  # only now: a wrong setting is reported without libraries
 
     users = Users(settings.seed, settings.locale, settings.ages)
     report.say(purpose(settings))

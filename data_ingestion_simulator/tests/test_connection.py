@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_api import close
+from fake_api import close, until
 from virtual_clock import run_virtually, virtual_loop
 
 from client import ApiError, BadResponse, NotConnected
@@ -232,7 +232,7 @@ def test_an_exchange_that_was_cancelled_leaves_no_socket_behind() -> None:
         server = Server(slow, OK + b"Content-Length: 2\r\n\r\n{}")
         async with connected(server) as connection:
             asking = asyncio.create_task(connection.exchange("GET", "/first", ID, b""))
-            await asyncio.sleep(0.05)
+            await until(lambda: bool(server.requests))
             asking.cancel()
             assert await connection.exchange("GET", "/second", ID, b"") == (200, {})
 
