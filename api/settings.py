@@ -54,47 +54,38 @@ def _yes(value: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """All settings with their defaults. A description says what the variable must be."""
+    """All settings with their defaults: MAX_USERS sets `max_users`, and so on.
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True, strict=False)
+    A description says what the variable must be.
+    """
 
-    database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
-        None,
-        alias="DATABASE_URL",
-        repr=False,
-        description="sqlite:///file or postgresql://user:password@host/database",
-    )
-    api_token: str | None = Field(
-        None,
-        alias="API_TOKEN",
-        repr=False,
-        pattern="^[!-~]{8,200}$",
-        description="8 to 200 printable ASCII characters without white space",
-    )
-    open_to_network: Annotated[bool, BeforeValidator(_yes)] = Field(
-        False, alias="OPEN_TO_NETWORK", strict=True, description="yes or no"
-    )
-    max_users: Annotated[int, BeforeValidator(_plain_digits)] = Field(
-        1_000_000,
-        alias="MAX_USERS",
-        ge=1,
-        description="a whole number from 1 to 999999999",
-    )
-    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(_hosts)] = Field(
-        LOCAL_HOSTS,
-        alias="ALLOWED_HOSTS",
-        description="host names without ports, separated by commas, or *",
-    )
-    log_format: Literal["text", "json"] = Field(
-        "text", alias="LOG_FORMAT", description="text or json"
-    )
-    drain_seconds: float = Field(
-        0.0,
-        alias="DRAIN_SECONDS",
-        ge=0,
-        le=300,
-        description="a number of seconds from 0 to 300",
-    )
+    model_config = ConfigDict(frozen=True)
+
+    database_url: Annotated[
+        Annotated[str, AfterValidator(_database_url)] | None,
+        Field(description="sqlite:///file or postgresql://user:password@host/database", repr=False),
+    ] = None
+    api_token: Annotated[
+        Annotated[str, Field(pattern="^[!-~]{8,200}$")] | None,
+        Field(description="8 to 200 printable ASCII characters without white space", repr=False),
+    ] = None
+    open_to_network: Annotated[
+        bool, BeforeValidator(_yes), Field(strict=True, description="yes or no")
+    ] = False
+    max_users: Annotated[
+        int,
+        BeforeValidator(_plain_digits),
+        Field(ge=1, description="a whole number from 1 to 999999999"),
+    ] = 1_000_000
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_hosts),
+        Field(description="host names without ports, separated by commas, or *"),
+    ] = LOCAL_HOSTS
+    log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
+    drain_seconds: Annotated[
+        float, Field(ge=0, le=300, description="a number of seconds from 0 to 300")
+    ] = 0.0
 
     def describe(self, store_kind: str, durable: bool) -> str:
         """Return the settings in one line, and whether users outlive the process."""
@@ -113,16 +104,16 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
     Raises SettingsError for the first value that cannot be used. An empty value is one.
     """
-    names = [str(field.alias) for field in Settings.model_fields.values()]
-    values = {name: environ[name] for name in names if name in environ}
+    names = [name.upper() for name in Settings.model_fields]
+    values = {name.lower(): environ[name] for name in names if name in environ}
     if "API_TOKEN_FILE" in environ:
         # Compose hands on an empty variable: beside a file it is no second token.
-        if values.get("API_TOKEN"):
+        if values.get("api_token"):
             raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
-        values["API_TOKEN"] = _secret("API_TOKEN_FILE", environ["API_TOKEN_FILE"])
+        values["api_token"] = _secret("API_TOKEN_FILE", environ["API_TOKEN_FILE"])
     if "DATABASE_PASSWORD_FILE" in environ:
         password = _secret("DATABASE_PASSWORD_FILE", environ["DATABASE_PASSWORD_FILE"])
-        values["DATABASE_URL"] = _with_password(values.get("DATABASE_URL", ""), password)
+        values["database_url"] = _with_password(values.get("database_url", ""), password)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -130,12 +121,12 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def _sentence(error: ValidationError, environ: Mapping[str, str]) -> str:
-    name = str(error.errors()[0]["loc"][0])
-    field = next(each for each in Settings.model_fields.values() if each.alias == name)
-    if name in ("DATABASE_URL", "API_TOKEN"):  # secrets are not repeated
-        variable = "The content of API_TOKEN_FILE" if name not in environ else name
-        return f"{variable} must be {field.description}, or not set at all"
-    return f"{name} must be {field.description}, not {environ[name][:50]!r}"
+    field = str(error.errors()[0]["loc"][0])
+    must_be, name = Settings.model_fields[field].description, field.upper()
+    if field in ("database_url", "api_token"):  # secrets are not repeated
+        variable = name if name in environ else f"The content of {name}_FILE"
+        return f"{variable} must be {must_be}, or not set at all"
+    return f"{name} must be {must_be}, not {environ[name][:50]!r}"
 
 
 def _secret(variable: str, path: str) -> str:

@@ -19,6 +19,7 @@ from tools.processes import ROOT
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGUSR1")
 
 Start = Callable[..., Terminal]
+START, WRITE = (getattr(signal, name, signal.SIGTERM) for name in ("SIGUSR1", "SIGUSR2"))
 
 
 class Traced:
@@ -32,9 +33,9 @@ class Traced:
 
     def record(self, run: Callable[[], None]) -> set[str]:
         """Return the names of the service's files that ran during `run`."""
-        self.terminal.process.send_signal(signal.SIGUSR1)
+        self.terminal.process.send_signal(START)
         run()
-        self.terminal.process.send_signal(signal.SIGUSR2)
+        self.terminal.process.send_signal(WRITE)
         wait_until("the recorded files", self._output.exists)
         return set(self._output.read_text().split())
 

@@ -34,8 +34,8 @@ def main() -> None:
         part.write_text("".join(f"{Path(name).name}\n" for name in ours))
         part.replace(output)
 
-    signal.signal(signal.SIGUSR1, lambda *_: seen.clear())
-    signal.signal(signal.SIGUSR2, write)
+    signal.signal(getattr(signal, "SIGUSR1"), lambda *_: seen.clear())  # noqa: B009 - not Windows
+    signal.signal(getattr(signal, "SIGUSR2"), write)  # noqa: B009
     threading.setprofile(record)
     sys.setprofile(record)
     if sys.argv[0].endswith(".py"):

@@ -20,7 +20,7 @@ import pytest
 from conftest import User, rows_of
 
 import database
-import sql
+import crud
 from crud import MAX_BATCH_USERS, MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable
 from database import MAX_QUEUED, MAX_QUEUED_USERS
 from engines import Conflict, engine_for
@@ -72,7 +72,7 @@ def test_a_user_whom_others_keep_changing(
     monkeypatch.setattr(log, "propagate", True)
     write_difference = SqlStore._write_difference
 
-    def contended(store: SqlStore, db: Any, before: sql.Users, after: sql.Users) -> None:
+    def contended(store: SqlStore, db: Any, before: crud.Users, after: crud.Users) -> None:
         write_difference(store, db, before, after)
         if before.get(2) != after.get(2):
             raise Conflict
