@@ -1,17 +1,30 @@
-"""The dashboard: how old the users are, who they are, and how the system is, as it is now.
+"""The dashboard: its start, its navigation, and the only place that knows all of its files.
 
 Streamlit imports this file once, when the server starts, and finds `app` at its end. For each
-visitor it then runs the file again, as a script, which draws one of the pages.
+viewer it runs the file again, as a script, which draws one of the pages.
 """
 
 import sys
 
-from dialogs import forget_listing
-from live import live_page
-from parts import st
-from people import people_page
-from settings import SettingsError, read_settings
-from system import system_page
+import streamlit as st
+
+from ages import AgeCounts
+from api_client import TICK_SECONDS, ApiClient, Poller
+from history import show_cards, show_net_change
+from live_page import choose_refresh_seconds, newest, show_histogram
+from settings import Settings, SettingsError, read_settings
+from system_page import ApiHealth, HealthCheck, system_page
+from users import fetch_counts
+from users_page import forget_users, users_page
+from widgets import (
+    next_request,
+    show_counts_table,
+    show_empty,
+    show_error,
+    show_source,
+    show_title,
+    state_of,
+)
 
 try:
     settings = read_settings()
@@ -20,35 +33,60 @@ except SettingsError as error:
     sys.exit(2)
 
 
+@st.cache_resource(show_spinner=False)
+def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[ApiHealth]]:
+    """Return what all viewers share: the client and the pollers of the ages and of the health."""
+    api = ApiClient(settings.api_url, settings.api_token)
+    return api, Poller(lambda: fetch_counts(api)), Poller(HealthCheck(api.users_url))
+
+
+@st.fragment(run_every=TICK_SECONDS)
 def live() -> None:
-    """How old the users are: the page that opens first."""
-    live_page(settings)
+    """How old the users are. The page redraws itself every TICK_SECONDS."""
+    api, ages, _ = shared(settings)
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        title = st.container(width="content")
+        refresh_seconds = choose_refresh_seconds()
+    latest = newest(ages, refresh_seconds)
+    with title:
+        show_title("Ages of the users", state_of(latest, refresh_seconds))
+    with st.container():  # always there: what is below it keeps its place
+        if latest.error:
+            show_error(latest.error, next_request(refresh_seconds))
+    if (counts := latest.value) and counts.total:
+        with st.container(key="numbers"):
+            show_cards(latest)
+            show_histogram(counts)
+            show_counts_table(counts)
+            show_net_change(latest)
+    elif counts and not latest.error:
+        show_empty()
+    if counts:
+        show_source(api, counts)
 
 
 def users() -> None:
     """Who the users are."""
-    people_page(settings)
+    users_page(shared(settings)[0])
 
 
 def system() -> None:
     """How the three services are."""
-    system_page(settings)
+    system_page(*shared(settings))
 
 
-if __name__ == "__main__":  # a visitor
+if __name__ == "__main__":  # a viewer
     st.set_page_config(page_title="User dashboard", layout="wide")
     # No icons: Streamlit fetches a page's icon from the internet.
-    page = st.navigation(
-        [
-            st.Page(live, title="Live", default=True),
-            st.Page(users, title="Users"),
-            st.Page(system, title="System"),
-        ],
-        position="top",
-    )
+    pages = [
+        st.Page(live, title="Live", default=True),
+        st.Page(users, title="Users"),
+        st.Page(system, title="System"),
+    ]
+    page = st.navigation(pages, position="top")
     if page.title != "Users":
-        forget_listing()  # whoever comes back sees the users as they are then
+        forget_users()  # a viewer who comes back sees the users of then
     page.run()
-else:  # the start of the server, which a mistake in the settings has ended by now
+else:  # the start of the server
     streamlit = st  # `streamlit run` recognises the next line by this name
     app = streamlit.App("app.py")

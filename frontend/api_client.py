@@ -1,0 +1,253 @@
+"""Requests to the API, with limits on time and size, and the poller that all viewers share."""
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Annotated, Generic, NamedTuple, TypeVar
+from urllib.parse import urljoin
+
+import httpx2
+import msgspec
+
+from ages import MAX_AGE_YEARS, AgeCounts
+
+CONNECT_TIMEOUT_SECONDS = 2.0
+READ_TIMEOUT_SECONDS = 2.0
+TOTAL_TIMEOUT_SECONDS = 5.0
+KEEPALIVE_SECONDS = 4.0  # uvicorn closes an idle connection after 5
+MAX_RETRY_AFTER_SECONDS = 60
+MAX_RESPONSE_BYTES = 64 * 1024
+TICK_SECONDS = 2  # the poller asks at most once in each
+HISTORY_SECONDS = 300
+
+TLS = httpx2.create_ssl_context(trust_env=False)  # once: it takes 20 ms
+T = TypeVar("T")
+Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+now = time.monotonic  # the clock of the pages, which the tests move by hand
+
+
+@dataclass(eq=False)
+class ApiError(Exception):
+    """Why there is no usable response. `kind` is the badge; `reason` is one plain sentence.
+
+    Without a response `reason` is empty, and `cause` is the exception that ended the request.
+    """
+
+    kind: str
+    url: str
+    reason: str = ""
+    body: bytes | bytearray = b""
+    status: int | None = None
+    retry_after_seconds: float = 0.0
+    cause: Exception | None = None
+
+
+class Response(NamedTuple):
+    """A response with a 2xx status, and how long it took in seconds."""
+
+    url: str
+    body: bytearray
+    headers: Mapping[str, str]
+    seconds: float
+
+    def decode(self, kind: type[T]) -> T:
+        """Return the JSON body as `kind`. Raises ApiError."""
+        # Broken characters cost the name that they are in, not the whole response.
+        text = self.body.decode("utf-8-sig", errors="replace")
+        try:
+            return msgspec.json.decode(text, type=kind)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ApiError("Not understood", self.url, f"{str(error)[:200]}.") from None
+
+
+class ApiClient:
+    """Sends requests to one API, from any thread; connections are kept.
+
+    `users_url` is the address of the users; `token` is sent with writes only.
+    """
+
+    def __init__(
+        self,
+        users_url: str,
+        token: str | None = None,
+        keepalive_seconds: float = KEEPALIVE_SECONDS,
+    ) -> None:
+        self.users_url, self.token, self._keepalive_seconds = users_url, token, keepalive_seconds
+        self._http = _new_http_client(keepalive_seconds)
+
+    def beside(self, path: str) -> str:
+        """Return the address of `path` beside the users, under the same prefix."""
+        return urljoin(self.users_url.rstrip("/") + "/", f"../{path}")
+
+    def request(
+        self,
+        url: str,
+        deadline: float,
+        method: str = "GET",
+        params: Mapping[str, str | int] | None = None,
+        max_bytes: int = MAX_RESPONSE_BYTES,
+    ) -> Response:
+        """Return a response that is complete before `deadline`, by time.monotonic().
+
+        Raises ApiError.
+        """
+        http, request_id = self._http, secrets.token_hex(8)
+        trace = f"00-{request_id:0>32}-{request_id}-01"  # W3C Trace Context
+        headers = {"X-Request-ID": request_id, "traceparent": trace}
+        if self.token and method != "GET":
+            headers["Authorization"] = f"Bearer {self.token}"
+        try:
+            request = http.build_request(method, url, params=params, headers=headers)
+            return _run_until(deadline, lambda: _exchange(http, request, max_bytes))
+        except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+            if isinstance(error, TimeoutError):
+                self._http = _new_http_client(self._keepalive_seconds)
+                http.close()  # which ends the thread that still reads
+            raise ApiError("API down", url, cause=error) from None
+
+
+def _new_http_client(keepalive_seconds: float) -> httpx2.Client:
+    # Proxies and credentials in the environment are ignored, redirects are not followed.
+    return httpx2.Client(
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+        limits=httpx2.Limits(keepalive_expiry=keepalive_seconds),
+        verify=TLS,
+        trust_env=False,
+    )
+
+
+def _run_until(deadline: float, work: Callable[[], T]) -> T:
+    """Return the result of `work`, which runs in a thread. Raises TimeoutError.
+
+    The timeouts of httpx2 start again with each byte, and do not limit the host name lookup.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="request", daemon=True).start()
+    return future.result(max(0.0, deadline - time.monotonic()))
+
+
+def _exchange(http: httpx2.Client, request: httpx2.Request, max_bytes: int) -> Response:
+    started_at, url, body = time.monotonic(), str(request.url), bytearray()
+    try:
+        response = http.send(request, stream=True)
+    except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+        if request.method != "GET":
+            raise
+        response = http.send(request, stream=True)  # the API had closed a kept connection
+    with closing(response):
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > max_bytes:
+                break
+    if not response.is_success or (request.method == "GET" and response.status_code != 200):
+        raise _error_of(response, body)
+    if len(body) > max_bytes:
+        raise ApiError("API error", url, f"The response is larger than {max_bytes:,} bytes.")
+    if "html" in response.headers.get("content-type", "").lower():
+        raise ApiError("API error", url, "The response is a web page (HTML), not data.")
+    return Response(url, body, response.headers, time.monotonic() - started_at)
+
+
+def _error_of(response: httpx2.Response, body: bytearray) -> ApiError:
+    status, request = response.status_code, response.request
+    if status not in (404, 405, 422):  # the path alone: the query may hold a name
+        place = f"{request.method} {request.url.path}"
+        logging.warning("%s: status %d, request %s", place, status, request.headers["x-request-id"])
+    kind = "API refuses" if 400 <= status < 500 or status == 507 else "API error"
+    reason = f"The API responded with {status} {response.reason_phrase[:50]}".strip()
+    if response.is_redirect:
+        reason += f", a redirect to {response.headers.get('location', 'nowhere')[:100]}"
+    wait = response.headers.get("retry-after", "")
+    wait_seconds = min(int(wait), MAX_RETRY_AFTER_SECONDS) if wait.isdecimal() else 0
+    return ApiError(kind, str(request.url), f"{reason}.", body, status, wait_seconds)
+
+
+class Statistics(msgspec.Struct):
+    """The body of `GET /stats/ages`."""
+
+    total: Count
+    ages: dict[Age, Count]
+
+
+def fetch_age_counts(api: ApiClient) -> AgeCounts:
+    """Ask the API for its age counts. Raises ApiError."""
+    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
+    response = api.request(api.beside("stats/ages"), deadline)
+    statistics = response.decode(Statistics)
+    if sum(statistics.ages.values()) != statistics.total:
+        raise ApiError("Not understood", response.url, "Its total is not the sum of its ages.")
+    return AgeCounts({age: count for age, count in statistics.ages.items() if count})
+
+
+class Latest(NamedTuple, Generic[T]):
+    """What the poller knows: the last good responses with their times, and the error of now."""
+
+    history: tuple[tuple[float, T], ...]
+    error: ApiError | None
+
+    @property
+    def value(self) -> T | None:
+        """The last good response, or None before the first one."""
+        return self.history[-1][1] if self.history else None
+
+    @property
+    def seconds_old(self) -> float:
+        """The age of the last good response; infinite before the first one."""
+        return now() - self.history[-1][0] if self.history else float("inf")
+
+
+class Poller(Generic[T]):
+    """Calls `fetch` when a viewer looks: at most once per tick, never twice at a time.
+
+    Ticks begin at multiples of TICK_SECONDS, so all viewers share them.
+    """
+
+    def __init__(self, fetch: Callable[[], T]) -> None:
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._asked_at = self._not_before = float("-inf")
+        self._latest = Latest[T]((), None)
+
+    def latest(self, wait_seconds: float) -> Latest[T]:
+        """Start a request if one is due; return what is known after at most `wait_seconds`."""
+        with self._lock:
+            due = now() // TICK_SECONDS != self._asked_at // TICK_SECONDS
+            if due and now() >= self._not_before and self._idle.is_set():
+                self._asked_at = now()
+                self._idle.clear()
+                threading.Thread(target=self._poll, name="poller", daemon=True).start()
+        self._idle.wait(wait_seconds)
+        return self._latest
+
+    def _poll(self) -> None:
+        history, error = self._latest.history, None
+        try:
+            response = self._fetch()
+            at = now()
+            recent = [each for each in history if each[0] >= at - HISTORY_SECONDS]
+            history = (*recent, (at, response))
+        except ApiError as caught:
+            error = caught.with_traceback(None)  # its frames would keep whole responses in memory
+            self._not_before = now() + error.retry_after_seconds
+        except Exception:  # the page must go on
+            logging.exception("Reading a response failed.")
+            error = ApiError("API error", "", "The dashboard failed to read the response.")
+        self._latest = Latest(history, error)
+        self._idle.set()
