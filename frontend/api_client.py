@@ -19,13 +19,11 @@ from ages import MAX_AGE_YEARS, AgeCounts
 CONNECT_TIMEOUT_SECONDS = 2.0
 READ_TIMEOUT_SECONDS = 2.0
 TOTAL_TIMEOUT_SECONDS = 5.0
-KEEPALIVE_SECONDS = 4.0  # uvicorn closes an idle connection after 5
 MAX_RETRY_AFTER_SECONDS = 60
 MAX_RESPONSE_BYTES = 64 * 1024
 TICK_SECONDS = 2  # the poller asks at most once in each
 HISTORY_SECONDS = 300
 
-TLS = httpx2.create_ssl_context(trust_env=False)  # once: it takes 20 ms
 T = TypeVar("T")
 Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
@@ -37,7 +35,7 @@ now = time.monotonic  # the clock of the pages, which the tests move by hand
 class ApiError(Exception):
     """Why there is no usable response. `kind` is the badge; `reason` is one plain sentence.
 
-    Without a response `reason` is empty, and `cause` is the exception that ended the request.
+    Without a response, `cause` is the exception that ended the request.
     """
 
     kind: str
@@ -73,14 +71,9 @@ class ApiClient:
     `users_url` is the address of the users; `token` is sent with writes only.
     """
 
-    def __init__(
-        self,
-        users_url: str,
-        token: str | None = None,
-        keepalive_seconds: float = KEEPALIVE_SECONDS,
-    ) -> None:
-        self.users_url, self.token, self._keepalive_seconds = users_url, token, keepalive_seconds
-        self._http = _new_http_client(keepalive_seconds)
+    def __init__(self, users_url: str, token: str | None = None) -> None:
+        self.users_url, self._token = users_url, token
+        self._http = _new_http_client()
 
     def beside(self, path: str) -> str:
         """Return the address of `path` beside the users, under the same prefix."""
@@ -94,32 +87,27 @@ class ApiClient:
         params: Mapping[str, str | int] | None = None,
         max_bytes: int = MAX_RESPONSE_BYTES,
     ) -> Response:
-        """Return a response that is complete before `deadline`, by time.monotonic().
-
-        Raises ApiError.
-        """
+        """Return a response that is complete by `deadline` (monotonic). Raises ApiError."""
         http, request_id = self._http, secrets.token_hex(8)
         trace = f"00-{request_id:0>32}-{request_id}-01"  # W3C Trace Context
         headers = {"X-Request-ID": request_id, "traceparent": trace}
-        if self.token and method != "GET":
-            headers["Authorization"] = f"Bearer {self.token}"
+        if self._token and method != "GET":
+            headers["Authorization"] = f"Bearer {self._token}"
         try:
             request = http.build_request(method, url, params=params, headers=headers)
             return _run_until(deadline, lambda: _exchange(http, request, max_bytes))
-        except (OSError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (OSError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             if isinstance(error, TimeoutError):
-                self._http = _new_http_client(self._keepalive_seconds)
+                self._http = _new_http_client()
                 http.close()  # which ends the thread that still reads
             raise ApiError("API down", url, cause=error) from None
 
 
-def _new_http_client(keepalive_seconds: float) -> httpx2.Client:
+def _new_http_client() -> httpx2.Client:
     # Proxies and credentials in the environment are ignored, redirects are not followed.
     return httpx2.Client(
         headers={"Accept": "application/json", "Accept-Encoding": "identity"},
         timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-        limits=httpx2.Limits(keepalive_expiry=keepalive_seconds),
-        verify=TLS,
         trust_env=False,
     )
 
@@ -184,14 +172,14 @@ class Statistics(msgspec.Struct):
     ages: dict[Age, Count]
 
 
-def fetch_age_counts(api: ApiClient) -> AgeCounts:
+def fetch_age_counts(api: ApiClient, deadline: float) -> AgeCounts:
     """Ask the API for its age counts. Raises ApiError."""
-    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
     response = api.request(api.beside("stats/ages"), deadline)
     statistics = response.decode(Statistics)
-    if sum(statistics.ages.values()) != statistics.total:
+    counts = AgeCounts({age: count for age, count in statistics.ages.items() if count})
+    if counts.total != statistics.total:
         raise ApiError("Not understood", response.url, "Its total is not the sum of its ages.")
-    return AgeCounts({age: count for age, count in statistics.ages.items() if count})
+    return counts
 
 
 class Latest(NamedTuple, Generic[T]):
@@ -212,10 +200,7 @@ class Latest(NamedTuple, Generic[T]):
 
 
 class Poller(Generic[T]):
-    """Calls `fetch` when a viewer looks: at most once per tick, never twice at a time.
-
-    Ticks begin at multiples of TICK_SECONDS, so all viewers share them.
-    """
+    """Calls `fetch` when a viewer looks: at most once per tick of the clock, one at a time."""
 
     def __init__(self, fetch: Callable[[], T]) -> None:
         self._fetch = fetch
@@ -240,9 +225,8 @@ class Poller(Generic[T]):
         history, error = self._latest.history, None
         try:
             response = self._fetch()
-            at = now()
-            recent = [each for each in history if each[0] >= at - HISTORY_SECONDS]
-            history = (*recent, (at, response))
+            recent = (each for each in history if each[0] >= now() - HISTORY_SECONDS)
+            history = (*recent, (now(), response))
         except ApiError as caught:
             error = caught.with_traceback(None)  # its frames would keep whole responses in memory
             self._not_before = now() + error.retry_after_seconds

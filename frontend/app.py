@@ -1,30 +1,21 @@
-"""The dashboard: its start, its navigation, and the only place that knows all of its files.
+"""The dashboard: its start, its navigation, and the only file that imports all others.
 
-Streamlit imports this file once, when the server starts, and finds `app` at its end. For each
-viewer it runs the file again, as a script, which draws one of the pages.
+Streamlit imports it when the server starts, and runs it for each viewer, to draw one of the pages.
 """
 
 import sys
 
 import streamlit as st
 
+import widgets
 from ages import AgeCounts
 from api_client import TICK_SECONDS, ApiClient, Poller
 from history import show_cards, show_net_change
-from live_page import choose_refresh_seconds, newest, show_histogram
+from live_page import show_histogram
 from settings import Settings, SettingsError, read_settings
-from system_page import ApiHealth, HealthCheck, system_page
+from system_page import ApiHealth, check_health, system_page
 from users import fetch_counts
 from users_page import forget_users, users_page
-from widgets import (
-    next_request,
-    show_counts_table,
-    show_empty,
-    show_error,
-    show_source,
-    show_title,
-    state_of,
-)
 
 try:
     settings = read_settings()
@@ -37,7 +28,7 @@ except SettingsError as error:
 def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[ApiHealth]]:
     """Return what all viewers share: the client and the pollers of the ages and of the health."""
     api = ApiClient(settings.api_url, settings.api_token)
-    return api, Poller(lambda: fetch_counts(api)), Poller(HealthCheck(api.users_url))
+    return api, Poller(lambda: fetch_counts(api)), Poller(lambda: check_health(api))
 
 
 @st.fragment(run_every=TICK_SECONDS)
@@ -46,23 +37,22 @@ def live() -> None:
     api, ages, _ = shared(settings)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         title = st.container(width="content")
-        refresh_seconds = choose_refresh_seconds()
-    latest = newest(ages, refresh_seconds)
+        refresh_seconds = widgets.choose_refresh_seconds()
+    latest = widgets.newest(ages, refresh_seconds)
     with title:
-        show_title("Ages of the users", state_of(latest, refresh_seconds))
+        widgets.show_title("Ages of the users", widgets.state_of(latest, refresh_seconds))
     with st.container():  # always there: what is below it keeps its place
         if latest.error:
-            show_error(latest.error, next_request(refresh_seconds))
+            widgets.show_error(latest.error, widgets.next_request(refresh_seconds))
     if (counts := latest.value) and counts.total:
         with st.container(key="numbers"):
             show_cards(latest)
             show_histogram(counts)
-            show_counts_table(counts)
             show_net_change(latest)
     elif counts and not latest.error:
-        show_empty()
+        widgets.show_empty()
     if counts:
-        show_source(api, counts)
+        widgets.show_source(api, counts)
 
 
 def users() -> None:
@@ -78,11 +68,8 @@ def system() -> None:
 if __name__ == "__main__":  # a viewer
     st.set_page_config(page_title="User dashboard", layout="wide")
     # No icons: Streamlit fetches a page's icon from the internet.
-    pages = [
-        st.Page(live, title="Live", default=True),
-        st.Page(users, title="Users"),
-        st.Page(system, title="System"),
-    ]
+    titles = {"Live": live, "Users": users, "System": system}
+    pages = [st.Page(page, title=title, default=page is live) for title, page in titles.items()]
     page = st.navigation(pages, position="top")
     if page.title != "Users":
         forget_users()  # a viewer who comes back sees the users of then

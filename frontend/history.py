@@ -5,17 +5,14 @@ empty and deletes no users: no change is computed over a restart.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow  # type: ignore[import-untyped]
 import streamlit as st
 
 from ages import AgeCounts
-from api_client import HISTORY_SECONDS, Latest, now
-from live_page import CANVAS, PALE
-from widgets import show_table, time_ago
+from api_client import HISTORY_SECONDS, Latest
+from live_page import bar_chart
 
 STEP_SECONDS = 10
 MINUTE_SECONDS = 60
@@ -24,17 +21,12 @@ RESTART_SHARE = 0.5  # when a smaller share of the users is left, the store rest
 Totals = Sequence[tuple[float, int]]  # a time in seconds and the number of users then, in order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A time between two responses in seconds, and the net change in it.
-
-    `seen` is false when it is so long that responses are missing: only the mean is known.
-    """
+class Interval(NamedTuple):
+    """A time between two responses in seconds, and the net change in it."""
 
     start: float
     end: float
     change: int
-    seen: bool
 
     @property
     def per_minute(self) -> float:
@@ -63,7 +55,7 @@ def recent_change(totals: Totals, seconds: float) -> tuple[int, float] | None:
     None when there are no two responses in that time since the last restart.
     """
     recent = [each for each in split_at_restarts(totals)[-1] if each[0] >= totals[-1][0] - seconds]
-    if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
+    if recent[-1][0] - recent[0][0] < 1:
         return None
     return recent[-1][1] - recent[0][1], recent[-1][0] - recent[0][0]
 
@@ -79,10 +71,11 @@ def intervals(totals: Totals) -> list[Interval]:
         ends = list({at // STEP_SECONDS: (at, total) for at, total in part}.values())
         if part and ends[0] != part[0]:
             ends.insert(0, part[0])
-        for (start, before), (end, after) in pairwise(ends):
-            if end > start:
-                seen = end - start < 2 * STEP_SECONDS
-                found.append(Interval(start=start, end=end, change=after - before, seen=seen))
+        found += [
+            Interval(start, end, after - before)
+            for (start, before), (end, after) in pairwise(ends)
+            if end > start
+        ]
     return found
 
 
@@ -94,15 +87,14 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
     sampled = {at // STEP_SECONDS: counts for at, counts in latest.history if counts.total}
     past, counts = list(sampled.values()), latest.history[-1][1]
     change = recent_change(totals_of(latest), MINUTE_SECONDS)
-    first = "first response" if len(latest.history) == 1 else "restarted"
-    delta = f"{change[0]:+,} in {change[1]:.0f} s" if change else first
+    calm = bool(latest.error) or not change or not change[0]
     cards = st.grid(6, min_column_width=150)
     cards.cell(column_span=2).metric(
         "Users",
         f"{counts.total:,}",
-        delta,
-        delta_color="normal" if change and change[0] and not latest.error else "off",
-        delta_arrow="auto" if change and change[0] else "off",
+        f"{change[0]:+,} in {change[1]:.0f} s" if change else None,
+        delta_color="off" if calm else "normal",
+        delta_arrow="off" if calm else "auto",
         border=True,
         height="stretch",
         chart_data=[each.total for each in past],
@@ -117,7 +109,7 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
 
 
 def show_net_change(latest: Latest[AgeCounts]) -> None:
-    """Show the net change per minute as bars, and as a table."""
+    """Show the net change per minute as bars, and their sum."""
     steps = intervals(totals_of(latest))
     with st.container(border=True):
         st.header("Net change per minute", anchor=False)
@@ -132,67 +124,26 @@ def show_net_change(latest: Latest[AgeCounts]) -> None:
         )
         change = sum(each.change for each in steps)
         st.text(
-            f"New users minus deleted users, from all clients: {change:+,}. A pale bar is the mean"
-            " of 20 seconds or more without a response. When more than half of the users are gone"
-            " at once, the API restarted: that is no change."
+            f"New users minus deleted users, from all clients: {change:+,}. When more than half of"
+            " the users are gone at once, the API restarted: that is no change."
         )
-    show_table(
-        "The same changes as a table",
-        lambda: {
-            "Until": [time_ago(now() - each.end) for each in reversed(steps)],
-            "Seconds": [f"{each.end - each.start:.0f}" for each in reversed(steps)],
-            "Change": [f"{each.change:+,}" for each in reversed(steps)],
-            "Per minute": [f"{each.per_minute:+,.1f}" for each in reversed(steps)],
-        },
-    )
 
 
 def net_change_chart(steps: Sequence[Interval], end: float) -> dict[str, Any]:
-    """Return the net change per minute up to `end` as a Vega-Lite specification.
-
-    The area of a bar is the number of users.
-    """
+    """Return the net change per minute up to `end`; the area of a bar is the number of users."""
     minutes = HISTORY_SECONDS // 60
-    rows = pyarrow.table(
-        {
-            "start": [(each.start - end) / 60 for each in steps],
-            "end": [(each.end - end) / 60 for each in steps],
-            "when": [f"{end - each.start:.0f} to {end - each.end:.0f} s before" for each in steps],
-            "rate": [each.per_minute for each in steps],
-            "change": [each.change for each in steps],
-            "opacity": [1.0 if each.seen else PALE for each in steps],
-        }
-    )
-    minutes_ago = {
-        "field": "start",
-        "type": "quantitative",
-        "bin": "binned",
+    rows = {
+        "from": [(each.start - end) / 60 for each in steps],
+        "to": [(each.end - end) / 60 for each in steps],
+        "when": [f"{end - each.start:.0f} to {end - each.end:.0f} s before" for each in steps],
+        "per minute": [each.per_minute for each in steps],
+        "net change": [each.change for each in steps],
+        "opacity": [1.0] * len(steps),
+    }
+    x = {
         "title": "Minutes before the last response",
         "scale": {"domain": [-minutes, 0], "nice": False},
         "axis": {"values": list(range(-minutes, 1)), "labelExpr": "-datum.value", "grid": False},
     }
-    rate = {
-        "field": "rate",
-        "type": "quantitative",
-        "title": "Net change",
-        "stack": None,
-        "scale": {"domain": {"unionWith": [0, 1]}, "nice": True},
-        "axis": {"format": "~s", "tickCount": 5},
-    }
-    return {
-        "data": {"name": "rates"},
-        "datasets": {"rates": rows},
-        "usermeta": CANVAS,
-        "mark": {"type": "bar", "binSpacing": 1, "clip": True},
-        "encoding": {
-            "x": minutes_ago,
-            "x2": {"field": "end"},
-            "y": rate,
-            "opacity": {"field": "opacity", "type": "quantitative", "scale": None, "legend": None},
-            "tooltip": [
-                {"field": "when", "type": "nominal", "title": "When"},
-                {"field": "change", "type": "quantitative", "title": "Net change", "format": "+,d"},
-                {"field": "rate", "type": "quantitative", "title": "Per minute", "format": "+,.1f"},
-            ],
-        },
-    }
+    y = {"field": "per minute", "axis": {"format": "~s", "tickCount": 5}}
+    return bar_chart(rows, x, y, {"when": "", "net change": "+,d", "per minute": "+,.1f"})

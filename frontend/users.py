@@ -1,8 +1,7 @@
-"""The users: what the dashboard asks the API about them, and their export as files."""
+"""The users: what the dashboard asks the API about them, and their export as a file."""
 
 import csv
 import io
-import json
 import re
 import time
 from collections import Counter
@@ -11,23 +10,16 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import msgspec
+import streamlit as st
 
 from ages import AgeCounts
-from api_client import (
-    TOTAL_TIMEOUT_SECONDS,
-    Age,
-    ApiClient,
-    ApiError,
-    Response,
-    fetch_age_counts,
-)
+from api_client import TOTAL_TIMEOUT_SECONDS, Age, ApiClient, ApiError, Response, fetch_age_counts
 
 MAX_LISTING_BYTES = 256 * 1024 * 1024
 MAX_PAGE_BYTES = 4 * 1024 * 1024
-API_PAGE_USERS = 1000  # the most that the API puts on a page
-MAX_EXPORT_USERS = 50_000
+PAGE_USERS = 100
+MAX_EXPORT_BYTES = 16 * 1024 * 1024
 MAX_USER_ID = 2**53 - 1
-LAST_PAGE_SECONDS = 1.0  # that an export leaves for its last page
 CHECK_SECONDS = 0.9
 
 NEXT_PAGE = re.compile(r'<[^>]*[?&]after=([0-9]{1,16})[^>]*>\s*;[^,]*\brel="?next\b')
@@ -84,7 +76,7 @@ def fetch_counts(api: ApiClient) -> AgeCounts:
     """Return the API's age counts, or count its listing if it keeps none. Raises ApiError."""
     deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
     try:
-        return fetch_age_counts(api)
+        return fetch_age_counts(api, deadline)
     except ApiError as error:
         if error.status not in (404, 405):
             raise
@@ -95,10 +87,11 @@ def fetch_counts(api: ApiClient) -> AgeCounts:
     return AgeCounts(users_by_age, from_listing=True, unreadable_rows=unreadable_rows)
 
 
-def fetch_page(api: ApiClient, after: int | None, limit: int, deadline: float) -> Listing:
-    """Return up to `limit` users with ids above `after`. Raises ApiError."""
-    params = {"limit": limit} | ({} if after is None else {"after": after})
-    response = api.request(api.users_url, deadline, params=params, max_bytes=MAX_PAGE_BYTES)
+def fetch_listing(
+    api: ApiClient, params: dict[str, str | int], deadline: float, max_bytes: int
+) -> Listing:
+    """Return the users of one response, by id. Raises ApiError."""
+    response = api.request(api.users_url, deadline, params=params, max_bytes=max_bytes)
     rows = list(rows_of(response, UserRow))
     users = [
         User(int(key), row.name, row.age)
@@ -106,19 +99,31 @@ def fetch_page(api: ApiClient, after: int | None, limit: int, deadline: float) -
         if row and re.fullmatch("0|[1-9][0-9]{0,15}", key)
     ]
     link = NEXT_PAGE.search(response.headers.get("link", ""))
-    return Listing(
-        users=sorted(users),
-        next_after=int(link[1]) if link else None,
-        unreadable_rows=len(rows) - len(users),
-    )
+    return Listing(sorted(users), int(link[1]) if link else None, len(rows) - len(users))
 
 
-def fetch_user(api: ApiClient, user_id: int, deadline: float) -> Listing:
-    """Return the user with this id, if there is one. Raises ApiError."""
-    if user_id > MAX_USER_ID:
-        return Listing([])
-    page = fetch_page(api, user_id - 1 if user_id else None, 1, deadline)
-    return Listing([user for user in page.users if user.user_id == user_id])
+def find_users(api: ApiClient, wanted: str, after: int | None, deadline: float) -> Listing:
+    """Return the user with the id `wanted`, if there is one; for "" the page after an id.
+
+    Raises ApiError.
+    """
+    params: dict[str, str | int] = {"limit": PAGE_USERS}
+    if wanted:
+        if not re.fullmatch("[0-9]{1,16}", wanted) or int(wanted) > MAX_USER_ID:
+            return Listing([])  # perhaps a name, which must not get into an address
+        params, after = {"limit": 1}, int(wanted) - 1
+    if after is not None and after >= 0:
+        params["after"] = after
+    page = fetch_listing(api, params, deadline, MAX_PAGE_BYTES)
+    if wanted:
+        return Listing([user for user in page.users if user.user_id == int(wanted)])
+    return page
+
+
+def fetch_all(api: ApiClient) -> Listing:
+    """Return all users, up to MAX_EXPORT_BYTES. Raises ApiError."""
+    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
+    return fetch_listing(api, {}, deadline, MAX_EXPORT_BYTES)
 
 
 def user_url(api: ApiClient, user_id: int) -> str:
@@ -126,34 +131,9 @@ def user_url(api: ApiClient, user_id: int) -> str:
     return f"{api.users_url.rstrip('/')}/{user_id}"
 
 
-def fetch_all(api: ApiClient, max_users: int = MAX_EXPORT_USERS) -> Listing:
-    """Return the first `max_users` users, page by page; `next_after` is None if these are all.
-
-    When the time is over, the pages so far are returned. Raises ApiError otherwise.
-    """
-    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
-    stop_at = deadline - LAST_PAGE_SECONDS
-    users: list[User] = []
-    unreadable_rows, after = 0, None
-    while True:
-        try:
-            page = fetch_page(api, after, min(API_PAGE_USERS, max_users - len(users)), deadline)
-        except ApiError as error:
-            if users and error.kind == "API down" and time.monotonic() > stop_at:
-                break
-            raise
-        users += page.users
-        unreadable_rows += page.unreadable_rows
-        if page.next_after is not None and after is not None and page.next_after <= after:
-            raise ApiError("Not understood", api.users_url, "Its next page is an earlier page.")
-        after = page.next_after
-        if after is None or len(users) >= max_users or time.monotonic() > stop_at:
-            break
-    return Listing(users=users, next_after=after, unreadable_rows=unreadable_rows)
-
-
+@st.cache_resource(ttl=60, show_spinner=False, hash_funcs={ApiClient: id})
 def write_error(api: ApiClient) -> ApiError | None:
-    """Return why the API would refuse a write, or None if it seems that it would not.
+    """Return why the API would refuse a write, or None; all viewers share it for a minute.
 
     The request creates no user, since it has none: a protected API refuses it with 401 or 403
     before it notices.
@@ -177,9 +157,3 @@ def as_csv(users: Iterable[User]) -> bytes:
 def defuse(cell: str) -> str:
     """Return a cell that a spreadsheet does not run: an apostrophe makes it text."""
     return FORMULA.sub(r"\1'\2", cell)
-
-
-def as_json(users: Iterable[User]) -> bytes:
-    """Return the users in the shape of the API's listing."""
-    listing = {str(user.user_id): {"name": user.name, "age": user.age} for user in users}
-    return json.dumps(listing, ensure_ascii=False, indent=1).encode()

@@ -3,8 +3,6 @@
 import math
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import httpx2
@@ -12,16 +10,10 @@ import msgspec
 import streamlit as st
 
 from ages import AgeCounts
-from api_client import (
-    CONNECT_TIMEOUT_SECONDS,
-    READ_TIMEOUT_SECONDS,
-    TICK_SECONDS,
-    TOTAL_TIMEOUT_SECONDS,
-    ApiClient,
-    ApiError,
-    Latest,
-)
-from live_page import bin_label
+from api_client import TICK_SECONDS, ApiClient, ApiError, Latest, Poller
+
+REFRESH_SECONDS = {"Pause": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
+WAIT_SECONDS = 0.5  # how long a redraw waits for a response before it shows what is known
 
 CHECK_ADDRESS = (
     "Check API_URL: it must be the full address of the users, such as http://localhost:8000/users/."
@@ -31,40 +23,29 @@ CHECK_NAME = (
     "Check the name in API_URL. Between containers it is the name or alias of the API's container,"
     " and both must be in the same network."
 )
-CHECK_PROXY = "Reading needs no token: check the host in API_URL, and any proxy before the API."
+FOLLOW_MESSAGE = "Change what the API's message names."
 CHECK_REDIRECT = "Set API_URL to the final address: redirects are not followed."
 CHECK_TLS = "Write http:// in API_URL if the API does not use TLS; else check its certificate."
 START_API = (
     "Start the API, or set API_URL to where it runs. Inside a container, localhost is the"
     " container itself."
 )
-TITLES = {
-    "API down": "The API does not respond",
-    "API refuses": "The API refuses the request",
-    "Not understood": "The API's response was not understood",
-    "API error": "The API's response cannot be used",
+HINTS = {
+    400: "Check ALLOWED_HOSTS of the API.",
+    401: "A write needs the API_TOKEN of the API. Reading needs none: check API_URL and any proxy.",
+    403: "The API refuses writes from another site: check which Origin a proxy adds.",
+    404: f"{CHECK_ADDRESS} A user who is not found was deleted by another client: reload.",
+    429: "Wait a moment.",
+    507: "Delete users, or start the API with a larger MAX_USERS.",
 }
-HINTS = {400: "Check ALLOWED_HOSTS of the API.", 401: CHECK_PROXY, 403: CHECK_PROXY}
 # The first row whose exception is among the causes tells why there is no response.
 REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
     (socket.gaierror, "The host name in the address cannot be resolved.", CHECK_NAME),
     (ConnectionRefusedError, "Connection refused: no server listens there.", START_API),
     (ssl.SSLError, "No secure (TLS) connection could be made.", CHECK_TLS),
-    (
-        httpx2.ConnectTimeout,
-        f"No connection was made within {CONNECT_TIMEOUT_SECONDS:g} seconds.",
-        START_API,
-    ),
-    (
-        httpx2.TimeoutException,
-        f"The API sent nothing for {READ_TIMEOUT_SECONDS:g} seconds.",
-        CHECK_LOG,
-    ),
-    (
-        TimeoutError,
-        f"The response was not complete within {TOTAL_TIMEOUT_SECONDS:g} seconds.",
-        CHECK_LOG,
-    ),
+    (httpx2.ConnectTimeout, "No connection was made in time.", START_API),
+    (httpx2.TimeoutException, "The API sent nothing for too long.", CHECK_LOG),
+    (TimeoutError, "The response was not complete in time.", CHECK_LOG),
     (httpx2.TransportError, "The connection broke.", CHECK_LOG),
     (Exception, "The address cannot be used.", CHECK_ADDRESS),
 )
@@ -72,7 +53,7 @@ REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
 FADED = (
     ".st-key-numbers{filter:grayscale(1)}.st-key-numbers [data-testid=stMetricValue]{opacity:.6}"
 )
-# Each chart has its own table, so it needs no tools that show one, or copy it.
+# Its tools show and copy the numbers of a chart in a form that is not for viewers.
 NO_TOOLS = ".st-key-numbers [data-testid=stElementToolbar]{display:none}"
 
 
@@ -123,115 +104,106 @@ def next_request(refresh_seconds: float) -> str:
     return f"The next request is sent within {refresh_seconds:g} seconds, without a click."
 
 
-def show_error(
-    error: ApiError, next_step: str, hint: str = "", labels: Mapping[str, str] | None = None
-) -> None:
-    """Say in one box what is wrong and what to do.
+def choose_refresh_seconds() -> float:
+    """Return how often the viewer wants new numbers, in seconds; infinite for a pause."""
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+        label = st.segmented_control(
+            "Refresh",
+            list(REFRESH_SECONDS),
+            default="2 s",
+            required=True,
+            key="refresh",
+            bind="query-params",  # a link to the page carries the choice
+            label_visibility="collapsed",
+        )
+        if label == "Pause" and st.button("Refresh now", icon=":material/refresh:"):
+            st.session_state.pop("seen", None)
+    return REFRESH_SECONDS[label or "2 s"]
 
-    With the `labels` of a form, the API's own message about its fields is the reason.
-    """
+
+def newest(poller: Poller[AgeCounts], refresh_seconds: float) -> Latest[AgeCounts]:
+    """Return what this viewer sees: the same numbers until their refresh time has passed."""
+    seen: Latest[AgeCounts] | None = st.session_state.get("seen")
+    if seen is None or seen.seconds_old + TICK_SECONDS / 2 > refresh_seconds:
+        seen = poller.latest(WAIT_SECONDS)
+    st.session_state.seen = seen
+    return seen
+
+
+def show_error(error: ApiError, next_step: str, detail_first: bool = False) -> None:
+    """Say in one box what is wrong and what to do."""
     with st.container(border=True, gap="small"):
-        st.error(next_step, title=TITLES[error.kind])
-        show_reason(error, hint, labels)
+        st.error(next_step, title=error.kind)
+        show_reason(error, detail_first)
 
 
-def show_reason(error: ApiError, hint: str = "", labels: Mapping[str, str] | None = None) -> None:
-    """Say why, and what to do; the rest is folded away. Plain text, never Markdown."""
-    (reason, usual_hint), detail = explain(error), detail_of(error, labels or {})
-    st.text(detail if detail and labels else reason)
-    st.text(f"What to do: {hint or usual_hint}")
+def show_reason(error: ApiError, detail_first: bool = False) -> None:
+    """Say why, or the API's own message first; details are folded. Plain text, never Markdown."""
+    (reason, hint), detail = explain(error), detail_of(error)
+    st.text(detail if detail and detail_first else reason)
+    st.text(f"What to do: {hint}")
     with st.expander("Details"):
         if detail:
-            st.text(reason if labels else f"The API's message: {detail}")
+            st.text(reason if detail_first else f"The API's message: {detail}")
         st.text(f"Address: {error.url}")
 
 
 def explain(error: ApiError) -> tuple[str, str]:
     """Return why there is no usable response, and what to do about it."""
-    if error.cause:
-        causes = _causes(error.cause)
+    if cause := error.cause:
+        causes: list[BaseException] = [cause]  # the one that tells the reason is deep inside
+        while inner := causes[-1].__cause__ or causes[-1].__context__:
+            causes.append(inner)
         return next(
             (reason, hint)
             for kind, reason, hint in REASONS
-            if any(isinstance(cause, kind) for cause in causes)
+            if any(isinstance(each, kind) for each in causes)
         )
+    status = error.status or 0
     if error.kind == "Not understood":
         return f"The response was not understood. {error.reason}", CHECK_ADDRESS
-    status = error.status or 0
     if 300 <= status < 400:
         return error.reason, CHECK_REDIRECT
-    return error.reason, HINTS.get(status, CHECK_LOG if status >= 500 else CHECK_ADDRESS)
+    usual = CHECK_LOG if status >= 500 else FOLLOW_MESSAGE if detail_of(error) else CHECK_ADDRESS
+    return error.reason, HINTS.get(status, usual)
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and all that it was raised from: the reason is deep inside."""
-    return [error, *_causes(error.__cause__ or error.__context__)] if error else []
-
-
-def detail_of(error: ApiError, labels: Mapping[str, str]) -> str:
+def detail_of(error: ApiError) -> str:
     """Return the API's own message, in both shapes that FastAPI has, or an empty string."""
-    detail: Any = None
-    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        detail = msgspec.json.decode(error.body, type=dict[str, Any]).get("detail")
-    texts = []
-    for part in detail if isinstance(detail, list) else [detail]:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict):
-            location = part.get("loc")
-            field = str(location[-1]) if isinstance(location, list) and location else ""
-            texts.append(f"{labels.get(field, field)}: {part.get('msg', '')}".removeprefix(": "))
-    return "; ".join(filter(None, texts))[:500]
+    try:
+        detail = msgspec.json.decode(error.body)["detail"]
+        if not isinstance(detail, str):
+            detail = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in detail)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        return ""
+    return detail[:500]
 
 
 def show_empty() -> None:
     """Say how to add users to an empty API."""
-    st.info("The API responds, and it has no users. Add some:", title="No users yet")
+    st.info("Start the simulator, or add a user on the page Users.", title="No users yet")
     st.code("cd data_ingestion_simulator\npython main.py", language=None)
-    st.text("Or add one by hand: on the page Users, choose Add a user.")
 
 
 def show_source(api: ApiClient, counts: AgeCounts) -> None:
     """Say where the numbers come from."""
-    if counts.unreadable_rows:
-        st.text(f"{how_many(counts.unreadable_rows, 'row')} could not be read.")
     if counts.from_listing:
-        st.text(f"Counted by the dashboard, user by user, from the list at {api.users_url}")
-    else:
-        st.text(f"Counted by the API at {api.beside('stats/ages')}")
+        st.text(f"The dashboard counted each user in the list at {api.users_url}")
+    show_unreadable(counts.unreadable_rows)
 
 
-def show_counts_table(counts: AgeCounts) -> None:
-    """Offer the numbers of the histogram as a table."""
-    width_years = st.session_state.bin
-    bins = counts.histogram(width_years)
-    show_table(
-        "The same numbers as a table",
-        lambda: {
-            "Age": [bin_label(first, width_years) for first in bins],
-            "Users": [f"{users:,}" for users in bins.values()],
-            "Share": [f"{users / counts.total:.1%}" for users in bins.values()],
-        },
-    )
-
-
-def show_table(label: str, columns: Callable[[], Mapping[str, Sequence[str]]]) -> None:
-    """Offer columns of our own texts, which are sent when the table is opened.
-
-    Not for names: a table renders Markdown.
-    """
-    with st.expander(label, key=label, on_change="rerun") as expander:
-        if expander.open:
-            st.table(columns(), border="horizontal", hide_index=True)
+def show_unreadable(rows: int) -> None:
+    """Say how many rows of a listing are left out."""
+    if rows:
+        st.text(f"{how_many(rows, 'row')} could not be read.")
 
 
 def time_ago(seconds: float) -> str:
     """Return `just now`, `4 s ago`, `3 min ago` or `2 h ago`."""
-    if seconds < 1:
-        return "just now"
-    if seconds < 60:
-        return f"{seconds:.0f} s ago"
-    return f"{seconds / 60:.0f} min ago" if seconds < 3600 else f"{seconds / 3600:.0f} h ago"
+    for unit, size_seconds in (("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= size_seconds:
+            return f"{seconds / size_seconds:.0f} {unit} ago"
+    return "just now"
 
 
 def how_many(number: int, thing: str) -> str:
