@@ -15,13 +15,9 @@ def show_histogram(counts: AgeCounts) -> None:
     """Show the bars, the bin width, and how many users have the selected ages."""
     last_age = USUAL_LAST_AGE if max(counts.users_by_age) <= USUAL_LAST_AGE else MAX_AGE_YEARS
     with st.container(border=True):
-        width_years = st.segmented_control(
-            "Bin width in years",
-            (1, 2, 5, 10),
-            default=5,
-            required=True,
-            key="bin",
-            bind="query-params",
+        label, widths = "Bin width in years", (1, 2, 5, 10)
+        width_years = (
+            st.segmented_control(label, widths, default=5, key="bin", bind="query-params") or 5
         )
         chart = st.container()  # drawn last: the slider tells which bars are pale
         if st.session_state.get("ages", (0, 0))[1] > last_age:  # a user of that age was deleted
@@ -33,7 +29,7 @@ def show_histogram(counts: AgeCounts) -> None:
         mean = f", mean age {part.mean:.1f}" if part.total else ""
         st.text(f"From {first} to {last}: {told}{mean}.")
     chart.vega_lite_chart(
-        histogram_chart(counts, width_years or 5, (first, last), last_age),
+        histogram_chart(counts, width_years, (first, last), last_age),
         key="histogram",
         height=360,
         # No numbers: for another text the browser would build the chart again.

@@ -46,12 +46,12 @@ def check_health(api: ApiClient) -> ApiHealth:
     return ApiHealth(not_ready, readiness, replica, alive.seconds)
 
 
-@st.cache_data(ttl=60, show_spinner=False)
-def fetch_version(_api: ApiClient, url: str) -> str:
+@st.cache_resource(ttl=60, show_spinner=False, hash_funcs={ApiClient: id})
+def fetch_version(api: ApiClient) -> str:
     """Return the version in the API's OpenAPI document; all viewers share it for a minute."""
     try:
-        deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
-        document = _api.request(url, deadline, max_bytes=MAX_OPENAPI_BYTES).decode(dict[str, Any])
+        url, deadline = api.beside("openapi.json"), time.monotonic() + TOTAL_TIMEOUT_SECONDS
+        document = api.request(url, deadline, max_bytes=MAX_OPENAPI_BYTES).decode(dict[str, Any])
         return str(document["info"]["version"])[:50]
     except (ApiError, LookupError, TypeError):
         return "unknown"
@@ -72,11 +72,13 @@ def system_page(api: ApiClient, ages: Poller[AgeCounts], health: Poller[ApiHealt
     with simulator.container(border=True, height="stretch", gap="small"):
         show_simulator(change, rate)
     rate_text = "broken" if api_state.colour == "red" else f"{rate} / min"
-    posts.text(f"POST /users/\n\N{RIGHTWARDS ARROW}\n{rate_text}", text_alignment="center")
+    text = f"POST /users/\n\N{RIGHTWARDS ARROW}\n{rate_text}"
+    posts.text(text, width="stretch", text_alignment="center")
     with service.container(border=True, height="stretch", gap="small"):
         show_api(api, checked, api_state)
     ago = "broken" if latest.error else time_ago(latest.seconds_old) if latest.history else DASH
-    gets.text(f"GET /stats/ages\n\N{LEFTWARDS ARROW}\n{ago}", text_alignment="center")
+    text = f"GET /stats/ages\n\N{LEFTWARDS ARROW}\n{ago}"
+    gets.text(text, width="stretch", text_alignment="center")
     with dashboard.container(border=True, height="stretch", gap="small"):
         st.header("Dashboard", anchor=False)
         show_state(State("Running", "check_circle", "green"))
@@ -121,7 +123,7 @@ def show_api(api: ApiClient, checked: Latest[ApiHealth], state: State) -> None:
     trend = [each.latency_seconds * 1000 for _, each in checked.history]
     latency = f"{current.latency_seconds * 1000:.1f} ms" if current else DASH
     st.metric("Latency of /health", latency, chart_data=trend if current else None)
-    version = fetch_version(api, api.beside("openapi.json")) if current else "unknown"
+    version = fetch_version(api) if current else "unknown"
     st.text(f"Version: {version}")
     st.text(f"Replica: {(current and current.replica) or 'unknown'}")
     st.text("\N{DOWNWARDS ARROW} stores the users in", width="stretch", text_alignment="center")

@@ -15,12 +15,8 @@ import streamlit
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-import client
-import feed
-from calls import fetch_age_counts
-from client import Line
-from feed import TICK_SECONDS
-from schema import AgeCounts
+import api_client
+from api_client import TICK_SECONDS, ApiClient
 from settings import Settings
 
 APP = Path(__file__).parent.parent / "app.py"
@@ -98,11 +94,22 @@ class Api:
         self.paths: list[str] = []
         self.writes: list[tuple[str, str, str | None]] = []
         self.port = 0
+        self._clients: list[ApiClient] = []
         self.start()
 
     @property
     def settings(self) -> Settings:
         return Settings(api_url=f"http://127.0.0.1:{self.port}/users/")
+
+    @property
+    def statistics_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/stats/ages"
+
+    @property
+    def client(self) -> ApiClient:
+        """Return a new client, whose connections are closed when this stops."""
+        self._clients.append(ApiClient(self.settings.api_url))
+        return self._clients[-1]
 
     def start(self) -> None:
         """Listen; after a stop() on the same port as before."""
@@ -113,12 +120,18 @@ class Api:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let go of every client, and refuse new ones."""
+        """Close every connection, and refuse new ones."""
         if self._thread.is_alive():
             self.stopping.set()
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
+
+    def close(self) -> None:
+        """Stop, and close the connections of all clients."""
+        self.stop()
+        for client in self._clients:
+            client._http.close()
 
     def counts(self, users_by_age: dict[int, int]) -> None:
         total = sum(users_by_age.values())
@@ -201,12 +214,6 @@ def trickle(start: bytes, drop: bytes) -> Answer:
     return answer
 
 
-def ask(settings: Settings) -> AgeCounts:
-    """Ask for the age counts once, over a connection of its own."""
-    with contextlib.closing(Line(settings)) as line:
-        return fetch_age_counts(settings, line)
-
-
 class Clock:
     """The clock of the pages: as fast as any other, and moved on by hand."""
 
@@ -238,8 +245,8 @@ CLOCK = Clock()
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Time passes for the pages when a test says so: nobody waits for their next tick."""
-    monkeypatch.setattr(feed, "now", CLOCK)
+    """Time passes for the pages when a test says so: no test waits for a tick."""
+    monkeypatch.setattr(api_client, "now", CLOCK)
     CLOCK.go_on()
     return CLOCK
 
@@ -261,13 +268,13 @@ def api() -> Iterator[Api]:
     """An API that knows no path yet, stopped after the test."""
     api = Api()
     yield api
-    api.stop()
+    api.close()
 
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is given up sooner; that it is given up in time is shown elsewhere, by the clock."""
-    monkeypatch.setattr(client, "READ_TIMEOUT_SECONDS", 0.8)
+    monkeypatch.setattr(api_client, "READ_TIMEOUT_SECONDS", 0.8)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from api_client import ApiClient
 from settings import Settings, SettingsError, read_settings
 
 NEEDED = "API_URL must be the full address of the users, such as http://localhost:8000/users/, not "
@@ -31,7 +32,7 @@ def test_statistics_are_beside_the_users(api_url: str, statistics_url: str) -> N
     """A usable address is kept as it is, and the age counts are found under its prefix."""
     settings = read_settings({"API_URL": api_url})
     assert settings.api_url == api_url
-    assert settings.statistics_url == statistics_url
+    assert ApiClient(settings.api_url).beside("stats/ages") == statistics_url
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,6 @@ def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
     assert "hunter" not in str(caught.value)
 
 
-@pytest.mark.parametrize("api_url", ["http://h/users/", "http://h/users"])
-def test_the_address_of_a_user(api_url: str) -> None:
-    """It is below the list's, whose slash at the end may be left out."""
-    assert Settings(api_url=api_url).user_url(7) == "http://h/users/7"
-
-
 def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
     """A file's only line is the token; it is shown nowhere."""
     path = tmp_path / "token"
@@ -141,7 +136,7 @@ def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
         (None, "API_TOKEN_FILE must name a file that can be read: "),
         ("", "API_TOKEN_FILE must name a file with one line of text in it"),
         ("two\nlines", "API_TOKEN_FILE must name a file with one line of text in it"),
-        ("hunter2", "What API_TOKEN_FILE names must be 8 to 200 printable ASCII characters"),
+        ("hunter2", "The line in API_TOKEN_FILE must be 8 to 200 printable ASCII characters"),
     ],
 )
 def test_a_file_without_a_token(tmp_path: Path, content: str | None, sentence: str) -> None:

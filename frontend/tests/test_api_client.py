@@ -1,0 +1,438 @@
+"""Asking a real server on a loopback port that behaves, and many that do not."""
+
+import gzip
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import (
+    DEADLINE_SECONDS,
+    Answer,
+    Api,
+    Exchange,
+    Keeping,
+    data,
+    headed,
+    raw,
+    silence,
+    stale,
+    text,
+    trickle,
+)
+
+import users
+from ages import AgeCounts
+from api_client import ApiClient, ApiError
+from users import fetch_counts
+from widgets import detail_of, explain
+
+CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def error_of(client: ApiClient) -> ApiError:
+    """Return the error of the next request, which has a reason and a hint."""
+    with pytest.raises(ApiError) as caught:
+        fetch_counts(client)
+    reason, hint = explain(caught.value)
+    assert reason.endswith(".")
+    assert "\n" not in reason
+    assert hint.endswith(".")
+    return caught.value
+
+
+def reason_of(client: ApiClient) -> str:
+    return explain(error_of(client))[0]
+
+
+def test_the_age_counts_are_asked_for_once(api: Api) -> None:
+    """Where the API keeps age counts, one small request is all."""
+    api.counts({18: 3, 40: 1})
+    assert fetch_counts(api.client) == AgeCounts({18: 3, 40: 1})
+    assert api.paths == ["/stats/ages"]
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_the_listing_serves_where_there_are_no_counts(api: Api, status: int) -> None:
+    """An API without the statistics call still fills the page, from its list of users."""
+    api.answers["/stats/ages"] = data({"detail": "no"}, status=status)
+    api.lists({"name": "A", "age": 30}, {"name": "B", "age": 30}, {"name": "C", "age": "old"})
+    assert fetch_counts(api.client) == AgeCounts({30: 2}, from_listing=True, unreadable_rows=1)
+    assert api.paths == ["/stats/ages", "/users/"]
+
+
+def test_nothing_is_taken_from_the_environment(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy set for something else does not come between the dashboard and its API."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/")
+    api.counts({18: 1})
+    assert fetch_counts(api.client).users_by_age == {18: 1}
+
+
+@pytest.fixture
+def keeping() -> Iterator[Api]:
+    """An API that keeps its connections."""
+    api = Api(Keeping)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def client(keeping: Api) -> ApiClient:
+    """A client that has made one request."""
+    keeping.counts({18: 1})
+    client = keeping.client
+    fetch_counts(client)
+    return client
+
+
+def test_a_connection_is_kept(keeping: Api, client: ApiClient) -> None:
+    """From tick to tick there is one connection."""
+    for _ in range(3):
+        assert fetch_counts(client).users_by_age == {18: 1}
+    assert (len(keeping.paths), keeping.connections) == (4, 1)
+
+
+def test_a_connection_that_the_api_has_closed_is_replaced(keeping: Api, client: ApiClient) -> None:
+    """A kept connection may be closed: a GET is sent once more, and the caller sees no error."""
+    keeping.answers["/stats/ages"] = stale(keeping.answers["/stats/ages"])
+    assert fetch_counts(client).users_by_age == {18: 1}
+    assert (len(keeping.paths), keeping.connections) == (3, 2)
+
+
+def test_an_api_that_hangs_up_is_asked_twice_at_most(keeping: Api, client: ApiClient) -> None:
+    """Once more is once: then it is an error."""
+    keeping.answers["/stats/ages"] = raw()
+    assert reason_of(client) == "The connection broke."
+    assert len(keeping.paths) == 3
+
+
+def test_a_write_is_never_repeated(keeping: Api, client: ApiClient) -> None:
+    """It is not known whether a write without a response was done, so it is not sent again."""
+    keeping.answers["POST /users/"] = raw()
+    with pytest.raises(ApiError):
+        client.request(keeping.settings.api_url, time.monotonic() + 5, "POST")
+    assert len(keeping.writes) == 1
+
+
+def test_a_wrong_path_points_at_the_setting(api: Api) -> None:
+    """Where neither endpoint exists, the address is wrong, and the hint says so."""
+    error = error_of(api.client)
+    assert (error.kind, error.url) == ("API refuses", api.settings.api_url)
+    reason, hint = explain(error)
+    assert reason == "The API responded with 404 Not Found."
+    assert "API_URL" in hint
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, "API_TOKEN"), (403, "Origin"), (307, "redirects"), (400, "ALLOWED_HOSTS")],
+)
+def test_each_kind_of_error_has_its_hint(api: Api, status: int, hint: str) -> None:
+    """What to do depends on the status."""
+    api.answers["/stats/ages"] = data({}, status=status)
+    assert hint in explain(error_of(api.client))[1]
+
+
+@pytest.mark.parametrize(("sent", "seconds"), [("7", 7), ("100000", 60), ("soon", 0), ("-1", 0)])
+def test_retry_after(api: Api, sent: str, seconds: int) -> None:
+    """The API may ask for time, up to a minute."""
+    api.answers["/stats/ages"] = headed(b"", 503, {"Retry-After": sent})
+    assert error_of(api.client).retry_after_seconds == seconds
+
+
+WRONG_ANSWERS = {
+    "500": (data({}, status=500), "The API responded with 500 Internal Server Error."),
+    "503": (data({}, status=503), "The API responded with 503 Service Unavailable."),
+    "403": (data({}, status=403), "The API responded with 403 Forbidden."),
+    "204": (headed(b"", 204, {}), "The API responded with 204 No Content."),
+    "redirect": (
+        headed(b"", 307, {"Location": "/elsewhere"}),
+        "The API responded with 307 Temporary Redirect, a redirect to /elsewhere.",
+    ),
+    "html": (text("<p>", "text/html"), "The response is a web page (HTML), not data."),
+    "garbage": (text("{]"), "The response was not understood. JSON is malformed"),
+    "wrong total": (
+        data({"total": 2, "ages": {"18": 1}}),
+        "The response was not understood. Its total is not the sum of its ages.",
+    ),
+    "compressed": (
+        headed(gzip.compress(b'{"total": 0, "ages": {}}'), 200, {"Content-Encoding": "gzip"}),
+        "The response was not understood. JSON is malformed",
+    ),
+    "too large": (text(" " * 65_537), "The response is larger than 65,536 bytes."),
+    "endless": (
+        trickle(OK + b"\r\n", b" " * 65_536),
+        "The response is larger than 65,536 bytes.",
+    ),
+}
+HALF_ANSWERS = {
+    "nothing": raw(),
+    "noise": raw(b"\x00\xff" * 50),
+    "ssh": raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "cut body": raw(OK + b'Content-Length: 100\r\n\r\n{"total"'),
+    "cut chunk": raw(OK + b'Transfer-Encoding: chunked\r\n\r\n20\r\n{"total"'),
+    "huge header": raw(OK + b"X: " + b"x" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize(("answer", "reason"), WRONG_ANSWERS.values(), ids=WRONG_ANSWERS)
+def test_a_wrong_response_is_named(api: Api, answer: Answer, reason: str) -> None:
+    """A response that is not the expected one is named, and no other request is sent."""
+    api.answers["/stats/ages"] = answer
+    error = error_of(api.client)
+    assert (error.kind == "Not understood") == ("not understood" in reason)
+    assert explain(error)[0].startswith(reason)
+    assert error.url == api.statistics_url
+    assert api.paths == ["/stats/ages"]
+
+
+@pytest.mark.parametrize("answer", HALF_ANSWERS.values(), ids=HALF_ANSWERS)
+def test_half_a_response_is_none(api: Api, answer: Answer) -> None:
+    """Half a response, or what is no HTTP, is told apart from a wrong response."""
+    api.answers["/stats/ages"] = answer
+    error = error_of(api.client)
+    assert (error.kind, explain(error)[0]) == ("API down", "The connection broke.")
+
+
+def test_a_listing_has_its_own_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listing may be large, and is cut off all the same."""
+    monkeypatch.setattr(users, "MAX_LISTING_BYTES", 1_000_000)
+    api.answers["/users/"] = trickle(OK + b"\r\n", b" " * 100_000)
+    assert reason_of(api.client) == "The response is larger than 1,000,000 bytes."
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"detail": "User 7 not found"}, "User 7 not found"),
+        (
+            {"detail": [{"loc": ["query", "age"], "msg": "too old"}, {"loc": [1], "msg": "**b**"}]},
+            "age: too old; 1: **b**",
+        ),
+        ({"detail": {"loc": 5}}, ""),
+        ({"detail": 7}, ""),
+        ({"detail": "x" * 10_000}, "x" * 500),
+        ([], ""),
+    ],
+    ids=("text", "list", "map", "number", "long", "no map"),
+)
+def test_the_message_of_the_api(api: Api, body: object, detail: str) -> None:
+    """`detail` is understood in both shapes that FastAPI has, cut; anything else is left out."""
+    api.answers["/stats/ages"] = data(body, status=409)
+    error = error_of(api.client)
+    assert (error.kind, error.status, detail_of(error)) == ("API refuses", 409, detail)
+
+
+def test_no_server_listens(api: Api) -> None:
+    """An API that is not started is the most common error: the hint says how to start it."""
+    client = api.client
+    api.stop()
+    reason, hint = explain(error_of(client))
+    assert reason == "Connection refused: no server listens there."
+    assert hint.startswith("Start the API")
+
+
+def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's name that is not in the network has its own reason."""
+
+    def no_such_name(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
+    reason, hint = explain(error_of(ApiClient("http://api:8000/users/")))
+    assert reason == "The host name in the address cannot be resolved."
+    assert "container" in hint
+
+
+def test_tls_where_there_is_none(api: Api) -> None:
+    """https:// for an API that speaks plain HTTP is told from an API that is down."""
+    client = ApiClient(f"https://127.0.0.1:{api.port}/users/")
+    assert reason_of(client) == "No secure (TLS) connection could be made."
+
+
+def test_an_address_that_cannot_be_used() -> None:
+    """An address that the settings accept and the HTTP library does not is an error, no crash."""
+    assert reason_of(ApiClient("http://[v1.x]/users/")) == "The address cannot be used."
+
+
+def test_no_server_can_hold_on_longer_than_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Silent, dripping and unresolvable servers are all left within six seconds."""
+    released = threading.Event()
+    really_look_up = socket.getaddrinfo
+
+    def look_up(host: object, *args: object, **options: object) -> object:
+        if host in ("stuck", b"stuck"):
+            released.wait(DEADLINE_SECONDS)
+        return really_look_up(host, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    late = "The response was not complete in time."
+    slow = {
+        silence: "The API sent nothing for too long.",
+        trickle(b"HTTP/1.1 200 OK\r\nX: ", b"x"): late,
+        trickle(OK + b"\r\n", b" "): late,
+        trickle(OK + b"\r\n{", b""): "The API sent nothing for too long.",
+    }
+    apis = [Api() for _ in slow]
+    for api, answer in zip(apis, slow, strict=True):
+        api.answers["/stats/ages"] = answer
+    listing = Api()
+    listing.answers["/users/"] = trickle(OK + b"\r\n", b" ")
+    clients = [api.client for api in (*apis, listing)]
+    clients.append(ApiClient("http://stuck:8000/users/"))
+
+    def timed(client: ApiClient) -> tuple[str, float]:
+        started_at = time.monotonic()
+        return reason_of(client), time.monotonic() - started_at
+
+    try:
+        with ThreadPoolExecutor(len(clients)) as pool:
+            results = list(pool.map(timed, clients))
+        wait_until_only_the_lookup_runs()
+    finally:
+        released.set()
+        for api in (*apis, listing):
+            api.close()
+    assert [reason for reason, _ in results] == [*slow.values(), late, late]
+    assert max(seconds for _, seconds in results) < 6
+
+
+def wait_until_only_the_lookup_runs() -> None:
+    """Fail if a thread goes on to read from a server after its deadline."""
+    give_up_at = time.monotonic() + DEADLINE_SECONDS
+    while sum(each.name == "request" for each in threading.enumerate()) > 1:
+        assert time.monotonic() < give_up_at
+        threading.Event().wait(0.05)
+
+
+def test_an_error_is_logged_with_its_request_id(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """The id that the API is sent, and may have in its log, is in ours; it also begins a trace."""
+    sent: list[str] = []
+
+    def refuse(exchange: Exchange) -> None:
+        sent.extend((exchange.headers["X-Request-ID"], exchange.headers["traceparent"]))
+        data({}, status=503)(exchange)
+
+    api.answers["/stats/ages"] = refuse
+    error_of(api.client)
+    request_id, trace = sent
+
+    assert re.fullmatch("[0-9a-f]{16}", request_id)
+    assert trace == f"00-{'0' * 16}{request_id}-{request_id}-01"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"GET /stats/ages: status 503, request {request_id}"
+    ]
+
+
+def test_the_responses_of_the_contract_are_read(api: Api) -> None:
+    """What the API promises in the contract's examples is what is understood here."""
+    examples = json.loads(CONTRACT.read_text(encoding="utf-8"))
+    seen = []
+    for each in examples:
+        if each["method"] == "GET" and each["path"] in ("/stats/ages", "/users/"):
+            api.answers = {each["path"]: data(each["body"])}
+            seen.append(fetch_counts(api.client))
+    assert AgeCounts({0: 1, 30: 1}) in seen
+    assert AgeCounts({0: 1, 30: 1}, from_listing=True) in seen
+    assert not any(each.unreadable_rows for each in seen)
+
+
+def test_unknown_fields_and_ages_without_users_are_left_out(api: Api) -> None:
+    """Later versions of the API may say more."""
+    body = '{"total": 4, "ages": {"0": 1, "18": 3, "30": 0, "150": 0}, "since": "today"}'
+    api.answers["/stats/ages"] = text(body)
+    assert fetch_counts(api.client) == AgeCounts({0: 1, 18: 3})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html>",
+        '{"total": 1, "ages": {"18": 1}',
+        "[" * 50_000,
+        "null",
+        "[]",
+        "{}",
+        '{"total": 1}',
+        '{"ages": {"18": 1}}',
+        '{"total": 1, "ages": [18]}',
+        '{"total": "1", "ages": {"18": 1}}',
+        '{"total": 1.0, "ages": {"18": 1}}',
+        '{"total": true, "ages": {"18": 1}}',
+        '{"total": NaN, "ages": {"18": 1}}',
+        '{"total": 1, "ages": {"18": 1.0}}',
+        '{"total": 1, "ages": {"18": true}}',
+        '{"total": 1, "ages": {"18": NaN}}',
+        '{"total": 1, "ages": {"18": Infinity}}',
+        '{"total": 1, "ages": {"18": null}}',
+        '{"total": 1, "ages": {"18": "1"}}',
+        '{"total": 1, "ages": {"18": 2, "19": -1}}',
+        '{"total": 2, "ages": {"18": 1}}',
+        '{"total": 1, "ages": {"151": 1}}',
+        '{"total": 1, "ages": {"-1": 1}}',
+        '{"total": 1, "ages": {"018": 1}}',
+        '{"total": 1, "ages": {" 18": 1}}',
+        '{"total": 1, "ages": {"18\\n": 1}}',
+        '{"total": 1, "ages": {"\\u0661\\u0668": 1}}',
+        '{"total": 1, "ages": {"eighteen": 1}}',
+        '{"total": 1, "ages": {"' + "9" * 400 + '": 1}}',
+        '{"total": 1' + "0" * 400 + ', "ages": {"18": 1' + "0" * 400 + "}}",
+        '{"total": 1, "ages": {"18": 1' + "0" * 10_000 + "}}",
+    ],
+)
+def test_statistics_that_break_the_contract(api: Api, body: str) -> None:
+    """A body that is not a whole, consistent response has one short reason."""
+    api.answers["/stats/ages"] = text(body)
+    error = error_of(api.client)
+    assert error.kind == "Not understood"
+    assert len(error.reason) < 250
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "null",
+        '"user"',
+        "[]",
+        "30",
+        "{}",
+        '{"age": null}',
+        '{"age": "30"}',
+        '{"age": 30.0}',
+        '{"age": true}',
+        '{"age": -1}',
+        '{"age": 151}',
+        '{"age": 1e999}',
+        '{"age": 3' + "0" * 400 + "}",
+        '{"age": 3' + "0" * 10_000 + "}",
+        '{"age": {"age": 30}}',
+    ],
+)
+def test_a_bad_row_costs_only_itself(api: Api, row: str) -> None:
+    """A row whose age cannot be read is left out and counted; the others are shown."""
+    api.answers["/users/"] = text(f'{{"1": {{"name": "A", "age": 30}}, "2": {row}}}')
+    assert fetch_counts(api.client) == AgeCounts({30: 1}, from_listing=True, unreadable_rows=1)
+
+
+def test_broken_characters_in_a_name_do_no_harm(api: Api) -> None:
+    """Bytes that are no UTF-8 are in a name, which is not shown: the ages are."""
+    body = b'\xef\xbb\xbf{"1": {"name": "A\xff\xfe", "age": 30}, "2": {"age": 31}}'
+    api.answers["/users/"] = headed(body, 200, {})
+    assert fetch_counts(api.client).users_by_age == {30: 1, 31: 1}
+
+
+@pytest.mark.parametrize("body", ["", "<html>", "[]", "null", "3", "[" * 10**5])
+def test_a_listing_that_is_no_map(api: Api, body: str) -> None:
+    """Without a map of users there is nothing to count."""
+    api.answers["/users/"] = text(body)
+    assert error_of(api.client).kind == "Not understood"

@@ -1,0 +1,121 @@
+"""One request per tick for all viewers, the last good response kept, and no viewer held up."""
+
+import threading
+import time
+
+from conftest import DEADLINE_SECONDS, Api, Clock, until
+
+from ages import AgeCounts
+from api_client import TICK_SECONDS, ApiClient, ApiError, Poller
+from users import fetch_counts
+
+SOME = AgeCounts({30: 1})
+
+
+def poller_of(api: Api) -> Poller[AgeCounts]:
+    client: ApiClient = api.client
+    return Poller(lambda: fetch_counts(client))
+
+
+def test_forty_looks_cost_one_request(api: Api, clock: Clock) -> None:
+    """All who look within a tick, at once or in turn, share one response to one request."""
+    api.counts({30: 1})
+    poller = poller_of(api)
+    clock.stand_still()
+    views = []
+    viewers = [
+        threading.Thread(target=lambda: views.append(poller.latest(DEADLINE_SECONDS)))
+        for _ in range(20)
+    ]
+    for viewer in viewers:
+        viewer.start()
+    for viewer in viewers:
+        viewer.join()
+    views += [poller.latest(DEADLINE_SECONDS) for _ in range(20)]
+    assert [view.value for view in views] == [SOME] * 40
+    assert api.paths == ["/stats/ages"]
+
+
+def test_the_next_tick_asks_again(api: Api, clock: Clock) -> None:
+    """A new user is seen within a tick, and the age of the response starts again."""
+    api.counts({30: 1})
+    poller = poller_of(api)
+    poller.latest(DEADLINE_SECONDS)
+    api.counts({30: 2})
+    clock.next_tick()
+    assert poller.latest(DEADLINE_SECONDS).value == AgeCounts({30: 2})
+    assert poller.latest(0).seconds_old < TICK_SECONDS
+
+
+def test_the_last_good_response_stays(api: Api) -> None:
+    """While the API is down the response stays and grows old; then new ones replace it."""
+    api.counts({30: 1})
+    poller = poller_of(api)
+    assert poller.latest(DEADLINE_SECONDS).error is None
+    api.stop()
+    until(lambda: poller.latest(DEADLINE_SECONDS).error is not None)
+    view = poller.latest(0)
+    assert view.error
+    assert (view.error.kind, view.value) == ("API down", SOME)
+    first, then = view.seconds_old, view.seconds_old
+    assert first < then
+    api.start()
+    until(lambda: poller.latest(DEADLINE_SECONDS).error is None)
+    assert poller.latest(0).value == SOME
+
+
+def test_a_request_that_hangs_holds_no_viewer_up(clock: Clock) -> None:
+    """A look waits no longer than it says, and no second request joins one that hangs."""
+    released = threading.Event()
+    requests = []
+
+    def hang() -> AgeCounts:
+        requests.append(1)
+        released.wait(DEADLINE_SECONDS)
+        return SOME
+
+    poller = Poller(hang)
+    started_at = time.monotonic()
+    view = poller.latest(0.05)
+    assert time.monotonic() - started_at < 1
+    assert (view.value, view.error) == (None, None)
+    clock.next_tick()
+    poller.latest(0)
+    assert len(requests) == 1
+    released.set()
+    until(lambda: poller.latest(0).value == SOME)
+
+
+def test_retry_after_is_respected(clock: Clock) -> None:
+    """An API that asks for time gets it."""
+    requests = []
+
+    def busy() -> AgeCounts:
+        requests.append(1)
+        raise ApiError("API error", "", "Busy.", status=503, retry_after_seconds=30)
+
+    poller = Poller(busy)
+    clock.stand_still()
+    for _ in range(14):
+        poller.latest(DEADLINE_SECONDS)
+        clock.pass_by(TICK_SECONDS)
+    assert len(requests) == 1
+    clock.pass_by(TICK_SECONDS)
+    poller.latest(DEADLINE_SECONDS)
+    assert len(requests) == 2
+
+
+def test_an_unexpected_exception_is_an_error_like_any_other() -> None:
+    """It is shown and logged, and the next tick tries again."""
+    outcomes = [MemoryError()]
+
+    def fail_once() -> AgeCounts:
+        if outcomes:
+            raise outcomes.pop()
+        return SOME
+
+    poller = Poller(fail_once)
+    error = poller.latest(DEADLINE_SECONDS).error
+    assert error is not None
+    assert error.reason == "The dashboard failed to read the response."
+    until(lambda: poller.latest(DEADLINE_SECONDS).error is None)
