@@ -89,23 +89,28 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
     change = recent_change(totals_of(latest), MINUTE_SECONDS)
     calm = bool(latest.error) or not change or not change[0]
     cards = st.grid(6, min_column_width=150)
-    cards.cell(column_span=2).metric(
-        "Users",
-        f"{counts.total:,}",
-        f"{change[0]:+,} in {change[1]:.0f} s" if change else None,
-        delta_color="off" if calm else "normal",
-        delta_arrow="off" if calm else "auto",
-        border=True,
-        height="stretch",
-        chart_data=[each.total for each in past],
-    )
     for label, value, trend in (
+        ("Users", f"{counts.total:,}", [each.total for each in past]),
         ("Mean age", f"{counts.mean:.1f}", [each.mean for each in past]),
         ("Median age", f"{counts.median:g}", [each.median for each in past]),
         ("Youngest", f"{min(counts.users_by_age)}", [min(each.users_by_age) for each in past]),
         ("Oldest", f"{max(counts.users_by_age)}", [max(each.users_by_age) for each in past]),
     ):
-        cards.metric(label, value, border=True, height="stretch", chart_data=trend)
+        users = label == "Users"
+        delta = f"{change[0]:+,} in {change[1]:.0f} s" if change and users else None
+        cell = cards.cell(column_span=2 if users else 1)
+        with cell.container(border=True, height="stretch", vertical_alignment="distribute"):
+            st.metric(label, value, delta, delta_color="off" if calm else "normal")
+            st.html(trend_area(trend))
+
+
+def trend_area(values: Sequence[float]) -> str:
+    """Return the area under the values as HTML: decoration, which is not read aloud."""
+    low, high = min(values), max(values)
+    tops = [90 - 80 * (value - low) / ((high - low) or 1) for value in [*values, values[-1]]]
+    shape = ",".join(f"{100 * n / len(values):.1f}% {top:.1f}%" for n, top in enumerate(tops))
+    style = f"height:2.5rem;opacity:.3;clip-path:polygon({shape},100% 100%,0 100%)"
+    return f'<div aria-hidden="true" style="background:currentColor;{style}"></div>'
 
 
 def show_net_change(latest: Latest[AgeCounts]) -> None:

@@ -16,9 +16,10 @@ def show_histogram(counts: AgeCounts) -> None:
     last_age = USUAL_LAST_AGE if max(counts.users_by_age) <= USUAL_LAST_AGE else MAX_AGE_YEARS
     with st.container(border=True):
         label, widths = "Bin width in years", (1, 2, 5, 10)
-        width_years = (
-            st.segmented_control(label, widths, default=5, key="bin", bind="query-params") or 5
+        width_years = st.segmented_control(
+            label, widths, default=5, required=True, key="bin", bind="query-params"
         )
+        width_years = width_years or 5  # a link may have an empty one
         chart = st.container()  # drawn last: the slider tells which bars are pale
         if st.session_state.get("ages", (0, 0))[1] > last_age:  # a user of that age was deleted
             st.session_state.ages = (0, last_age)

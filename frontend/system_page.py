@@ -120,9 +120,8 @@ def show_api(api: ApiClient, checked: Latest[ApiHealth], state: State) -> None:
     st.header("User Management API", anchor=False)
     show_state(state)
     current = checked.value if state.colour == "green" or state.text == "Alive, not ready" else None
-    trend = [each.latency_seconds * 1000 for _, each in checked.history]
-    latency = f"{current.latency_seconds * 1000:.1f} ms" if current else DASH
-    st.metric("Latency of /health", latency, chart_data=trend if current else None)
+    milliseconds = f"{current.latency_seconds * 1000:.1f} ms" if current else DASH
+    st.metric("Latency of /health", milliseconds)
     version = fetch_version(api) if current else "unknown"
     st.text(f"Version: {version}")
     st.text(f"Replica: {(current and current.replica) or 'unknown'}")

@@ -35,7 +35,6 @@ HINTS = {
     401: "A write needs the API_TOKEN of the API. Reading needs none: check API_URL and any proxy.",
     403: "The API refuses writes from another site: check which Origin a proxy adds.",
     404: f"{CHECK_ADDRESS} A user who is not found was deleted by another client: reload.",
-    429: "Wait a moment.",
     507: "Delete users, or start the API with a larger MAX_USERS.",
 }
 # The first row whose exception is among the causes tells why there is no response.

@@ -1,0 +1,183 @@
+"""An API and dashboards for tests in a browser, and how a page is photographed and checked."""
+
+import contextlib
+import re
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx2
+from conftest import Terminal, free_port, service_python, wait_until
+from playwright.sync_api import Page, ViewportSize, expect
+
+from tools.processes import ROOT
+
+PICTURES = ROOT / ".lab" / "pictures"
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+DESKTOP: ViewportSize = {"width": 1200, "height": 1000}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+
+
+# Charts and tables are drawn on these; how many colours there are on one, up to a few.
+CANVASES = "[data-testid=stVegaLiteChart] canvas, [data-testid=data-grid-canvas]"
+COLOURS = """canvas => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const seen = new Set();
+    for (let at = 0; at < pixels.length && seen.size < 9; at += 4)
+        seen.add(pixels.slice(at, at + 4).join());
+    return seen.size;
+}"""
+
+
+class Misbehaving(BaseHTTPRequestHandler):
+    """An API that answers every GET as `mode` says, and takes its time for a write."""
+
+    mode = "live"
+    released = threading.Event()
+    writes: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        status, body = 200, b'{"total": 3, "ages": {"30": 1, "41": 2}}'
+        if self.path.startswith("/users/"):
+            body = b'{"1": {"name": "Alice", "age": 30}}'
+        if self.mode == "silent":
+            self.released.wait(10)
+        elif self.mode == "refuses":
+            status, body = 403, b'{"detail": "Ask the **owner** of this API"}'
+        elif self.mode == "not understood":
+            body = b'{"total": "many"}'
+        elif self.mode == "fails":
+            status, body = 500, b'{"detail": "Something broke"}'
+        with contextlib.suppress(OSError):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                if self.mode == "slow" and self.released.wait(0.1):
+                    return
+
+    def do_POST(self) -> None:
+        status = 422
+        if "user_id" in self.path:
+            status = 201
+            self.writes.append(self.path)
+            self.released.wait(1.5)
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class System:
+    """A real API and dashboards, each in a terminal of its own."""
+
+    def __init__(self) -> None:
+        self.http = httpx2.Client(timeout=10, trust_env=False)
+        self._opened: list[Terminal] = []
+        self.api_port = free_port()
+        self.api_url = f"http://localhost:{self.api_port}"
+
+    def run(self, service: str, *command: str, **variables: str) -> Terminal:
+        python = service_python(service)
+        self._opened.append(Terminal([python, "-m", *command], service, **variables))
+        return self._opened[-1]
+
+    def start_api(self, **variables: str) -> Terminal:
+        port = str(self.api_port)
+        api = self.run("api", "uvicorn", "main:app", "--port", port, **variables)
+        wait_until("the API", lambda: self.answers(f"{self.api_url}/health"))
+        return api
+
+    def start_dashboard(self, api_url: str, **variables: str) -> str:
+        url = f"http://localhost:{free_port()}"
+        words = ("streamlit", "run", "app.py", "--server.port", url.rpartition(":")[2])
+        self.run("frontend", *words, API_URL=f"{api_url}/users/", **variables)
+        wait_until("the dashboard", lambda: self.answers(f"{url}/_stcore/health"))
+        return url
+
+    def answers(self, url: str) -> bool:
+        try:
+            return self.http.get(url).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def create(self, user_id: int, age: int, name: str = "Alice", token: str = "") -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        params: dict[str, str | int] = {"user_id": user_id, "name": name, "age": age}
+        answer = self.http.post(f"{self.api_url}/users/", params=params, headers=headers)
+        assert answer.status_code == 201
+
+    def asked_for_ages(self) -> int:
+        """Return how often the API was asked for the age counts, as it counts it itself."""
+        metrics = self.http.get(f"{self.api_url}/metrics").text
+        pattern = r'^api_requests_total\{[^}]*route="/stats/ages"[^}]*\} (\d+)'
+        return sum(map(int, re.findall(pattern, metrics, re.M)))
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.kill()
+        self.http.close()
+
+
+def picture(page: Page, name: str) -> Path:
+    """Photograph the page once all is drawn and has come to rest."""
+    wait_until(
+        "every canvas is painted",
+        lambda: all(each.evaluate(COLOURS) > 3 for each in page.locator(CANVASES).all()),
+    )
+    page.wait_for_timeout(400)
+    path = PICTURES / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=path)
+    return path
+
+
+def turn_to(page: Page, name: str, title: str) -> None:
+    page.get_by_role("link", name=name, exact=True).first.click()
+    expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+
+
+def check_accessibility(page: Page) -> None:
+    """Fail when axe finds anything, by any of its rules."""
+    if not page.evaluate("() => !!window.axe"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+    violations: list[dict[str, Any]] = page.evaluate("async () => (await axe.run()).violations")
+    problems = [
+        f"{violation['id']}: {node['target']} {node['html'][:300]}"
+        for violation in violations
+        for node in violation["nodes"]
+    ]
+    assert not problems, "\n".join(problems)
+
+
+def check_both(page: Page, name: str) -> None:
+    """Photograph and check a state in the dark and in the light."""
+    page.emulate_media(color_scheme="dark")
+    picture(page, f"{name}-dark")
+    check_accessibility(page)
+    page.emulate_media(color_scheme="light")
+    picture(page, name)
+    check_accessibility(page)
+
+
+def check_tooltips(page: Page, system: System) -> None:
+    """Fail when what hangs over a bar goes away while it is looked at and users come in."""
+    tooltip = page.locator("#vg-tooltip-element")
+    charts = page.get_by_test_id("stVegaLiteChart")
+    for number, chart in enumerate((charts.first, charts.last)):
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        assert box
+        for step in range(50):  # from the right, until there is a bar
+            across = box["x"] + box["width"] * (0.99 - step / 100)
+            page.mouse.move(across, box["y"] + box["height"] / 2)
+            page.wait_for_timeout(100)
+            if tooltip.is_visible():
+                break
+        system.create(1_000 + number, 33)
+        page.wait_for_timeout(2.5 * 2_000)
+        expect(tooltip).to_be_visible(timeout=1)
+    charts.first.scroll_into_view_if_needed()
