@@ -19,7 +19,6 @@ def show_histogram(counts: AgeCounts) -> None:
         width_years = st.segmented_control(
             label, widths, default=5, required=True, key="bin", bind="query-params"
         )
-        width_years = width_years or 5  # a link may have an empty one
         chart = st.container()  # drawn last: the slider tells which bars are pale
         if st.session_state.get("ages", (0, 0))[1] > last_age:  # a user of that age was deleted
             st.session_state.ages = (0, last_age)
@@ -30,11 +29,11 @@ def show_histogram(counts: AgeCounts) -> None:
         mean = f", mean age {part.mean:.1f}" if part.total else ""
         st.text(f"From {first} to {last}: {told}{mean}.")
     chart.vega_lite_chart(
-        histogram_chart(counts, width_years, (first, last), last_age),
+        histogram_chart(counts, width_years or 5, (first, last), last_age),
         key="histogram",
         height=360,
         # No numbers: for another text the browser would build the chart again.
-        alt=f"Histogram of the users by age; bin width in years: {width_years}.",
+        alt=f"Histogram of the users by age; bin width in years: {width_years or 5}.",
     )
 
 
@@ -58,7 +57,8 @@ def histogram_chart(
         "mark": {"type": "rule", "strokeWidth": 2, "strokeDash": [6, 4], "color": "#d9480f"},
         "encoding": {"x": {"field": "median", "type": "quantitative", "aggregate": "max"}},
     }
-    chart = bar_chart(rows, x, {"field": "users"}, {"age": "", "users": ",", "share": ".1%"})
+    y = {"field": "users", "axis": {"tickMinStep": 1}}
+    chart = bar_chart(rows, x, y, {"age": "", "users": ",", "share": ".1%"})
     chart["layer"].append(median)
     return chart
 

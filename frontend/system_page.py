@@ -63,7 +63,7 @@ def system_page(api: ApiClient, ages: Poller[AgeCounts], health: Poller[ApiHealt
     latest, checked = ages.latest(WAIT_SECONDS), health.latest(WAIT_SECONDS)
     api_state, ages_state = state_of_api(checked), state_of(latest)
     live = ages_state.colour == "green"
-    show_title("The system", api_state if live else ages_state)
+    show_title("The system", api_state if live and api_state.colour != "green" else ages_state)
     change = recent_change(totals_of(latest), MINUTE_SECONDS) if live else None
     rate = f"{change[0] / change[1] * MINUTE_SECONDS:+,.1f}" if change else DASH
     simulator, posts, service, gets, dashboard = st.columns(

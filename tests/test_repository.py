@@ -54,7 +54,15 @@ FRAME: dict[str, dict[str, set[str]]] = {
     },
     "data_ingestion_simulator": {},
     "frontend": {
-        "streamlit": {"app", "history", "live_page", "system_page", "users", "users_page", "widgets"},
+        "streamlit": {
+            "app",
+            "history",
+            "live_page",
+            "system_page",
+            "users",
+            "users_page",
+            "widgets",
+        },
         "httpx2": {"api_client", "widgets"},
         "msgspec": {"api_client", "system_page", "users", "widgets"},
     },

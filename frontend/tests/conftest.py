@@ -1,4 +1,4 @@
-"""An API on a free loopback port that answers as a test tells it to, well or badly."""
+"""An API on a free loopback port that responds as a test tells it to, well or badly."""
 
 import contextlib
 import itertools
@@ -22,15 +22,15 @@ from settings import Settings
 APP = Path(__file__).parent.parent / "app.py"
 DEADLINE_SECONDS = 15
 
-Answer = Callable[["Exchange"], None]
+Responder = Callable[["Exchange"], None]
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """One request: the answer that the test has put at its path is written to it."""
+    """One request: the response that the test has put at its path is written to it."""
 
     server: "Server"
 
-    answered = 0  # on this connection
+    responded = 0  # times on this connection
 
     def setup(self) -> None:
         super().setup()
@@ -38,22 +38,22 @@ class Exchange(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.api.paths.append(self.path)
-        self._answer(self.path)
+        self._respond(self.path)
 
     def do_write(self) -> None:
-        """Answer what is at the method with the path, whatever the query is."""
+        """Send what is at the method with the path, whatever the query is."""
         token = self.headers.get("Authorization")
         self.server.api.writes.append((self.command, self.path, token))
-        self._answer(f"{self.command} {self.path.partition('?')[0]}")
+        self._respond(f"{self.command} {self.path.partition('?')[0]}")
 
     do_POST = do_PUT = do_DELETE = do_write  # noqa: N815 - the names that http.server looks for
 
-    def _answer(self, key: str) -> None:
-        answer = self.server.api.answers.get(key, data({"detail": "Not Found"}, status=404))
-        # The client hangs up, as it should, when an answer is too long or too slow.
+    def _respond(self, key: str) -> None:
+        responder = self.server.api.responders.get(key, data({"detail": "Not Found"}, status=404))
+        # The client hangs up, as it should, when a response is too long or too slow.
         with contextlib.suppress(OSError):
-            answer(self)
-        self.answered += 1
+            responder(self)
+        self.responded += 1
 
     def write(self, raw: bytes) -> None:
         self.wfile.write(raw)
@@ -82,7 +82,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Api:
-    """The API that a test talks to: `answers` by path, and what was asked for so far.
+    """The API that a test talks to: `responders` by path, and the requests so far.
 
     `paths` are those that were read; `writes` are method, path and credentials of the others.
     """
@@ -90,7 +90,7 @@ class Api:
     def __init__(self, exchange: type[Exchange] = Exchange) -> None:
         self.exchange = exchange
         self.connections = 0
-        self.answers: dict[str, Answer] = {}
+        self.responders: dict[str, Responder] = {}
         self.paths: list[str] = []
         self.writes: list[tuple[str, str, str | None]] = []
         self.port = 0
@@ -135,7 +135,7 @@ class Api:
 
     def counts(self, users_by_age: dict[int, int]) -> None:
         total = sum(users_by_age.values())
-        self.answers["/stats/ages"] = data({"total": total, "ages": users_by_age})
+        self.responders["/stats/ages"] = data({"total": total, "ages": users_by_age})
 
     def pages(self, *pages: dict[int, object]) -> None:
         """List users page by page, each with a link to the one after it."""
@@ -145,73 +145,73 @@ class Api:
             next_query = f"?limit=100&after={max(page, default=0)}"
             if following is not None:
                 headers["Link"] = f'</users/{next_query}>; rel="next"'
-            self.answers[f"/users/{query}"] = headed(json.dumps(page).encode(), 200, headers)
+            self.responders[f"/users/{query}"] = headed(json.dumps(page).encode(), 200, headers)
             query = next_query
 
     def lists(self, *rows: object) -> None:
-        self.answers["/users/"] = data(dict(enumerate(rows)))
+        self.responders["/users/"] = data(dict(enumerate(rows)))
 
 
-def data(content: Any, status: int = 200) -> Answer:
-    """Answer with `content` as JSON."""
+def data(content: Any, status: int = 200) -> Responder:
+    """Respond with `content` as JSON."""
     return text(json.dumps(content), "application/json", status)
 
 
-def text(content: str, media_type: str = "application/json", status: int = 200) -> Answer:
-    """Answer with `content` as it is."""
+def text(content: str, media_type: str = "application/json", status: int = 200) -> Responder:
+    """Respond with `content` as it is."""
     return headed(content.encode(), status, {"Content-Type": media_type})
 
 
-def headed(body: bytes, status: int, headers: dict[str, str]) -> Answer:
-    """Answer with the headers given and a right Content-Length."""
+def headed(body: bytes, status: int, headers: dict[str, str]) -> Responder:
+    """Respond with the headers given and a right Content-Length."""
 
-    def answer(exchange: Exchange) -> None:
+    def respond(exchange: Exchange) -> None:
         exchange.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
             exchange.send_header(name, value)
         exchange.end_headers()
         exchange.write(body)
 
-    return answer
+    return respond
 
 
-def raw(*parts: bytes) -> Answer:
+def raw(*parts: bytes) -> Responder:
     """Write these bytes, which may be no HTTP at all, and hang up."""
 
-    def answer(exchange: Exchange) -> None:
+    def respond(exchange: Exchange) -> None:
         exchange.close_connection = True
         for part in parts:
             exchange.write(part)
 
-    return answer
+    return respond
 
 
 def silence(exchange: Exchange) -> None:
-    """Take the request and never answer."""
+    """Take the request and never respond."""
     exchange.stopped_within(DEADLINE_SECONDS)
 
 
-def stale(answer: Answer) -> Answer:
-    """Answer the first request on a connection, and hang up on the second."""
+def stale(responder: Responder) -> Responder:
+    """Respond the first request on a connection, and hang up on the second."""
 
     def first_only(exchange: Exchange) -> None:
-        if exchange.answered:
+        if exchange.responded:
             exchange.close_connection = True
         else:
-            answer(exchange)
+            responder(exchange)
 
     return first_only
 
 
-def trickle(start: bytes, drop: bytes) -> Answer:
+def trickle(start: bytes, drop: bytes) -> Responder:
     """Write `start`, and then `drop` every 0.1 s without end."""
 
-    def answer(exchange: Exchange) -> None:
+    def respond(exchange: Exchange) -> None:
         exchange.write(start)
         while not exchange.stopped_within(0.1):
             exchange.write(drop)
 
-    return answer
+    return respond
 
 
 class Clock:

@@ -25,7 +25,7 @@ def test_the_responses_of_the_contract_are_read(api: Api) -> None:
     seen = []
     for each in examples:
         if each["method"] == "GET" and each["path"] in ("/stats/ages", "/users/"):
-            api.answers = {each["path"]: data(each["body"])}
+            api.responders = {each["path"]: data(each["body"])}
             seen.append(fetch_counts(api.client))
     assert AgeCounts({0: 1, 30: 1}) in seen
     assert AgeCounts({0: 1, 30: 1}, from_listing=True) in seen
@@ -35,7 +35,7 @@ def test_the_responses_of_the_contract_are_read(api: Api) -> None:
 def test_unknown_fields_and_ages_without_users_are_left_out(api: Api) -> None:
     """Later versions of the API may say more."""
     body = '{"total": 4, "ages": {"0": 1, "18": 3, "30": 0, "150": 0}, "since": "today"}'
-    api.answers["/stats/ages"] = text(body)
+    api.responders["/stats/ages"] = text(body)
     assert fetch_counts(api.client) == AgeCounts({0: 1, 18: 3})
 
 
@@ -78,7 +78,7 @@ def test_unknown_fields_and_ages_without_users_are_left_out(api: Api) -> None:
 )
 def test_statistics_that_break_the_contract(api: Api, body: str) -> None:
     """A body that is not a whole, consistent response has one short reason."""
-    api.answers["/stats/ages"] = text(body)
+    api.responders["/stats/ages"] = text(body)
     error = error_of(api)
     assert error.kind == "Not understood"
     assert len(error.reason) < 250
@@ -106,19 +106,19 @@ def test_statistics_that_break_the_contract(api: Api, body: str) -> None:
 )
 def test_a_bad_row_costs_only_itself(api: Api, row: str) -> None:
     """A row whose age cannot be read is left out and counted; the others are shown."""
-    api.answers["/users/"] = text(f'{{"1": {{"name": "A", "age": 30}}, "2": {row}}}')
+    api.responders["/users/"] = text(f'{{"1": {{"name": "A", "age": 30}}, "2": {row}}}')
     assert fetch_counts(api.client) == AgeCounts({30: 1}, from_listing=True, unreadable_rows=1)
 
 
 def test_broken_characters_in_a_name_do_no_harm(api: Api) -> None:
     """Bytes that are no UTF-8 are in a name, which is not shown: the ages are."""
     body = b'\xef\xbb\xbf{"1": {"name": "A\xff\xfe", "age": 30}, "2": {"age": 31}}'
-    api.answers["/users/"] = headed(body, 200, {})
+    api.responders["/users/"] = headed(body, 200, {})
     assert fetch_counts(api.client).users_by_age == {30: 1, 31: 1}
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", "null", "3", "[" * 10**5])
 def test_a_listing_that_is_no_map(api: Api, body: str) -> None:
     """Without a map of users there is nothing to count."""
-    api.answers["/users/"] = text(body)
+    api.responders["/users/"] = text(body)
     assert error_of(api).kind == "Not understood"

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import (
     DEADLINE_SECONDS,
-    Answer,
     Api,
     Exchange,
     Keeping,
+    Responder,
     data,
     headed,
     raw,
@@ -58,7 +58,7 @@ def test_the_age_counts_are_asked_for_once(api: Api) -> None:
 @pytest.mark.parametrize("status", [404, 405])
 def test_the_listing_serves_where_there_are_no_counts(api: Api, status: int) -> None:
     """An API without the statistics call still fills the page, from its list of users."""
-    api.answers["/stats/ages"] = data({"detail": "no"}, status=status)
+    api.responders["/stats/ages"] = data({"detail": "no"}, status=status)
     api.lists({"name": "A", "age": 30}, {"name": "B", "age": 30}, {"name": "C", "age": "old"})
     assert fetch_counts(api.client) == AgeCounts({30: 2}, from_listing=True, unreadable_rows=1)
     assert api.paths == ["/stats/ages", "/users/"]
@@ -98,21 +98,21 @@ def test_a_connection_is_kept(keeping: Api, client: ApiClient) -> None:
 
 def test_a_connection_that_the_api_has_closed_is_replaced(keeping: Api, client: ApiClient) -> None:
     """A kept connection may be closed: a GET is sent once more, and the caller sees no error."""
-    keeping.answers["/stats/ages"] = stale(keeping.answers["/stats/ages"])
+    keeping.responders["/stats/ages"] = stale(keeping.responders["/stats/ages"])
     assert fetch_counts(client).users_by_age == {18: 1}
     assert (len(keeping.paths), keeping.connections) == (3, 2)
 
 
 def test_an_api_that_hangs_up_is_asked_twice_at_most(keeping: Api, client: ApiClient) -> None:
     """Once more is once: then it is an error."""
-    keeping.answers["/stats/ages"] = raw()
+    keeping.responders["/stats/ages"] = raw()
     assert reason_of(client) == "The connection broke."
     assert len(keeping.paths) == 3
 
 
 def test_a_write_is_never_repeated(keeping: Api, client: ApiClient) -> None:
     """It is not known whether a write without a response was done, so it is not sent again."""
-    keeping.answers["POST /users/"] = raw()
+    keeping.responders["POST /users/"] = raw()
     with pytest.raises(ApiError):
         client.request(keeping.settings.api_url, time.monotonic() + 5, "POST")
     assert len(keeping.writes) == 1
@@ -133,14 +133,14 @@ def test_a_wrong_path_points_at_the_setting(api: Api) -> None:
 )
 def test_each_kind_of_error_has_its_hint(api: Api, status: int, hint: str) -> None:
     """What to do depends on the status."""
-    api.answers["/stats/ages"] = data({}, status=status)
+    api.responders["/stats/ages"] = data({}, status=status)
     assert hint in explain(error_of(api.client))[1]
 
 
 @pytest.mark.parametrize(("sent", "seconds"), [("7", 7), ("100000", 60), ("soon", 0), ("-1", 0)])
 def test_retry_after(api: Api, sent: str, seconds: int) -> None:
     """The API may ask for time, up to a minute."""
-    api.answers["/stats/ages"] = headed(b"", 503, {"Retry-After": sent})
+    api.responders["/stats/ages"] = headed(b"", 503, {"Retry-After": sent})
     assert error_of(api.client).retry_after_seconds == seconds
 
 
@@ -179,10 +179,10 @@ HALF_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize(("answer", "reason"), WRONG_ANSWERS.values(), ids=WRONG_ANSWERS)
-def test_a_wrong_response_is_named(api: Api, answer: Answer, reason: str) -> None:
+@pytest.mark.parametrize(("responder", "reason"), WRONG_ANSWERS.values(), ids=WRONG_ANSWERS)
+def test_a_wrong_response_is_named(api: Api, responder: Responder, reason: str) -> None:
     """A response that is not the expected one is named, and no other request is sent."""
-    api.answers["/stats/ages"] = answer
+    api.responders["/stats/ages"] = responder
     error = error_of(api.client)
     assert (error.kind == "Not understood") == ("not understood" in reason)
     assert explain(error)[0].startswith(reason)
@@ -190,10 +190,10 @@ def test_a_wrong_response_is_named(api: Api, answer: Answer, reason: str) -> Non
     assert api.paths == ["/stats/ages"]
 
 
-@pytest.mark.parametrize("answer", HALF_ANSWERS.values(), ids=HALF_ANSWERS)
-def test_half_a_response_is_none(api: Api, answer: Answer) -> None:
+@pytest.mark.parametrize("responder", HALF_ANSWERS.values(), ids=HALF_ANSWERS)
+def test_half_a_response_is_none(api: Api, responder: Responder) -> None:
     """Half a response, or what is no HTTP, is told apart from a wrong response."""
-    api.answers["/stats/ages"] = answer
+    api.responders["/stats/ages"] = responder
     error = error_of(api.client)
     assert (error.kind, explain(error)[0]) == ("API down", "The connection broke.")
 
@@ -201,7 +201,7 @@ def test_half_a_response_is_none(api: Api, answer: Answer) -> None:
 def test_a_listing_has_its_own_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The listing may be large, and is cut off all the same."""
     monkeypatch.setattr(users, "MAX_LISTING_BYTES", 1_000_000)
-    api.answers["/users/"] = trickle(OK + b"\r\n", b" " * 100_000)
+    api.responders["/users/"] = trickle(OK + b"\r\n", b" " * 100_000)
     assert reason_of(api.client) == "The response is larger than 1,000,000 bytes."
 
 
@@ -222,7 +222,7 @@ def test_a_listing_has_its_own_limit(api: Api, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_the_message_of_the_api(api: Api, body: object, detail: str) -> None:
     """`detail` is understood in both shapes that FastAPI has, cut; anything else is left out."""
-    api.answers["/stats/ages"] = data(body, status=409)
+    api.responders["/stats/ages"] = data(body, status=409)
     error = error_of(api.client)
     assert (error.kind, error.status, detail_of(error)) == ("API refuses", 409, detail)
 
@@ -280,10 +280,10 @@ def test_no_server_can_hold_on_longer_than_the_deadline(
         trickle(OK + b"\r\n{", b""): "The API sent nothing for too long.",
     }
     apis = [Api() for _ in slow]
-    for api, answer in zip(apis, slow, strict=True):
-        api.answers["/stats/ages"] = answer
+    for api, responder in zip(apis, slow, strict=True):
+        api.responders["/stats/ages"] = responder
     listing = Api()
-    listing.answers["/users/"] = trickle(OK + b"\r\n", b" ")
+    listing.responders["/users/"] = trickle(OK + b"\r\n", b" ")
     clients = [api.client for api in (*apis, listing)]
     clients.append(ApiClient("http://stuck:8000/users/"))
 
@@ -319,7 +319,7 @@ def test_an_error_is_logged_with_its_request_id(api: Api, caplog: pytest.LogCapt
         sent.extend((exchange.headers["X-Request-ID"], exchange.headers["traceparent"]))
         data({}, status=503)(exchange)
 
-    api.answers["/stats/ages"] = refuse
+    api.responders["/stats/ages"] = refuse
     error_of(api.client)
     request_id, trace = sent
 

@@ -100,10 +100,10 @@ def dashboard() -> Iterator[tuple["subprocess.Popen[str]", int]]:
 def test_it_serves_this_machine_and_stops_when_told(
     dashboard: tuple["subprocess.Popen[str]", int],
 ) -> None:
-    """It answers on localhost, with or without an API, on no other address, and ends at once."""
+    """It responds on localhost, with or without an API, on no other address, and ends at once."""
     process, port = dashboard
-    with urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=DEADLINE_SECONDS) as answer:
-        assert answer.status == 200
+    with urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=DEADLINE_SECONDS) as responder:
+        assert responder.status == 200
     if sys.platform == "linux":  # the only one where all of 127.0.0.0/8 is this machine
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", port), timeout=DEADLINE_SECONDS)

@@ -6,11 +6,11 @@ from streamlit.testing.v1 import AppTest
 
 
 def healthy(api: Api) -> None:
-    """Answer as an API does that is alive and ready."""
+    """Respond as an API does that is alive and ready."""
     api.counts({30: 1})
-    api.answers["/health"] = headed(b'{"status": "healthy"}', 200, {"X-Replica": "api-1"})
-    api.answers["/ready"] = data({"status": "ready", "store": "sqlite", "durable": True})
-    api.answers["/openapi.json"] = data({"info": {"version": "9.8.7"}})
+    api.responders["/health"] = headed(b'{"status": "healthy"}', 200, {"X-Replica": "api-1"})
+    api.responders["/ready"] = data({"status": "ready", "store": "sqlite", "durable": True})
+    api.responders["/openapi.json"] = data({"info": {"version": "9.8.7"}})
 
 
 def system(page: AppTest) -> AppTest:
@@ -41,7 +41,7 @@ def test_all_is_well(api: Api, page: AppTest) -> None:
     (latency,) = [each for each in page.metric if each.label == "Latency of /health"]
     assert latency.value.endswith(" ms")
     assert not page.error
-    assert "Alive and ready" in badge(page)
+    assert "Live, updated" in badge(page)
     assert not any("broken" in text for text in texts(page))
 
 
@@ -56,7 +56,7 @@ def test_the_version_is_asked_for_seldom(api: Api, page: AppTest) -> None:
 def test_alive_and_not_ready(api: Api, page: AppTest) -> None:
     """An API that is alive and may not be used is told from one that is down."""
     healthy(api)
-    api.answers["/ready"] = data({"detail": "The process is stopping"}, status=503)
+    api.responders["/ready"] = data({"detail": "The process is stopping"}, status=503)
     system(page)
     until(lambda: "Alive, not ready" in badges(page.run()))
     assert "The API's message: The process is stopping" in texts(page)
@@ -66,7 +66,7 @@ def test_alive_and_not_ready(api: Api, page: AppTest) -> None:
 def test_alive_and_wrong(api: Api, page: AppTest) -> None:
     """A server that responds badly is told from one that does not respond."""
     healthy(api)
-    api.answers["/health"] = data({}, status=500)
+    api.responders["/health"] = data({}, status=500)
     system(page)
     until(lambda: "API error" in badges(page.run()))
 
@@ -89,7 +89,7 @@ def test_what_is_old_is_not_shown_as_of_now(api: Api, page: AppTest, clock: Cloc
     system(page)
     api.counts({30: 5})
     until(lambda: "Users arrive" in badges(page.run()) and "Alive and ready" in badges(page))
-    api.answers["/health"] = api.answers["/ready"] = api.answers["/stats/ages"] = silence
+    api.responders["/health"] = api.responders["/ready"] = api.responders["/stats/ages"] = silence
     clock.pass_by(7_200)
     page.run()
     assert "Stale, last response 2 h ago" in badge(page)
@@ -114,7 +114,7 @@ def test_down(api: Api, page: AppTest) -> None:
 @pytest.mark.usefixtures("short_patience")
 def test_an_api_that_hangs(api: Api, page: AppTest) -> None:
     """Calls that hang are left within the deadline, and the page draws meanwhile."""
-    api.answers["/health"] = api.answers["/ready"] = api.answers["/stats/ages"] = silence
+    api.responders["/health"] = api.responders["/ready"] = api.responders["/stats/ages"] = silence
     system(page)
     assert not page.exception
     assert "Loading" in badges(page)
@@ -124,9 +124,9 @@ def test_an_api_that_hangs(api: Api, page: AppTest) -> None:
 def test_an_api_with_less(api: Api, page: AppTest) -> None:
     """What an API does not tell is unknown, not a mistake."""
     healthy(api)
-    api.answers["/health"] = data({})
-    api.answers["/ready"] = data({})
-    del api.answers["/openapi.json"]
+    api.responders["/health"] = data({})
+    api.responders["/ready"] = data({})
+    del api.responders["/openapi.json"]
     system(page)
     until(lambda: "Alive and ready" in badges(page.run()))
     assert {

@@ -1,4 +1,4 @@
-"""The users page, run as Streamlit runs it, against an API that answers as a test tells it to."""
+"""The users page, run as Streamlit runs it, against an API that responds as a test tells it to."""
 
 import re
 
@@ -15,7 +15,7 @@ TRAP = "**a** :red[b] <b>c</b> ![x](https://example.org/x.png)"
 @pytest.fixture
 def users(api: Api, page: AppTest) -> AppTest:
     """The users page of an open API with two users."""
-    api.answers["POST /users/"] = data({"detail": []}, status=422)
+    api.responders["POST /users/"] = data({"detail": []}, status=422)
     api.pages({1: ALICE, 2: BOB})
     api.counts({30: 1, 41: 1})
     return turn_to(page.run(), "users")
@@ -75,7 +75,7 @@ def test_paging(api: Api, users: AppTest) -> None:
 
 def test_find_by_id(api: Api, users: AppTest) -> None:
     """An id is looked up among all users, and the one found is selected at once."""
-    api.answers["/users/?limit=1&after=776"] = data({"777": {"name": "Zoë", "age": 9}})
+    api.responders["/users/?limit=1&after=776"] = data({"777": {"name": "Zoë", "age": 9}})
     users.text_input(key="id").set_value("777").run()
     assert names(users) == ["Zoë"]
     assert "Found by id, 1 user" in texts(users)
@@ -87,7 +87,7 @@ def test_find_by_id(api: Api, users: AppTest) -> None:
 @pytest.mark.parametrize("listing", [{}, {"6": ALICE}], ids=("nothing", "the next user"))
 def test_no_user_has_the_id(api: Api, users: AppTest, listing: object) -> None:
     """An id that no user has is no error, also where the API lists the user after it."""
-    api.answers["/users/?limit=1&after=4"] = data(listing)
+    api.responders["/users/?limit=1&after=4"] = data(listing)
     users.text_input(key="id").set_value("5").run()
     assert users.info[0].value == "No user has this id."
     assert re.search(r"Loaded at \d\d:\d\d:\d\d", badge(users))
@@ -150,7 +150,7 @@ def test_create(api: Api, users: AppTest) -> None:
     users.text_input[-2].set_value("77")
     users.text_input[-1].set_value("Zoë & Co")
     users.number_input[0].set_value(9)
-    api.answers["POST /users/"] = data({}, status=201)
+    api.responders["POST /users/"] = data({}, status=201)
     api.pages({1: ALICE, 77: {"name": "Zoë & Co", "age": 9}})
     button(users, "Create").click().run()
     assert api.writes[-1][:2] == ("POST", "/users/?user_id=77&name=Zo%C3%AB+%26+Co&age=9") or (
@@ -161,7 +161,7 @@ def test_create(api: Api, users: AppTest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("responder", "words"),
     [
         (data({"detail": "User 1 already exists"}, status=409), "User 1 already exists"),
         (data({"detail": "The store is full"}, status=507), "The store is full"),
@@ -172,13 +172,13 @@ def test_create(api: Api, users: AppTest) -> None:
     ],
 )
 def test_a_refusal_is_shown_in_the_apis_words(
-    api: Api, users: AppTest, answer: object, words: str
+    api: Api, users: AppTest, responder: object, words: str
 ) -> None:
     """A write that is refused says why, in the dialog, and that nothing was changed."""
     button(users, "Add a user").click().run()
     users.text_input[-2].set_value("1")
     users.text_input[-1].set_value("Al")
-    api.answers["POST /users/"] = answer  # type: ignore[assignment]
+    api.responders["POST /users/"] = responder  # type: ignore[assignment]
     button(users, "Create").click().run()
     assert words in texts(users)
     (details,) = [each for each in users.expander if each.label == "Details"]
@@ -188,10 +188,10 @@ def test_a_refusal_is_shown_in_the_apis_words(
 
 @pytest.mark.usefixtures("short_patience")
 def test_a_write_without_an_answer_is_uncertain(api: Api, users: AppTest) -> None:
-    """When no answer comes, nobody knows, and the page says that."""
+    """Without a response it is not known whether the write was done, and the page says so."""
     choose(users, 0)
     button(users, "Edit").click().run()
-    api.answers["PUT /users/1"] = silence
+    api.responders["PUT /users/1"] = silence
     button(users, "Save").click().run()
     assert users.error[0].value.startswith("It is not known whether anything was changed.")
 
@@ -201,7 +201,7 @@ def test_a_dialog_that_failed_can_be_tried_again(api: Api, users: AppTest) -> No
     button(users, "Add a user").click().run()
     assert users.get("dialog")[0].proto.dialog.title == "Add a user"
     users.text_input[-2].set_value("1")
-    api.answers["POST /users/"] = data({"detail": "User 1 already exists"}, status=409)
+    api.responders["POST /users/"] = data({"detail": "User 1 already exists"}, status=409)
     button(users, "Create").click().run()
     writes = len(api.writes)
     users.run()
@@ -209,7 +209,7 @@ def test_a_dialog_that_failed_can_be_tried_again(api: Api, users: AppTest) -> No
     assert len(api.writes) == writes
     assert not button(users, "Create").disabled
     users.number_input[0].set_value(151)
-    api.answers["POST /users/"] = data({"detail": "too old"}, status=422)
+    api.responders["POST /users/"] = data({"detail": "too old"}, status=422)
     button(users, "Create").click().run()
     assert "age=151" in api.writes[-1][1]
     assert "too old" in texts(users)
@@ -223,7 +223,7 @@ def test_edit(api: Api, users: AppTest) -> None:
     button(users, "Edit").click().run()
     assert (users.text_input[-1].value, users.number_input[0].value) == ("bob", 41)
     users.text_input[-1].set_value("Bob")
-    api.answers["PUT /users/2"] = data({})
+    api.responders["PUT /users/2"] = data({})
     button(users, "Save").click().run()
     assert api.writes[-1][:2] == ("PUT", "/users/2?name=Bob&age=41")
     assert users.success[0].value == "User 2 was changed."
@@ -231,7 +231,7 @@ def test_edit(api: Api, users: AppTest) -> None:
 
 def test_delete_needs_a_second_click(api: Api, users: AppTest) -> None:
     """Delete asks first, with name and age; only the second click deletes."""
-    api.answers["DELETE /users/1"] = data(None, status=204)
+    api.responders["DELETE /users/1"] = data(None, status=204)
     choose(users, 0)
     button(users, "Delete").click().run()
     assert "User 1: Alice, 30 years old." in texts(users)
@@ -255,7 +255,7 @@ def test_a_protected_api_makes_the_page_read_only(
     api: Api, page: AppTest, status: int, hint: str
 ) -> None:
     """Without a token, users can be seen and not changed, and the page says so beforehand."""
-    api.answers["POST /users/"] = data({"detail": "A write needs the token"}, status=status)
+    api.responders["POST /users/"] = data({"detail": "A write needs the token"}, status=status)
     api.pages({1: ALICE})
     turn_to(page.run(), "users")
     assert page.info[0].proto.title == "Read-only"
@@ -270,7 +270,7 @@ def test_a_user_who_is_deleted_meanwhile(api: Api, users: AppTest, label: str, m
     """The hint says that another client deleted the user."""
     choose(users, 0)
     button(users, label).click().run()
-    api.answers[f"{method} /users/1"] = data({"detail": "User 1 not found"}, status=404)
+    api.responders[f"{method} /users/1"] = data({"detail": "User 1 not found"}, status=404)
     button(users, "Save" if label == "Edit" else "Delete for good").click().run()
     assert "User 1 not found" in texts(users)
     assert any("deleted by another client: reload" in text for text in texts(users))
@@ -281,8 +281,8 @@ def test_the_token_is_sent_with_writes_alone(
 ) -> None:
     """With API_TOKEN set, writes carry it; it is shown nowhere."""
     monkeypatch.setenv("API_TOKEN", "canary-token")
-    api.answers["POST /users/"] = data({}, status=422)
-    api.answers["DELETE /users/1"] = data(None, status=204)
+    api.responders["POST /users/"] = data({}, status=422)
+    api.responders["DELETE /users/1"] = data(None, status=204)
     api.pages({1: ALICE})
     turn_to(page.run(), "users")
     button(page, "Delete").click().run()
@@ -292,7 +292,7 @@ def test_the_token_is_sent_with_writes_alone(
 
 
 @pytest.mark.parametrize(
-    ("answer", "state"),
+    ("responder", "state"),
     [
         (data({"detail": "x"}, status=403), "API refuses"),
         (data([]), "Not understood"),
@@ -301,9 +301,9 @@ def test_the_token_is_sent_with_writes_alone(
     ],
 )
 @pytest.mark.usefixtures("short_patience")
-def test_faults(api: Api, users: AppTest, answer: object, state: str) -> None:
+def test_faults(api: Api, users: AppTest, responder: object, state: str) -> None:
     """Each fault has its name, its reason and its hint; search and buttons stay."""
-    api.answers["/users/?limit=100"] = answer  # type: ignore[assignment]
+    api.responders["/users/?limit=100"] = responder  # type: ignore[assignment]
     button(users, "Reload").click().run()
     assert not users.exception
     assert state in badge(users)
@@ -321,7 +321,7 @@ def test_all_users_are_collected(api: Api, users: AppTest) -> None:
 
 def test_a_collection_that_fails(api: Api, users: AppTest) -> None:
     """The page says that nothing was collected, and why."""
-    api.answers["/users/"] = data({}, status=500)
+    api.responders["/users/"] = data({}, status=500)
     button(users, "Collect all users").click().run()
     assert users.error[0].value.startswith("Nothing was collected")
 
