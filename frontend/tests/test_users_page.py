@@ -197,7 +197,7 @@ def test_a_write_without_an_answer_is_uncertain(api: Api, users: AppTest) -> Non
 
 
 def test_a_dialog_that_failed_can_be_tried_again(api: Api, users: AppTest) -> None:
-    """Old words go when it is tried anew, and nothing is written without another click."""
+    """The old error goes with the next try, and nothing is written without another click."""
     button(users, "Add a user").click().run()
     assert users.get("dialog")[0].proto.dialog.title == "Add a user"
     users.text_input[-2].set_value("1")
