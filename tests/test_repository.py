@@ -43,34 +43,6 @@ import importlib.metadata, json
 found = importlib.metadata.distributions()
 print(json.dumps([(one.name, one.requires or []) for one in found]))
 """
-ROOMS = [path for path in PRODUCT if path.parts[0] in SERVICES]
-
-
-# FastAPI is the frame of the API's house: what it answers, refuses and streams, and its door.
-FRAME: dict[str, dict[str, set[str]]] = {
-    "api": {
-        "fastapi": {"main", "refusals", "door"},
-        "starlette": {"main", "refusals", "door", "listing"},
-    },
-    "data_ingestion_simulator": {},
-    "frontend": {
-        "streamlit": {
-            "app",
-            "history",
-            "live_page",
-            "system_page",
-            "users",
-            "users_page",
-            "widgets",
-        },
-        "httpx2": {"api_client", "widgets"},
-        "msgspec": {"api_client", "system_page", "users", "widgets"},
-    },
-}
-
-
-# Variables of uvicorn's own, which the API's settings look at to refuse what would be unsafe.
-SERVER_VARIABLES = {"UVICORN_HOST", "UVICORN_WORKERS", "WEB_CONCURRENCY"}
 
 
 @cache
