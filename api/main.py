@@ -23,7 +23,7 @@ from middleware import RequestMiddleware
 from models import Absent, Age, AgeCounts, Health, Name, PageLimit, Readiness, User, UserId
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from shutdown import Shutdown, stop_supervisor
-from telemetry import Metrics, Telemetry, log
+from telemetry import Metrics, configure_log, log
 
 if TYPE_CHECKING:
     from sql import SqlStore
@@ -155,7 +155,7 @@ class Api(FastAPI):
 def create_app(settings: Settings) -> FastAPI:
     """Return the API with its own store, ready to be served."""
     metrics = Metrics(VERSION)
-    telemetry = Telemetry(metrics, settings.log_format)
+    access_log = configure_log(settings.log_format)
     store = open_store(settings, metrics)
     shutdown = Shutdown(settings.drain_seconds)
 
@@ -186,7 +186,7 @@ def create_app(settings: Settings) -> FastAPI:
         RequestMiddleware,
         allowed_hosts=settings.allowed_hosts,
         api_token=settings.api_token,
-        observe=telemetry.observe,
+        observers=(metrics.observe, access_log.observe),
         is_stopping=shutdown.stopping.is_set,
     )
     if settings.api_token:

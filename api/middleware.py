@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+METHODS = SAFE_METHODS | {"POST", "PUT", "DELETE", "PATCH"}
 CLOSE = (b"connection", b"close")
 
 # Called after each request with its method, route template, status, seconds and request id.
@@ -38,14 +39,14 @@ class RequestMiddleware:
         app: ASGIApp,
         allowed_hosts: tuple[str, ...],
         api_token: str | None,
-        observe: Observe,
+        observers: tuple[Observe, ...],
         is_stopping: Callable[[], bool],
     ) -> None:
-        """`observe` is called after each request."""
+        """`observers` are called after each request."""
         self._app = app
         self._is_allowed_host = _host_check(allowed_hosts)
         self._api_token = None if api_token is None else api_token.encode()
-        self._observe = observe
+        self._observers = observers
         self._is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +54,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        method = scope["method"]
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
         if method == "HEAD":
             scope = {**scope, "method": "GET"}
         request_id = _request_id(scope)
@@ -83,7 +84,8 @@ class RequestMiddleware:
         finally:
             route = getattr(scope.get("route"), "path", None) or "unmatched"
             seconds = time.perf_counter() - started
-            self._observe(method, route, status, seconds, request_id.decode())
+            for observe in self._observers:
+                observe(method, route, status, seconds, request_id.decode())
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         """Return the error response for a request that may not reach its route."""

@@ -22,10 +22,8 @@ from database import DEADLINE_SECONDS, Worker
 from engines import Conflict, Engine
 
 MAX_ATTEMPTS: Final = 10  # for a transaction that conflicts with another process's
-CLOSE_SECONDS: Final = 0.5  # for a connection to close
 SHARDS: Final = 16  # of the age counters, so that processes seldom wait for each other
 SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
-CHANGES: Final = ("update", "delete")  # verbs for users that should exist
 
 Write = tuple[str, Users]  # the verb, and the users concerned
 Read = int | Callable[[Any], Any]  # the id of a user, or a function of the connection
@@ -117,7 +115,7 @@ class SqlStore:
     def close(self) -> None:
         """Close the connections."""
         for worker in (self._writes, self._reads):
-            worker.close(CLOSE_SECONDS)
+            worker.close(wait_seconds=0.5)
 
     # The rest runs in the thread of a worker.
 
@@ -144,15 +142,10 @@ class SqlStore:
 
     def _run_reads(self, db: Any, requests: Sequence[Read]) -> list[Any]:
         """Answer a group of reads: all single users by one statement, and equal requests once."""
-        found = self._find(db, [request for request in requests if isinstance(request, int)])
-        functions = {request for request in requests if not isinstance(request, int)}
-        results = {request: request(db) for request in functions}
-        return [
-            (found.get(request) or UserNotFound(request))
-            if isinstance(request, int)
-            else results[request]
-            for request in requests
-        ]
+        results: dict[Read, Any] = {each: each(db) for each in set(requests) if callable(each)}
+        user_ids = [each for each in requests if isinstance(each, int)]
+        results |= {each: UserNotFound(each) for each in user_ids} | self._find(db, user_ids)
+        return [results[each] for each in requests]
 
     def _run_writes(self, db: Any, writes: Sequence[Write]) -> list[Any]:
         """Do a group of writes in one transaction, as if one after the other; commit it.
@@ -161,7 +154,7 @@ class SqlStore:
         Where one write may have failed all of them, each gets its own transaction.
         """
         all_ids = sorted({user_id for _, users in writes for user_id in users})
-        changed_ids = sorted({i for verb, users in writes if verb in CHANGES for i in users})
+        changed_ids = sorted({i for verb, users in writes if verb[:6] != "create" for i in users})
         for attempt in range(MAX_ATTEMPTS):
             started = time.perf_counter()
             db.execute(self._engine.begin_write)

@@ -21,7 +21,6 @@ from crud import StoreUnavailable
 
 log = logging.getLogger("api")
 
-KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 COMMIT_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -59,18 +58,14 @@ class Metrics:
         )
         build = Gauge("api_build_info", "The API's version.", ["version"], registry=registry)
         build.labels(version).set(1)
-        # To find the child of a metric takes longer than to count.
-        self._request_counter = lru_cache(1000)(
-            lambda method, route, status: requests.labels(method, route, str(status)).inc
-        )
-        self._duration_histogram = lru_cache(1000)(
-            lambda method, route: durations.labels(method, route).observe
-        )
+        # Cached: to find the child of a metric takes longer than to count.
+        self._count = lru_cache(1000)(lambda *labels: requests.labels(*labels).inc)
+        self._measure = lru_cache(1000)(lambda *labels: durations.labels(*labels).observe)
 
-    def count(self, method: str, route: str, status: int, seconds: float) -> None:
+    def observe(self, method: str, route: str, status: int, seconds: float, _: str) -> None:
         """Count a request."""
-        self._request_counter(method, route, status)()
-        self._duration_histogram(method, route)(seconds)
+        self._count(method, route, status)()
+        self._measure(method, route)(seconds)
 
     async def render(self, store: Any) -> bytes:
         """Return all metrics in Prometheus' text format, with those of the store as it is now."""
@@ -83,31 +78,37 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class TextFormatter(logging.Formatter):
-    """A plain line for each event."""
+class LineFormatter(logging.Formatter):
+    """Formats events as plain lines, or each as a JSON object."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+    def __init__(self, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
 
-
-class JsonFormatter(logging.Formatter):
-    """A line with a JSON object for each event."""
-
-    default_time_format = "%Y-%m-%dT%H:%M:%S%z"
+    def line(self, level: str, message: str, **fields: object) -> str:
+        """Return a line with the time of now. Only the JSON has the `fields`."""
+        now = time.time()
+        if self._as_json:
+            at = _time_text(int(now), "%Y-%m-%dT%H:%M:%S%z")
+            return json.dumps({"time": at, "level": level, "message": message, **fields})
+        at = _time_text(int(now), "%Y-%m-%d %H:%M:%S")
+        return f"{at},{int(now % 1 * 1000):03d} {level} {message}"
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of an event."""
-        line = {
-            "time": self.formatTime(record, self.default_time_format),
-            "level": record.levelname,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        """Return the line of an event; as text, a traceback follows it."""
+        if not record.exc_info:
+            return self.line(record.levelname, record.getMessage())
+        exception = self.formatException(record.exc_info)
+        line = self.line(record.levelname, record.getMessage(), exception=exception)
+        return line if self._as_json else f"{line}\n{exception}"
 
 
-class BufferedHandler(logging.StreamHandler[TextIO]):
+@lru_cache(maxsize=1)
+def _time_text(seconds: int, time_format: str) -> str:
+    return time.strftime(time_format, time.localtime(seconds))
+
+
+class AccessLog(logging.StreamHandler[TextIO]):
     """Buffers access log lines until the end of the event-loop iteration, then writes them at once.
 
     To write each line by itself would cost more than most requests do. SIGKILL loses the lines of
@@ -115,28 +116,22 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
     reason for a request or for a store's thread to fail.
     """
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+    def __init__(self, stream: TextIO, formatter: LineFormatter) -> None:
         super().__init__(stream)
         self.setFormatter(formatter)
+        self._line = formatter.line
         self._lines: list[str] = []
 
-    def access(self, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
+    def observe(
+        self, method: str, route: str, status: int, seconds: float, request_id: str
+    ) -> None:
         """Log a request that has been answered. Called on the event loop."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        milliseconds = f"{seconds * 1000:.1f}"
-        message = f"{method} {route} {status} {milliseconds} ms {request_id}"
-        now = time.time()
-        if isinstance(self.formatter, JsonFormatter):
-            at = _time_text(int(now), JsonFormatter.default_time_format)
-            self._lines.append(
-                f'{{"time": "{at}", "level": "INFO", "message": "{message}", "method": "{method}",'
-                f' "route": "{route}", "status": {status}, "milliseconds": {milliseconds},'
-                f' "request_id": "{request_id}"}}\n'
-            )
-        else:
-            at = _time_text(int(now), "%Y-%m-%d %H:%M:%S")
-            self._lines.append(f"{at},{int(now % 1 * 1000):03d} INFO {message}\n")
+        message = f"{method} {route} {status} {seconds * 1000:.1f} ms {request_id}"
+        fields = {"method": method, "route": route, "status": status, "request_id": request_id}
+        line = self._line("INFO", message, milliseconds=round(seconds * 1000, 1), **fields)
+        self._lines.append(f"{line}\n")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log an event after the buffered lines. Called in a store's thread, too."""
@@ -156,36 +151,15 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
             self.release()
 
 
-@lru_cache(maxsize=1)
-def _time_text(seconds: int, time_format: str) -> str:
-    return time.strftime(time_format, time.localtime(seconds))
-
-
-class Telemetry:
-    """Counts and logs requests."""
-
-    def __init__(self, metrics: Metrics, log_format: str) -> None:
-        """Send the log to standard output as `text` or `json`; as `json`, uvicorn's log, too."""
-        self._metrics = metrics
-        formatter = JsonFormatter() if log_format == "json" else TextFormatter()
-        self._handler = handler = BufferedHandler(sys.stdout, formatter)
-        log.handlers = [handler]
-        log.setLevel(logging.INFO)
-        log.propagate = False
-        logging.raiseExceptions = False  # no traceback on stderr for a line that cannot be written
-        for name in ("uvicorn.access", "uvicorn.asgi"):  # their lines would contain addresses
-            logging.getLogger(name).addFilter(_drop)
-        if log_format == "json":
-            logging.getLogger("uvicorn").handlers = [handler]
-
-    def observe(
-        self, method: str, route: str, status: int, seconds: float, request_id: str
-    ) -> None:
-        """Count and log a request, with its route template."""
-        method = method if method in KNOWN_METHODS else "OTHER"
-        self._metrics.count(method, route, status, seconds)
-        self._handler.access(method, route, status, seconds, request_id)
-
-
-def _drop(_: logging.LogRecord) -> bool:
-    return False
+def configure_log(log_format: str) -> AccessLog:
+    """Send the log to standard output as `text` or `json`; as `json`, uvicorn's log, too."""
+    access_log = AccessLog(sys.stdout, LineFormatter(log_format == "json"))
+    log.handlers = [access_log]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.raiseExceptions = False  # no traceback on stderr for a line that cannot be written
+    for name in ("uvicorn.access", "uvicorn.asgi"):  # their lines would contain addresses
+        logging.getLogger(name).addFilter(lambda _: False)
+    if log_format == "json":
+        logging.getLogger("uvicorn").handlers = [access_log]
+    return access_log

@@ -27,7 +27,7 @@ from engines import Conflict, engine_for
 from main import create_app
 from settings import Settings
 from sql import SqlStore
-from telemetry import BufferedHandler, TextFormatter, log
+from telemetry import AccessLog, LineFormatter, log
 
 Story = Callable[[SqlStore], Awaitable[None]]
 
@@ -291,7 +291,7 @@ def test_a_log_that_cannot_be_written(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk swallows lines of the log, and no store's thread with them."""
-    handler = BufferedHandler(FullDisk(), TextFormatter())
+    handler = AccessLog(FullDisk(), LineFormatter(as_json=False))
     monkeypatch.setattr(log, "handlers", [handler])
 
     async def story(store: SqlStore) -> None:
