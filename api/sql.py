@@ -117,8 +117,6 @@ class SqlStore:
         for worker in (self._writes, self._reads):
             worker.close(wait_seconds=0.5)
 
-    # The rest runs in the thread of a worker.
-
     def _page(self, db: Any, after: int, limit: int) -> Users:
         statement = f"{SELECT} user_id > ? ORDER BY user_id LIMIT ?"
         return _users(self._engine.execute(db, statement, (after, limit)))
@@ -144,7 +142,9 @@ class SqlStore:
         """Answer a group of reads: all single users by one statement, and equal requests once."""
         results: dict[Read, Any] = {each: each(db) for each in set(requests) if callable(each)}
         user_ids = [each for each in requests if isinstance(each, int)]
-        results |= {each: UserNotFound(each) for each in user_ids} | self._find(db, user_ids)
+        results |= {each: UserNotFound(each) for each in user_ids}
+        for user_id, user in self._find(db, user_ids).items():
+            results[user_id] = user
         return [results[each] for each in requests]
 
     def _run_writes(self, db: Any, writes: Sequence[Write]) -> list[Any]:
