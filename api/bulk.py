@@ -13,9 +13,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from crud import MAX_BATCH_USERS, MAX_USER_ID, Record, Users
+from crud import (
+    MAX_BATCH_USERS,
+    MAX_NAME_LENGTH,
+    MAX_USER_ID,
+    Record,
+    Users,
+)
 from fast_route import encode
-from models import NAME_RULE, is_name
+from models import NAME_PATTERN, NAME_RULE
 from telemetry import log
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -25,6 +31,7 @@ MAX_LOCATED_QUOTES: Final = 40 * MAX_BATCH_USERS  # in a body that is searched f
 
 _decode = msgspec.json.Decoder(dict[Annotated[int, Meta(ge=0, le=MAX_USER_ID)], Record]).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_name = re.compile(NAME_PATTERN)
 _negative_zero = re.compile(rb'"-0"\s*:')  # which the decoder accepts as 0
 
 
@@ -50,11 +57,18 @@ async def read_batch(request: Request) -> Users:
     if len(users) > MAX_BATCH_USERS:
         raise HTTPException(413, f"A batch has at most {MAX_BATCH_USERS} users")
     for user_id, user in users.items():
-        if not is_name(user.name):
+        if not _is_name(user.name):
             raise _invalid(NAME_RULE, str(user_id), "name")
     if 0 in users and _negative_zero.search(body):
         raise _invalid("An id is a whole number in plain decimal digits", "-0")
     return users
+
+
+def _is_name(value: str) -> bool:
+    """Return whether a text may be a user's name."""
+    if value.isprintable() and 0 < len(value.strip()) <= MAX_NAME_LENGTH:
+        return True  # nearly every name, in a third of the pattern's time
+    return bool(_name.fullmatch(value))
 
 
 async def _read_body(request: Request) -> bytes:

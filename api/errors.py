@@ -6,7 +6,6 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from crud import StoreFull, StoreUnavailable, UserExists, UserNotFound
@@ -81,17 +80,13 @@ def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
         names = [name for name, _ in parse_qsl(query.decode("ascii"), True, errors="strict")]
     except UnicodeDecodeError:
         return [_error("query_encoding", "Query should be UTF-8, percent-encoded")]
-    unknown = [
-        _error("extra_forbidden", "Extra inputs are not permitted", name)
-        for name in dict.fromkeys(names)
-        if name not in known
-    ]
-    repeated = [
-        _error("repeated", "Parameter should be given once", name)
-        for name in known
-        if names.count(name) > 1
-    ]
-    return unknown + repeated
+    errors = []
+    for name in dict.fromkeys(names):
+        if name not in known:
+            errors.append(_error("extra_forbidden", "Extra inputs are not permitted", name))
+        elif names.count(name) > 1:
+            errors.append(_error("repeated", "Parameter should be given once", name))
+    return errors
 
 
 def _error(kind: str, message: str, *where: str) -> dict[str, Any]:
@@ -100,8 +95,3 @@ def _error(kind: str, message: str, *where: str) -> dict[str, Any]:
 
 def _shortened(text: Any, characters: int = MAX_TEXT_CHARACTERS) -> str:
     return str(text)[:characters].encode(errors="replace").decode()
-
-
-def http_error(status: int, detail: str) -> HTTPException:
-    """Return an error to raise, with the Retry-After header where one belongs to the status."""
-    return HTTPException(status, detail, RETRY_AFTER.get(status))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 import openapi
 from bulk import Listing, page_response, read_batch
 from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, Users
-from errors import add_error_handlers, http_error
+from errors import RETRY_AFTER, add_error_handlers
 from fast_route import FastRoute
 from middleware import RequestMiddleware
 from models import Absent, Age, AgeCounts, Health, Name, PageLimit, Readiness, User, UserId
@@ -121,7 +121,7 @@ async def health() -> Health:
 async def ready(request: Request, store: Store) -> Readiness:
     """Say whether to send requests here, and whether users outlive the process."""
     if request.app.state.shutdown.stopping.is_set():
-        raise http_error(503, "The process is stopping")
+        raise HTTPException(503, "The process is stopping", RETRY_AFTER[503])
     await store.check()
     return Readiness(status="ready", store=store.kind, durable=store.durable)
 

@@ -1,6 +1,5 @@
 """The shapes of parameters and responses, checked and documented by pydantic."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -17,9 +16,6 @@ NAME_PATTERN: Final = (
     rf"^[{_SPACE}]*[^{_SPACE}{_HARMFUL}]"
     rf"([^{_HARMFUL}]{{0,{MAX_NAME_LENGTH - 2}}}[^{_SPACE}{_HARMFUL}])?[{_SPACE}]*$"
 )
-_name = re.compile(NAME_PATTERN)
-# UTF-8 has no surrogates, so most languages' patterns cannot name them; "\\ud800" in JSON can.
-_surrogate = re.compile(r"[\ud800-\udfff]")
 NAME_RULE: Final = (
     f"A name should have 1 to {MAX_NAME_LENGTH} characters besides white space at its ends,"
     " and no control or bidirectional-override characters"
@@ -35,15 +31,6 @@ _checked_name = core_schema.custom_error_schema(
     custom_error_type="name",
     custom_error_message=NAME_RULE,
 )
-
-
-def is_name(value: str) -> bool:
-    """Return whether a text may be a user's name."""
-    if len(value) > MAX_RAW_NAME_LENGTH:
-        return False
-    if value.isprintable() and 0 < len(value.strip()) <= MAX_NAME_LENGTH:
-        return True  # nearly every name, in a third of the pattern's time
-    return bool(_name.fullmatch(value)) and not _surrogate.search(value)
 
 
 def _number(least: int, most: int, example: int) -> GetPydanticSchema:

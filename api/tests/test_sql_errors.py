@@ -19,8 +19,8 @@ import psycopg
 import pytest
 from conftest import User, rows_of
 
-import database
 import crud
+import database
 from crud import MAX_BATCH_USERS, MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS, Record, StoreUnavailable
 from database import MAX_QUEUED, MAX_QUEUED_USERS
 from engines import Conflict, engine_for
