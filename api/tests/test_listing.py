@@ -1,72 +1,175 @@
-"""Listings that nobody reads: what they hold is given back."""
+"""GET /users/ without a limit: one state of all users, for few clients at a time."""
 
 import asyncio
-from collections.abc import MutableMapping
-from typing import Any
+import gc
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
+from conftest import Served, some_users
+from fastapi import FastAPI
+from raw_http import ListingClient
 
 import bulk
+import sql
 from crud import MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS
 from main import create_app
-from settings import Settings
+from settings import read_settings
+
+WRITERS = 8
+STEADY_USERS = 6_000  # so that a listing has several chunks, with other requests between them
+USERS_OF_A_WRITER = 250
 
 
-def scope(method: str, path: str, spec_version: str) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": spec_version},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-    }
+@contextmanager
+def app_with(**variables: str) -> Iterator[FastAPI]:
+    """Yield an app, and close its store."""
+    app = create_app(read_settings(variables))
+    yield app
+    app.state.store.close()
+
+
+async def add_users(app: FastAPI) -> None:
+    """Create so many users that a listing has several chunks."""
+    await app.state.store.create_many(some_users(2 * SNAPSHOT_CHUNK_USERS + 1))
 
 
 @pytest.mark.parametrize("limit", ["SEND_TIMEOUT_SECONDS", "LISTING_TIMEOUT_SECONDS"])
 @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])  # of uvicorn today, and of ASGI
-def test_a_listing_that_nobody_reads_is_given_up(
+def test_a_listing_that_is_not_read_is_stopped(
     spec_version: str,
     limit: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """After a while for a piece, or for all, it ends without its end; its place is free again."""
+    """After the timeout of a chunk, or of all, the response is cut off; its place is free again."""
     monkeypatch.setattr(bulk, limit, 0.02)
-    users = ",".join(f'"{i}": {{"name": "Al", "age": 1}}' for i in range(SNAPSHOT_CHUNK_USERS + 1))
-    waiting = asyncio.Event()
 
-    async def receive() -> dict[str, Any]:
-        if body:
-            return {"type": "http.request", "body": body.pop(), "more_body": False}
-        await waiting.wait()
-        raise AssertionError
-
-    body = [f"{{{users}}}".encode()]
-
-    async def send_nothing_more(message: MutableMapping[str, Any]) -> None:
-        started.append(message.get("status"))
-        if message["type"] == "http.response.body" and message.get("more_body"):
-            await waiting.wait()
-
-    started: list[object] = []
-
-    async def story() -> None:
-        app = create_app(Settings())
-        await app(scope("POST", "/users/batch", spec_version), receive, send_nothing_more)
-        assert started.pop(0) == 200
+    async def scenario(app: FastAPI) -> None:
+        await add_users(app)
         for _ in range(MAX_SNAPSHOTS + 1):
-            started.clear()
-            await app(scope("GET", "/users/", spec_version), receive, send_nothing_more)
-            assert started == [200, None]
+            client = ListingClient(max_messages=2, spec_version=spec_version)
+            await client.request(app)
+            assert client.status == 200
+            assert len(client.messages) == 2  # without the last message
             await asyncio.sleep(0)
 
-    asyncio.run(asyncio.wait_for(story(), timeout=30))
+    with app_with() as app:
+        asyncio.run(asyncio.wait_for(scenario(app), timeout=30))
 
-    printed = capsys.readouterr().out
-    assert printed.count("a listing was stopped") == MAX_SNAPSHOTS + 1
-    assert "Traceback" not in printed
+    log = capsys.readouterr().out
+    assert log.count("a listing was stopped") == MAX_SNAPSHOTS + 1
+    assert "Traceback" not in log
+
+
+def test_a_fifth_listing_at_once_is_rejected(
+    store_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets 503 and Retry-After; when another client disconnects, there is room again."""
+    monkeypatch.setattr(sql, "DEADLINE_SECONDS", 0.5)  # a database waits so long for a free place
+
+    async def scenario(app: FastAPI) -> None:
+        await add_users(app)
+        readers = [ListingClient(max_messages=2) for _ in range(4)]
+        requests = [asyncio.create_task(reader.request(app)) for reader in readers]
+        for reader in readers:
+            await reader.stopped_reading.wait()
+        fifth = ListingClient(max_messages=100)
+        await fifth.request(app)
+        assert [reader.status for reader in (*readers, fifth)] == [200, 200, 200, 200, 503]
+        assert (b"retry-after", b"1") in fifth.messages[0]["headers"]
+        assert b"too many listings" in fifth.messages[1]["body"]
+        readers[0].disconnect()
+        await requests[0]
+        sixth = ListingClient(max_messages=100)
+        await sixth.request(app)
+        assert sixth.status == 200
+        for reader in readers:
+            reader.disconnect()
+        await asyncio.gather(*requests)
+
+    with app_with(**store_variables) as app:
+        asyncio.run(asyncio.wait_for(scenario(app), timeout=20))
+
+
+def test_a_client_that_disconnects_frees_its_place(store_variables: dict[str, str]) -> None:
+    """Its place and its transaction are free at once, also without the garbage collector."""
+
+    async def listing(app: FastAPI, max_messages: int) -> int:
+        client = ListingClient(max_messages)
+        request = asyncio.create_task(client.request(app))
+        await client.stopped_reading.wait()
+        client.disconnect()
+        await request
+        return client.status
+
+    async def scenario(app: FastAPI) -> None:
+        await add_users(app)
+        for _ in range(2):
+            listings = [listing(app, max_messages) for max_messages in (1, 2, 3, 4)]
+            assert await asyncio.gather(*listings) == [200] * 4
+
+    gc.collect()
+    gc.disable()
+    try:
+        with app_with(**store_variables) as app:
+            asyncio.run(asyncio.wait_for(scenario(app), timeout=20))
+    finally:
+        gc.enable()
+
+
+def write_users(served: Served, first_id: int) -> list[str]:
+    """Create each next user before the last one is deleted; return the writes that failed.
+
+    So at every moment there are one or two users of this client.
+    """
+    failures: list[str] = []
+    with served.client() as client:
+        for user_id in range(first_id, first_id + USERS_OF_A_WRITER):
+            created = client.post(f"/users/?user_id={user_id + 1}&name=Al&age=1").status_code
+            deleted = client.delete(f"/users/{user_id}").status_code
+            if (created, deleted) != (201, 204):
+                failures.append(f"write {user_id}: {created}, {deleted}")
+    return failures
+
+
+def read_listings(served: Served, done: threading.Event) -> list[str]:
+    """Read listings until `done`; return a text for each, which is empty if the listing is right.
+
+    A listing that mixes two moments would have none, or three, of some writer's users.
+    """
+    results: list[str] = []
+    with served.client() as client:
+        while not done.is_set():
+            response = client.get("/users/")
+            if response.status_code != 200:
+                results.append(response.text)
+                continue
+            users = Counter(int(user_id) // 10_000 for user_id in response.json())
+            right = all(users[number] in (1, 2) for number in range(1, WRITERS + 1))
+            results.append("" if right and users[0] == STEADY_USERS else f"a mixture: {users}")
+    return results
+
+
+def test_listings_while_eight_clients_write(serve: Callable[..., Served]) -> None:
+    """GET /users/ never fails during writes, and each response is the state of one moment."""
+    served = serve()
+    first_ids = [number * 10_000 for number in range(1, WRITERS + 1)]
+    with served.client() as client:
+        users = {i: {"name": "Al", "age": 1} for i in [*range(STEADY_USERS), *first_ids]}
+        client.post("/users/batch", json=users)
+    done = threading.Event()
+    with ThreadPoolExecutor(WRITERS + 2) as pool:
+        readers = [pool.submit(read_listings, served, done) for _ in range(2)]
+        failures = list(pool.map(lambda i: write_users(served, i), first_ids))
+        done.set()
+    listings = [result for reader in readers for result in reader.result()]
+
+    assert failures == [[]] * WRITERS
+    assert [result for result in listings if result] == []
+    assert len(listings) >= 20
+    with served.client() as client:
+        assert client.get("/stats/ages").json()["total"] == STEADY_USERS + WRITERS
