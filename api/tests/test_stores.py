@@ -1,16 +1,13 @@
-"""One behaviour over three stores: memory, SQLite and PostgreSQL, each as it is really used."""
+"""One behaviour over three stores: memory, SQLite and PostgreSQL."""
 
 import asyncio
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
-import psycopg
 import pytest
-from conftest import Store, User, records_of, rows_of, store_at
+from conftest import Store, all_users, run, some_users
 
 from crud import (
     MAX_BATCH_USERS,
@@ -24,42 +21,25 @@ from crud import (
 from engines import engine_for
 from sql import SqlStore
 
-Story = Callable[[Store], Awaitable[None]]
+
+@pytest.fixture
+def url(store_variables: dict[str, str]) -> str | None:
+    """Return the URL of an empty database of each kind, and None for memory."""
+    return store_variables.get("DATABASE_URL")
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def tell(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Story], None]:
-    """Return a function that tells a story to an empty store of each kind."""
-    url = None
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/users.db"
-    elif request.param == "postgresql":
-        url = request.getfixturevalue("postgresql_url")
-        with psycopg.connect(url) as connection:
-            connection.execute("DROP TABLE IF EXISTS users, age_counts, schema_version")
-
-    def tell_it(story: Story) -> None:
-        async def told() -> None:
-            store = store_at(url)
-            try:
-                await story(store)
-            finally:
-                store.close()
-
-        asyncio.run(told())
-
-    return tell_it
+async def assert_counts_are_right(store: Store) -> int:
+    """Compare the age counts with the users; return the number of users."""
+    users = await all_users(store)
+    counts = Counter(user.age for user in users.values())
+    assert list((await store.age_counts()).items()) == sorted(counts.items())
+    return len(users)
 
 
-async def everybody(store: Store) -> dict[int, tuple[str, int]]:
-    """Return all users, from a snapshot."""
-    return {i: (name, age) async for chunk in store.snapshot() for i, name, age in rows_of(chunk)}
+def test_verbs(url: str | None) -> None:
+    """Create, read, update and delete each do one thing, or raise the error of their docstring."""
 
-
-def test_the_verbs(tell: Callable[[Story], None]) -> None:
-    """Create, read, update, delete: each does its one thing, or raises the error it names."""
-
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         with pytest.raises(UserNotFound, match="User 1 not found"):
             await store.get(1)
         with pytest.raises(UserNotFound):
@@ -67,8 +47,9 @@ def test_the_verbs(tell: Callable[[Story], None]) -> None:
         with pytest.raises(UserNotFound):
             await store.delete(1)
         await store.create(1, "Bo", 1)
-        with pytest.raises(UserExists, match="User 1 already exists"):
+        with pytest.raises(UserExists, match="User 1 already exists") as error:
             await store.create(1, "Al", 2)
+        assert error.value.user == Record("Bo", 1)
         assert await store.get(1) == Record("Bo", 1)
         assert await store.age_counts() == {1: 1}
         await store.update(1, "Bob", 150)
@@ -80,45 +61,45 @@ def test_the_verbs(tell: Callable[[Story], None]) -> None:
         assert await store.age_counts() == {}
         await store.check()
 
-    tell(story)
+    run(url, scenario)
 
 
-def test_the_edges_of_ids_and_names(tell: Callable[[Story], None]) -> None:
-    """Ids to 2**53 - 1 and names of every script come back as they were."""
+def test_ids_and_names_at_their_limits(url: str | None) -> None:
+    """Ids up to 2**53 - 1 and names of every script are returned as they were stored."""
     names = ["'; DROP TABLE users; --", "李小龍", "𝔘" * 100, "  spaced ", '"\\%_?', "عمر"]
 
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         for user_id, name in zip([0, 1, 2, 3, MAX_USER_ID - 1, MAX_USER_ID], names, strict=True):
             await store.create(user_id, name, 0)
             assert await store.get(user_id) == Record(name, 0)
-        page = await store.page(after=3, limit=10)
-        assert list(page) == [MAX_USER_ID - 1, MAX_USER_ID]
+        assert list(await store.page(after=3, limit=10)) == [MAX_USER_ID - 1, MAX_USER_ID]
 
-    tell(story)
+    run(url, scenario)
 
 
-def test_a_batch_is_all_at_once(tell: Callable[[Story], None]) -> None:
-    """A batch creates the free ids and names the others, for none, one, and as many as may be."""
+def test_a_batch_creates_the_users_whose_id_is_free(url: str | None) -> None:
+    """The ids of the others are returned: equal users apart from conflicting ones."""
 
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         assert await store.create_many({}) == BatchResult(0, [], [])
         await store.create(7, "Al", 70)
-        batch: list[User] = [(i, f"User {i}", i % 100) for i in range(MAX_BATCH_USERS)]
-        new, every = MAX_BATCH_USERS - 1, list(range(MAX_BATCH_USERS))
-        assert await store.create_many(records_of(batch)) == BatchResult(new, [], [7])
-        every.remove(7)
-        assert await store.create_many(records_of(batch)) == BatchResult(0, every, [7])
-        assert await store.get(7) == Record("Al", 70)
-        assert await everybody(store) == {i: (n, a) for i, n, a in batch} | {7: ("Al", 70)}
-        assert sum((await store.age_counts()).values()) == MAX_BATCH_USERS
+        await store.create(8, "User 8", 9)
+        batch = some_users(MAX_BATCH_USERS)
+        created = BatchResult(MAX_BATCH_USERS - 2, [], [7, 8])
+        assert await store.create_many(batch) == created
+        equal = [i for i in batch if i not in (7, 8)]
+        assert await store.create_many(batch) == BatchResult(0, equal, [7, 8])
+        stored = batch | {7: Record("Al", 70), 8: Record("User 8", 9)}
+        assert await all_users(store) == stored
+        assert await assert_counts_are_right(store) == MAX_BATCH_USERS
 
-    tell(story)
+    run(url, scenario)
 
 
-def test_pages(tell: Callable[[Story], None]) -> None:
-    """Pages go by ascending id, from after a given id, with at most so many users."""
+def test_pages(url: str | None) -> None:
+    """A page has the users after an id, by ascending id, and at most `limit` of them."""
 
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         for user_id in (5, 3, 900, 0, 77):
             await store.create(user_id, "Al", 1)
         assert list(await store.page(-1, 3)) == [0, 3, 5]
@@ -127,132 +108,104 @@ def test_pages(tell: Callable[[Story], None]) -> None:
         assert list(await store.page(5, 3)) == [6, 900]
         assert await store.page(900, 3) == {}
 
-    tell(story)
+    run(url, scenario)
 
 
-def test_a_snapshot_is_one_state(tell: Callable[[Story], None]) -> None:
-    """Whatever is written while a snapshot is read, it shows the users as they were before."""
+def test_a_snapshot_is_one_state(url: str | None) -> None:
+    """It has the users as they were at its first chunk, whatever is written while it is read."""
 
-    async def story(store: Store) -> None:
-        size = 2 * SNAPSHOT_CHUNK_USERS
-        before: list[User] = [(i, f"User {i}", i % 100) for i in range(size)]
-        await store.create_many(records_of(before[:MAX_BATCH_USERS]))
-        seen: list[User] = []
+    async def scenario(store: Store) -> None:
+        before = some_users(3 * SNAPSHOT_CHUNK_USERS)
+        last_id = len(before) - 1
+        await store.create_many(before)
+        seen: dict[int, Record] = {}
         async for chunk in store.snapshot():
-            seen += rows_of(chunk)
-            await store.update(size - 1, "Changed", 99)
+            seen |= chunk
+            await store.update(last_id, f"Changed {len(seen)}", 99)
+            await store.create(last_id + len(seen), "New", 1)
             if len(seen) == SNAPSHOT_CHUNK_USERS:
-                await store.delete(size - 2)
-                await store.create(size, "New", 1)
-        assert sorted(seen) == before
+                await store.delete(last_id - 1)
+                await store.delete(last_id - 2)
+                await store.create(last_id - 2, "Again", 3)
+        assert seen == before
 
-    tell(story)
+    run(url, scenario)
 
 
-def test_many_at_once_on_few_users(tell: Callable[[Story], None]) -> None:
-    """Of 32 that create the same user one wins; counts agree with users after any mixture."""
+def test_one_of_many_creates_of_the_same_user_is_successful(url: str | None) -> None:
+    """Of 32 clients that create a user at the same time, the others get the stored user."""
+
+    async def scenario(store: Store) -> None:
+        for user_id in range(20):
+            creates = [store.create(user_id, f"Al {n}", n) for n in range(32)]
+            results = await asyncio.gather(*creates, return_exceptions=True)
+            stored = await store.get(user_id)
+            assert stored == Record(f"Al {results.index(None)}", results.index(None))
+            errors = [each for each in results if isinstance(each, UserExists)]
+            assert len(errors) == 31
+            assert all(error.user == stored for error in errors)
+
+    run(url, scenario)
+
+
+async def random_writes(store: Store, dice: random.Random, writes: int) -> int:
+    """Write users with few ids; return how many were created minus how many were deleted."""
+    created = 0
+    for _ in range(writes):
+        user_id, age = dice.randrange(12), dice.randrange(151)
+        try:
+            match dice.choice(["create", "update", "delete"]):
+                case "create":
+                    await store.create(user_id, "Al", age)
+                    created += 1
+                case "update":
+                    await store.update(user_id, "Bo", age)
+                case "delete":
+                    await store.delete(user_id)
+                    created -= 1
+        except (UserExists, UserNotFound):
+            continue
+    return created
+
+
+def test_age_counts_are_right_after_concurrent_writes(url: str | None) -> None:
+    """However the writes of many clients to few users mix, counts and users agree."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     dice = random.Random(seed)
 
-    async def attempt(store: Store) -> str:
-        user_id, age = dice.randrange(8), dice.randrange(151)
-        verb = dice.choice(["create", "update", "delete"])
-        try:
-            if verb == "delete":
-                await store.delete(user_id)
-            else:
-                await (store.create if verb == "create" else store.update)(user_id, "Al", age)
-        except (UserExists, UserNotFound):
-            return "refused"
-        return verb
+    async def scenario(store: Store) -> None:
+        created = await asyncio.gather(*(random_writes(store, dice, 20) for _ in range(30)))
+        assert await assert_counts_are_right(store) == sum(created)
 
-    async def story(store: Store) -> None:
-        for round_number in range(20):
-            tries = [store.create(1_000 + round_number, f"Al {n}", n) for n in range(32)]
-            outcomes = await asyncio.gather(*tries, return_exceptions=True)
-            assert sum(outcome is None for outcome in outcomes) == 1
-            assert {type(outcome) for outcome in outcomes if outcome} == {UserExists}
-        done = await asyncio.gather(*(attempt(store) for _ in range(600)))
-        users = await everybody(store)
-        ages = [age for _, age in users.values()]
-        assert await store.age_counts() == {age: ages.count(age) for age in sorted(set(ages))}
-        assert len(users) == 20 + done.count("create") - done.count("delete")
-
-    tell(story)
+    run(url, scenario)
 
 
-@asynccontextmanager
-async def two_stores(url: str) -> AsyncIterator[tuple[SqlStore, SqlStore]]:
-    """Yield two stores on one database, as two processes have them."""
-    first, second = SqlStore(engine_for(url)), SqlStore(engine_for(url))
-    yield first, second
-    first.close()
-    second.close()
-
-
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_two_processes_on_one_database(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """What one store acknowledged the other sees; together they keep the counts exact."""
-    url = f"sqlite:///{tmp_path}/users.db"
-    if kind == "postgresql":
-        url = request.getfixturevalue("postgresql_url")
-        with psycopg.connect(url) as connection:
-            connection.execute("DROP TABLE IF EXISTS users, age_counts, schema_version")
+def test_two_processes_share_a_database(database_url: str) -> None:
+    """One store sees at once what the other has acknowledged; together their counts are exact."""
     dice = random.Random(5)
 
-    async def writer(store: SqlStore) -> int:
-        created = 0
-        for _ in range(300):
-            user_id, age = dice.randrange(20), dice.randrange(5)
-            try:
-                match dice.randrange(3):
-                    case 0:
-                        await store.create(user_id, "Al", age)
-                        created += 1
-                    case 1:
-                        await store.update(user_id, "Bo", age)
-                    case _:
-                        await store.delete(user_id)
-                        created -= 1
-            except (UserExists, UserNotFound):
-                continue
-        return created
-
-    async def story() -> None:
-        async with two_stores(url) as (first, second):
+    async def scenario(first: Store) -> None:
+        second = SqlStore(database_url)
+        try:
             await first.create(100, "Al", 1)
             assert await second.get(100) == Record("Al", 1)
-            with pytest.raises(UserExists):
+            with pytest.raises(UserExists) as error:
                 await second.create(100, "Bo", 2)
-            created = await asyncio.gather(*(writer(s) for s in (first, second) for _ in range(4)))
-            users = await everybody(first)
-            ages = [age for _, age in users.values()]
-            assert len(users) == 1 + sum(created)
-            assert await second.age_counts() == {a: ages.count(a) for a in sorted(set(ages))}
+            assert error.value.user == Record("Al", 1)
+            writers = [random_writes(store, dice, 300) for store in (first, second) * 4]
+            created = await asyncio.gather(*writers)
+            assert await assert_counts_are_right(first) == 1 + sum(created)
+            assert await second.age_counts() == await first.age_counts()
+        finally:
+            second.close()
 
-    asyncio.run(story())
-
-
-def test_users_outlive_the_store(tmp_path: Path) -> None:
-    """A store opened again has what was acknowledged, and its counts."""
-    url = f"sqlite:///{tmp_path}/users.db"
-
-    async def story() -> None:
-        async with two_stores(url) as (store, _):
-            await store.create(1, "Al", 30)
-        async with two_stores(url) as (store, _):
-            assert await store.get(1) == Record("Al", 30)
-            assert await store.age_counts() == {30: 1}
-
-    asyncio.run(story())
+    run(database_url, scenario)
 
 
-def test_what_many_ask_for_is_found_out_once(tmp_path: Path) -> None:
-    """A hundred viewers who want the age counts at the same time cost a statement or two."""
-    engine = engine_for(f"sqlite:///{tmp_path}/users.db")
+def test_equal_reads_share_a_statement(sqlite_url: str) -> None:
+    """The age counts for a hundred clients at the same time take a statement or two."""
+    engine = engine_for(sqlite_url)
     statements: list[str] = []
 
     def connect() -> sqlite3.Connection:
@@ -260,28 +213,28 @@ def test_what_many_ask_for_is_found_out_once(tmp_path: Path) -> None:
         connection.set_trace_callback(statements.append)
         return connection
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = SqlStore(replace(engine, connect=connect))
         await store.create(1, "Al", 30)
-        answers = await asyncio.gather(*(store.age_counts() for _ in range(100)))
+        responses = await asyncio.gather(*(store.age_counts() for _ in range(100)))
         store.close()
-        assert answers == [{30: 1}] * 100
+        assert responses == [{30: 1}] * 100
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert 1 <= sum("FROM age_counts" in statement for statement in statements) <= 2
 
 
-def test_what_waits_and_what_commits_is_told(tmp_path: Path) -> None:
-    """A queue fills with requests, or with users; afterwards each commit has been timed."""
+def test_queues_and_commits_are_measured(sqlite_url: str) -> None:
+    """A queue of writes is filled by requests or by users; each commit is timed."""
     commits: list[float] = []
 
-    async def story() -> None:
-        store = SqlStore(engine_for(f"sqlite:///{tmp_path}/users.db"), commits.append)
+    async def scenario() -> None:
+        store = SqlStore(sqlite_url, commits.append)
         writes = [asyncio.create_task(store.create(i, "Al", 30)) for i in range(2_000)]
         await asyncio.sleep(0)
-        assert 0.1 < store.queue_ratios()["writes"] <= 0.2  # of the 10,000 requests that may wait
+        assert 0.1 < store.queue_ratios()["writes"] <= 0.2  # at most 10,000 requests are queued
         await asyncio.gather(*writes)
-        batch = {i: Record("Al", 30) for i in range(10_000, 20_000)}
+        batch = some_users(MAX_BATCH_USERS, first_id=10_000)
         batches = [asyncio.create_task(store.create_many(batch)) for _ in range(2)]
         await asyncio.sleep(0)
         assert store.queue_ratios() == {"writes": 0.4, "reads": 0}  # of 50,000 users
@@ -289,6 +242,6 @@ def test_what_waits_and_what_commits_is_told(tmp_path: Path) -> None:
         assert store.queue_ratios() == {"writes": 0, "reads": 0}
         store.close()
 
-    asyncio.run(story())
-    assert 4 <= len(commits) < 200  # at most 500 in one
+    asyncio.run(scenario())
+    assert 4 <= len(commits) < 200  # with at most 500 requests in each
     assert all(seconds > 0 for seconds in commits)
