@@ -1,4 +1,4 @@
-"""What Schemathesis, in a process of its own, is told about the API beyond the OpenAPI document."""
+"""What Schemathesis, in its own process, needs to know beyond the OpenAPI document."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import schemathesis
 
 @schemathesis.hook
 def map_body(_: schemathesis.HookContext, body: Any) -> Any:
-    """Let 30.0 be 30: JSON Schema calls both an integer, and the API takes only the second."""
+    """Turn 30.0 into 30: JSON Schema calls both an integer, and the API accepts only the second."""
     if isinstance(body, dict):
         return {key: map_body(_, value) for key, value in body.items()}
     return int(body) if isinstance(body, float) and body.is_integer() else body

@@ -16,13 +16,13 @@ def operations(api: TestClient) -> list[tuple[str, str, dict[str, Any]]]:
     return [(verb, path, call) for path, calls in paths.items() for verb, call in calls.items()]
 
 
-def test_the_contract_folder_is_fresh(api: TestClient) -> None:
-    """contract/openapi.json is what the API publishes; `python3 lab.py lock` writes it anew."""
+def test_the_contract_folder_is_up_to_date(api: TestClient) -> None:
+    """contract/openapi.json is what the API publishes; `python3 lab.py lock` writes it again."""
     assert json.loads(CONTRACT.read_text(encoding="utf-8")) == api.get("/openapi.json").json()
 
 
 def test_the_calls_are_those_of_the_contract(api: TestClient) -> None:
-    """There is no call that nobody documented."""
+    """Each call is documented, and there are no others."""
     assert {(verb.upper(), path) for verb, path, _ in operations(api)} == {
         ("GET", "/health"),
         ("GET", "/ready"),
@@ -37,7 +37,7 @@ def test_the_calls_are_those_of_the_contract(api: TestClient) -> None:
     }
 
 
-def test_every_call_declares_its_refusals(api: TestClient) -> None:
+def test_every_call_declares_its_error_responses(api: TestClient) -> None:
     """Each call declares the host and parameter checks; writes declare the origin check."""
     for verb, path, call in operations(api):
         declared = set(call["responses"])
@@ -47,8 +47,8 @@ def test_every_call_declares_its_refusals(api: TestClient) -> None:
         assert ("404" in declared) == ("{user_id}" in path), path
 
 
-def test_bounds_are_published(api: TestClient) -> None:
-    """A reader of the document, man or machine, finds each parameter's bounds and an example."""
+def test_bounds_and_examples_are_published(api: TestClient) -> None:
+    """The document has the bounds of each parameter, and an example."""
     for _, path, call in operations(api):
         for parameter in call.get("parameters", []):
             schema = parameter["schema"]
@@ -62,7 +62,7 @@ def test_bounds_are_published(api: TestClient) -> None:
 
 
 def test_the_examples_work(api: TestClient) -> None:
-    """Sent as they are published, the parameters' examples create a user and find it."""
+    """The examples of the parameters, sent as they are published, create a user and find it."""
     calls = {(verb, path): call for verb, path, call in operations(api)}
     created = api.post("/users/", params={
         parameter["name"]: parameter["schema"]["example"]
@@ -77,21 +77,21 @@ def test_the_examples_work(api: TestClient) -> None:
 @pytest.mark.parametrize(
     "name", ["Al", "x" * 100, "  Zoë ", "李", " ", "", "a\nb", "a\u202eb", "x" * 101]
 )
-def test_the_published_pattern_is_the_rule(api: TestClient, name: str) -> None:
-    """The pattern in the document lets a name through just when the API does."""
+def test_the_published_pattern_of_a_name_is_the_rule(api: TestClient, name: str) -> None:
+    """The pattern in the document matches exactly the names that the API accepts."""
     (schema,) = [
         parameter["schema"]
         for verb, path, call in operations(api)
         for parameter in call.get("parameters", [])
         if (verb, path, parameter["name"]) == ("post", "/users/", "name")
     ]
-    answer = api.post("/users/", params={"user_id": 1, "name": name, "age": 1})
+    response = api.post("/users/", params={"user_id": 1, "name": name, "age": 1})
 
-    assert bool(re.search(schema["pattern"], name)) == (answer.status_code == 201)
+    assert bool(re.search(schema["pattern"], name)) == (response.status_code == 201)
 
 
-def test_the_page_loads_nothing_from_elsewhere(api: TestClient) -> None:
-    """/docs names only files that the API serves itself."""
+def test_swagger_works_without_internet(api: TestClient) -> None:
+    """/docs loads only files that the API serves itself."""
     page = api.get("/docs").text
     addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
 
