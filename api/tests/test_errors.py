@@ -62,7 +62,9 @@ def test_a_missing_parameter_is_rejected(api: TestClient, path: str) -> None:
     """A create needs all three parameters; each missing one is named."""
     missing = [name for name in ("user_id", "name", "age") if f"{name}=" not in path]
 
-    assert validation_errors(api, "POST", path) == [("missing", f"query/{name}") for name in missing]
+    assert validation_errors(api, "POST", path) == [
+        ("missing", f"query/{name}") for name in missing
+    ]
 
 
 @pytest.mark.parametrize("name", ["%ff", "%c3", "%ed%a0%80", "%c0%af", "A%"])

@@ -1,11 +1,10 @@
 """The fast path gives the same responses as FastAPI's own way.
 
-Two APIs are served side by side, one without the fast path. Each request goes to both, byte by byte over
-a socket, and both responses have to be the same: status, headers, body.
+Two APIs are served, one without the fast path. Each request goes to both, byte by byte, and both
+responses must be the same: status, headers and body.
 """
 
 import copy
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +16,14 @@ from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_http import exchange
+from raw_http import http as request_bytes
 from starlette.testclient import TestClient
 
 from crud import MAX_USER_ID
 from fast_route import FastRoute
 from main import calls, create_app
-from settings import Settings
+from settings import read_settings
 
 DIFFERENT = (b"date:", b"x-request-id:")  # headers that two responses may differ in
 
@@ -54,8 +55,8 @@ PATHS = [
 
 
 def http(method: str, target: str) -> bytes:
-    """Return a request."""
-    return f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    """Return a request; what is not ASCII in `target` is sent as UTF-8."""
+    return request_bytes(method, target.encode())
 
 
 def without_fast_path(app: FastAPI) -> FastAPI:
@@ -70,7 +71,8 @@ def without_fast_path(app: FastAPI) -> FastAPI:
 class Pair:
     """Two APIs, with and without the fast path, that get the same requests."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self) -> None:
+        settings = read_settings({"MAX_USERS": "1000"})
         apps = create_app(settings), without_fast_path(create_app(settings))
         self._servers = [
             uvicorn.Server(
@@ -94,18 +96,16 @@ class Pair:
             server.should_exit = True
             thread.join()
 
-    def ask(self, request: bytes) -> int:
+    def send(self, request: bytes) -> int:
         """Send a request to both APIs; return the status of their equal responses."""
-        fast, slow = (exchange(server, request) for server in self._servers)
+        fast, slow = (response_of(server, request) for server in self._servers)
         assert fast == slow, request
         return int(fast[0].split()[1]) if fast[0] else 0
 
 
-def exchange(server: uvicorn.Server, request: bytes) -> list[bytes]:
+def response_of(server: uvicorn.Server, request: bytes) -> list[bytes]:
     """Return the status line, the sorted headers and the body of a response."""
-    with socket.create_connection(server.servers[0].sockets[0].getsockname(), 5) as connection:
-        connection.sendall(request)
-        response = b"".join(iter(lambda: connection.recv(65536), b""))
+    response = exchange(server.servers[0].sockets[0].getsockname()[1], request)
     head, _, body = response.partition(b"\r\n\r\n")
     status, *headers = head.split(b"\r\n")
     return [status, *sorted(each for each in headers if not each.startswith(DIFFERENT)), body]
@@ -114,57 +114,57 @@ def exchange(server: uvicorn.Server, request: bytes) -> list[bytes]:
 @pytest.fixture(scope="module")
 def served() -> Iterator[Pair]:
     """Yield two served APIs."""
-    with Pair(Settings(max_users=1000)) as two:
+    with Pair() as two:
         yield two
 
 
 @pytest.fixture
 def pair(served: Pair) -> Pair:
     """Return the two served APIs, with user 7 and without user 8."""
-    served.ask(http("POST", "/users/?user_id=7&name=Al&age=70"))
-    served.ask(http("PUT", "/users/7?name=Al&age=70"))
-    served.ask(http("DELETE", "/users/8"))
+    served.send(http("POST", "/users/?user_id=7&name=Al&age=70"))
+    served.send(http("PUT", "/users/7?name=Al&age=70"))
+    served.send(http("DELETE", "/users/8"))
     return served
 
 
-def test_every_method_at_every_address(pair: Pair) -> None:
+def test_methods_and_addresses(pair: Pair) -> None:
     """Known and unknown methods and addresses, users that exist and that do not."""
     for method, path in product(METHODS, PATHS):
-        pair.ask(http(method, path))
+        pair.send(http(method, path))
 
 
-def test_every_spelling_of_a_number(pair: Pair) -> None:
-    """In the address and in the query: signs, zeros, spaces, slashes, other scripts, huge ones."""
+def test_spellings_of_a_number(pair: Pair) -> None:
+    """In the path and in the query: signs, zeros, spaces, slashes, other scripts, huge numbers."""
     for number in NUMBERS:
         for method in ("GET", "PUT", "DELETE"):
             query = "?name=Al&age=5" if method == "PUT" else ""
-            pair.ask(http(method, f"/users/{number}{query}"))
-        pair.ask(http("PUT", f"/users/7?name=Al&age={number}"))
-        pair.ask(http("POST", f"/users/?user_id={number}&name=Al&age=5"))
-        pair.ask(http("POST", f"/users/?user_id=9&name=Al&age={number}"))
+            pair.send(http(method, f"/users/{number}{query}"))
+        pair.send(http("PUT", f"/users/7?name=Al&age={number}"))
+        pair.send(http("POST", f"/users/?user_id={number}&name=Al&age=5"))
+        pair.send(http("POST", f"/users/?user_id=9&name=Al&age={number}"))
 
 
-def test_every_spelling_of_a_name(pair: Pair) -> None:
-    """Escapes good and bad, UTF-8 good and bad, white space, control characters, lengths."""
+def test_spellings_of_a_name(pair: Pair) -> None:
+    """Valid and invalid escapes and UTF-8, white space, control characters, lengths."""
     for user_id, name in enumerate(NAMES, 100):
-        pair.ask(http("PUT", f"/users/7?name={name}&age=5"))
-        pair.ask(http("GET", "/users/7"))
-        pair.ask(http("POST", f"/users/?user_id={user_id}&name={name}&age=5"))
-        pair.ask(http("GET", f"/users/{user_id}"))
+        pair.send(http("PUT", f"/users/7?name={name}&age=5"))
+        pair.send(http("GET", "/users/7"))
+        pair.send(http("POST", f"/users/?user_id={user_id}&name={name}&age=5"))
+        pair.send(http("GET", f"/users/{user_id}"))
 
 
-def test_every_query_at_every_call(pair: Pair) -> None:
-    """Parameters missing, unknown, repeated, empty, in any order, with names escaped."""
+def test_queries(pair: Pair) -> None:
+    """Missing, unknown, repeated and empty parameters, in any order, and with escaped names."""
     requests = ("GET /health", "GET /stats/ages", "GET /users/7", "PUT /users/7", "POST /users/")
     for call, query in product((*requests, "POST /users", "DELETE /users/8"), QUERIES):
         method, path = call.split()
-        pair.ask(http(method, path + query))
+        pair.send(http(method, path + query))
 
 
-def test_the_life_of_a_user(pair: Pair) -> None:
-    """Created, read, taken, changed, deleted; in the end the store is full."""
+def test_calls_about_one_user(pair: Pair) -> None:
+    """Create, conflict, get, update, delete, not found; in the end the store is full."""
     statuses = [
-        pair.ask(http(*call.split()))
+        pair.send(http(*call.split()))
         for call in (
             "POST /users/?user_id=8&name=Bo+%22%C3%A9&age=1",
             "POST /users/?user_id=8&name=Bo&age=1",
@@ -180,14 +180,14 @@ def test_the_life_of_a_user(pair: Pair) -> None:
 
     assert statuses == [201, 409, 200, 200, 200, 200, 204, 404, 404]
     for user_id in range(10_000, 11_001):
-        full = pair.ask(http("POST", f"/users/?user_id={user_id}&name=Al&age=5"))
+        full = pair.send(http("POST", f"/users/?user_id={user_id}&name=Al&age=5"))
     assert full == 507
     for user_id in range(10_000, 11_001):
-        pair.ask(http("DELETE", f"/users/{user_id}"))
+        pair.send(http("DELETE", f"/users/{user_id}"))
 
 
-def pieces(*usual: str) -> st.SearchStrategy[str]:
-    """Return usual pieces of a target, and sometimes anything that fits into a request's line."""
+def parts(*usual: str) -> st.SearchStrategy[str]:
+    """Return usual parts of a target, and sometimes any visible or escaped characters."""
     visible = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=6)
     escaped = st.binary(min_size=1, max_size=4).map(lambda b: "".join(f"%{x:02x}" for x in b))
     return st.sampled_from(usual) | st.sampled_from(usual) | visible | escaped
@@ -196,15 +196,15 @@ def pieces(*usual: str) -> st.SearchStrategy[str]:
 TARGETS = st.builds(
     lambda path, pairs: path + ("?" + "&".join(pairs) if pairs else ""),
     st.sampled_from(["/health", "/stats/ages", "/users/", "/users"])
-    | pieces("7", "8", "5000", "07").map("/users/{}".format)
-    | pieces("/", "users", "health").map("/{}".format),
+    | parts("7", "8", "5000", "07").map("/users/{}".format)
+    | parts("/", "users", "health").map("/{}".format),
     st.lists(
         st.builds(
             "{}={}".format,
-            pieces("name", "age", "user_id"),
-            pieces("7", "8", "70", "Al", "Al+Bo", "%41", "%c3%a9"),
+            parts("name", "age", "user_id"),
+            parts("7", "8", "70", "Al", "Al+Bo", "%41", "%c3%a9"),
         )
-        | pieces("name=Al", "age=5", "user_id=8"),
+        | parts("name=Al", "age=5", "user_id=8"),
         max_size=4,
     ),
 )
@@ -212,9 +212,9 @@ TARGETS = st.builds(
 
 @given(method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD"]), target=TARGETS)
 @settings(max_examples=1000, deadline=None)
-def test_any_request_line(served: Pair, method: str, target: str) -> None:
-    """Any request line made of right, wrong and strange pieces."""
-    served.ask(http(method, target))
+def test_random_request_lines(served: Pair, method: str, target: str) -> None:
+    """Request lines of valid, invalid and strange parts."""
+    served.send(http(method, target))
 
 
 def test_which_calls_take_the_fast_path() -> None:
@@ -237,17 +237,17 @@ def test_which_calls_take_the_fast_path() -> None:
     }
 
 
-def test_an_endpoint_is_called_once_whatever_it_raises(settings: Settings) -> None:
-    """An error is answered and not retried: a write must not be repeated if its outcome is unknown."""
+def test_an_endpoint_that_raises_is_called_once() -> None:
+    """After an exception FastAPI's way is not tried: a write must not be repeated."""
     called: list[int] = []
-    api = create_app(settings)
+    api = create_app(read_settings({"ALLOWED_HOSTS": "testserver"}))
 
     async def endpoint() -> None:
         called.append(1)
         raise LookupError
 
     @api.exception_handler(LookupError)
-    async def answer(*_: object) -> PlainTextResponse:
+    async def respond(*_: object) -> PlainTextResponse:
         return PlainTextResponse("looked", 418)
 
     api.router.routes.append(FastRoute("/raises", endpoint, status_code=204))

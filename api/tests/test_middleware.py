@@ -69,7 +69,7 @@ def test_a_request_id_is_kept_or_generated(api: TestClient) -> None:
 def test_an_unexpected_exception_is_500_and_logged_under_its_request_id(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The response has the usual shape and the request id; the log has the traceback with that id."""
+    """The response has the usual shape and the request id; the log has the traceback."""
 
     async def broken(*_: object) -> None:
         raise RuntimeError("the disk is on fire")

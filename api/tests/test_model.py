@@ -45,9 +45,7 @@ names = st.sampled_from(["Al", "Bo", "'; --", "李小龍", "𝔘" * 100]) | text
 ages = st.integers(0, MAX_AGE) | st.sampled_from([0, MAX_AGE])
 records = st.builds(Record, names, ages)
 batches = st.dictionaries(user_ids, records, max_size=8)
-writes = st.tuples(
-    st.sampled_from(["create", "update", "delete"]), st.tuples(user_ids, records)
-)
+writes = st.tuples(st.sampled_from(["create", "update", "delete"]), st.tuples(user_ids, records))
 
 
 def write(model: Users, verb: str, user: User) -> object:
@@ -212,7 +210,9 @@ def machine(
     return Machine
 
 
-def test_a_store_behaves_like_a_dict(machine: type[StoreAndModel], request: pytest.FixtureRequest) -> None:
+def test_a_store_behaves_like_a_dict(
+    machine: type[StoreAndModel], request: pytest.FixtureRequest
+) -> None:
     """Store and model return the same for 3,000 steps (100,000 with `lab.py test --long`)."""
     first_seed = random.randrange(2**32)
     limits = settings(

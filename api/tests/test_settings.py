@@ -1,4 +1,4 @@
-"""Settings: what each variable may be, and the one sentence that a wrong one gets."""
+"""Settings: what each variable may be, and the one sentence about a wrong value."""
 
 import os
 import subprocess
@@ -6,21 +6,33 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import API
 
-from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
+from settings import SettingsError, read_settings, refuse_unsafe_start
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
+URLS = [
+    "sqlite:///users.db", "postgresql://a:b@c/d", "postgres://[::1]:5432",
+    "postgresql://b,c:1/d?x=y", "postgresql:///d?host=/e",
+]  # fmt: skip
 
 
-def test_nothing_has_to_be_set() -> None:
-    """Without any variable the API is local, in memory, and bounded."""
-    assert read_settings({}) == Settings()
-    assert Settings().max_users == 1_000_000
-    assert Settings().allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
+def test_defaults() -> None:
+    """Without any variable the API is local, in memory, and has a limit of users."""
+    settings = read_settings({})
+
+    assert settings.database_url is None
+    assert settings.api_token is None
+    assert settings.max_users == 1_000_000
+    assert settings.allowed_hosts == LOCAL
+    assert settings.log_format == "text"
+    assert settings.drain_seconds == 0
+    assert settings.otlp_endpoint is None
+    assert not settings.open_to_network
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "field", "meaning"),
+    ("variable", "value", "field", "expected"),
     [
         ("MAX_USERS", "1", "max_users", 1),
         ("MAX_USERS", "999999999", "max_users", 999_999_999),
@@ -28,57 +40,53 @@ def test_nothing_has_to_be_set() -> None:
         ("ALLOWED_HOSTS", "*", "allowed_hosts", ("*", *LOCAL)),
         ("ALLOWED_HOSTS", "[::2], fd00::7", "allowed_hosts", ("[::2]", "[fd00::7]", *LOCAL)),
         ("LOG_FORMAT", "json", "log_format", "json"),
-        ("DATABASE_URL", "sqlite:///users.db", "database_url", "sqlite:///users.db"),
-        ("DATABASE_URL", "postgresql://a:b@c/d", "database_url", "postgresql://a:b@c/d"),
-        *(
-            ("DATABASE_URL", url, "database_url", url)
-            for url in (
-                "postgres://[::1]:5432",
-                "postgresql://b,c:1/d?x=y",
-                "postgresql:///d?host=/e",
-            )
-        ),
         ("API_TOKEN", "correct-horse", "api_token", "correct-horse"),
         ("OPEN_TO_NETWORK", "yes", "open_to_network", True),
         ("DRAIN_SECONDS", "2.5", "drain_seconds", 2.5),
+        *(("DATABASE_URL", url, "database_url", url) for url in URLS),
     ],
 )
-def test_values_that_are_understood(variable: str, value: str, field: str, meaning: object) -> None:
-    """A usable value becomes what it means."""
-    assert getattr(read_settings({variable: value}), field) == meaning
+def test_valid_values(variable: str, value: str, field: str, expected: object) -> None:
+    """A value becomes a setting of the right type."""
+    assert getattr(read_settings({variable: value}), field) == expected
 
 
 WRONG = {
     "MAX_USERS": ["", "0", "-1", "1e6", "1_000", "many", "1000000000", "٣"],
     "ALLOWED_HOSTS": ["", "a,,b", "http://api", "api/", "a b", "api:80", "*.a", "[a", "x::1"],
     "DATABASE_URL": [
-        "",
-        "users.db",
-        "sqlite://",
-        "sqlite:///",
-        "sqlite:///:memory:",
-        "mysql://a/b",
-        "postgresql://a:b@c:65536/d",
-        "postgresql://a:b@c,d:port/e",
-        "postgresql://a b",
+        "", "users.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://a/b",
+        "postgresql://a:b@c:65536/d", "postgresql://a:b@c,d:port/e", "postgresql://a b",
     ],
     "API_TOKEN": ["", "short", "with a space", "é" * 10, "x" * 201],
     "OPEN_TO_NETWORK": ["", "true", "YES"],
     "LOG_FORMAT": ["", "JSON", "xml"],
     "DRAIN_SECONDS": ["", "-1", "nan", "inf", "301", "soon"],
-}
+}  # fmt: skip
+
+
+def start(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Start a server that should end by itself; return its exit code and its output."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=API,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
 
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """Return a file with a secret in it, as an editor leaves it."""
+    """Return a file with a secret, with the line feed that an editor adds."""
     path = tmp_path / "secret"
     path.write_text("correct/horse@battery\n", encoding="utf-8")
     return path
 
 
 def test_secrets_come_from_files(secret: Path) -> None:
-    """A file's only line is the token, or the password of the database, whatever is in it."""
+    """The only line of a file is the token, or the password of the database, percent-encoded."""
     url = "postgresql://lab@database:5432/lab?sslmode=require"
     settings = read_settings(
         {"API_TOKEN_FILE": str(secret), "DATABASE_URL": url, "DATABASE_PASSWORD_FILE": str(secret)}
@@ -93,8 +101,10 @@ def test_secrets_come_from_files(secret: Path) -> None:
 @pytest.mark.parametrize(
     "content", [None, b"", b"\n", b"two\nlines", b"\xff\xfe", b"nul\0", b"x" * 1_001]
 )
-def test_a_file_without_a_secret(tmp_path: Path, variable: str, content: bytes | None) -> None:
-    """What is missing, empty, or not one line of text, is told without repeating any of it."""
+def test_a_file_without_a_secret_is_rejected(
+    tmp_path: Path, variable: str, content: bytes | None
+) -> None:
+    """A file that is missing, empty or not one line of text; the sentence does not repeat it."""
     path = tmp_path / "battery"
     if content is not None:
         path.write_bytes(content)
@@ -104,38 +114,32 @@ def test_a_file_without_a_secret(tmp_path: Path, variable: str, content: bytes |
 
 
 @pytest.mark.parametrize("content", ["short", "with a space"])
-def test_a_file_with_a_token_that_no_header_can_carry(tmp_path: Path, content: str) -> None:
-    """The sentence names the variable that was given."""
+def test_a_file_with_an_invalid_token_is_named(tmp_path: Path, content: str) -> None:
+    """The sentence names the variable of the file."""
     path = tmp_path / "token"
     path.write_text(content)
     with pytest.raises(SettingsError, match=r"API_TOKEN_FILE .*must be 8 to 200"):
         read_settings({"API_TOKEN_FILE": str(path)})
 
 
-def test_a_token_given_twice(secret: Path) -> None:
-    """A variable and a file could differ; nobody would know which one counts."""
+def test_two_tokens_are_rejected(secret: Path) -> None:
+    """The variable and the file could differ."""
     with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
         read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(secret)})
 
 
 def test_an_empty_token_beside_a_file(secret: Path) -> None:
-    """An empty variable is no second token: the file's counts."""
+    """An empty variable is no second token: the one in the file is used."""
     settings = read_settings({"API_TOKEN": "", "API_TOKEN_FILE": str(secret)})
 
     assert settings.api_token == "correct/horse@battery"  # noqa: S105 - made up
 
 
 @pytest.mark.parametrize(
-    "url",
-    [
-        None,
-        "sqlite:///users.db",
-        "postgresql://database/lab",
-        "postgresql://lab:other@database/lab",
-    ],
+    "url", [None, URLS[0], "postgresql://database/lab", "postgresql://lab:other@database/lab"]
 )
-def test_a_password_that_has_no_place(secret: Path, url: str | None) -> None:
-    """A password belongs to a user of a PostgreSQL who does not have one already."""
+def test_a_password_file_needs_a_url_without_a_password(secret: Path, url: str | None) -> None:
+    """DATABASE_URL must name a PostgreSQL and a user, and have no password."""
     environ = {"DATABASE_PASSWORD_FILE": str(secret)}
     with pytest.raises(SettingsError, match="DATABASE_PASSWORD_FILE needs a DATABASE_URL"):
         read_settings(environ if url is None else environ | {"DATABASE_URL": url})
@@ -144,16 +148,16 @@ def test_a_password_that_has_no_place(secret: Path, url: str | None) -> None:
 @pytest.mark.parametrize(
     ("variable", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
-def test_values_that_cannot_be_used(variable: str, value: str) -> None:
-    """A wrong value is named in one sentence, with what it should be."""
-    with pytest.raises(SettingsError, match=rf"^{variable} must be .+, (or )?not ") as refusal:
+def test_invalid_values(variable: str, value: str) -> None:
+    """One sentence names the variable, what it must be, and what it is."""
+    with pytest.raises(SettingsError, match=rf"^{variable} must be .+, (or )?not ") as error:
         read_settings({variable: value})
 
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_database_file_needs_a_folder(tmp_path: Path) -> None:
-    """A file may be missing, as it is made; its folder, which somebody misspelt, may not."""
+    """The file may be missing, since it is created; its folder may not."""
     url = f"sqlite:///{tmp_path}/users.db"
     assert read_settings({"DATABASE_URL": url}).database_url == url
     with pytest.raises(SettingsError, match=r"^DATABASE_URL must name a file in a folder"):
@@ -165,16 +169,9 @@ def test_a_database_file_needs_a_folder(tmp_path: Path) -> None:
     [["uvicorn", "main:app", "--port", "1"], ["fastapi", "dev", "main.py", "--port", "1"]],
     ids=["uvicorn", "fastapi-dev"],
 )
-def test_a_wrong_value_stops_the_start(command: list[str]) -> None:
-    """However the API is started, a wrong value is one sentence and exit code 2."""
-    ended = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "MAX_USERS": "many"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+def test_a_wrong_value_ends_the_start(command: list[str]) -> None:
+    """Whatever starts the API, a wrong value is one sentence and exit code 2."""
+    ended = start(*command, MAX_USERS="many")
 
     assert ended.returncode == 2
     assert ended.stderr == "MAX_USERS must be a whole number from 1 to 999999999, not 'many'\n"
@@ -194,23 +191,17 @@ def test_a_wrong_value_stops_the_start(command: list[str]) -> None:
     ],
     ids=" ".join,
 )
-def test_an_open_door_is_refused(command: list[str]) -> None:
-    """Listening beyond this machine takes a token, or a word that says that this is meant."""
+def test_listening_beyond_this_machine_needs_a_token(command: list[str]) -> None:
+    """It needs API_TOKEN, or OPEN_TO_NETWORK=yes."""
     with pytest.raises(SettingsError, match="API_TOKEN must be set, or OPEN_TO_NETWORK=yes"):
-        refuse_unsafe_start(Settings(), command, {})
-    refuse_unsafe_start(Settings(open_to_network=True), command, {})
-    refuse_unsafe_start(Settings(api_token="correct-horse"), command, {})
+        refuse_unsafe_start(read_settings({}), command, {})
+    refuse_unsafe_start(read_settings({"OPEN_TO_NETWORK": "yes"}), command, {})
+    refuse_unsafe_start(read_settings({"API_TOKEN": "correct-horse"}), command, {})
 
 
-def test_an_open_door_stops_the_start() -> None:
-    """A server told to listen to the network ends at once: with the reason and exit code 2."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "main:app", "--host", "0.0.0.0", "--port", "0"],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+def test_listening_beyond_this_machine_without_a_token_ends_the_start() -> None:
+    """The server ends at once, with the reason and exit code 2."""
+    ended = start("uvicorn", "main:app", "--host", "0.0.0.0", "--port", "0")
 
     assert ended.returncode == 2
     assert ended.stderr == (
@@ -227,31 +218,23 @@ def test_an_open_door_stops_the_start() -> None:
         (["uvicorn", "main:app"], {"UVICORN_WORKERS": "2"}),
     ],
 )
-def test_two_workers_with_two_memories_are_refused(
-    command: list[str], environ: dict[str, str]
-) -> None:
-    """More than one worker takes a store that they share."""
+def test_several_workers_need_a_database(command: list[str], environ: dict[str, str]) -> None:
+    """Otherwise each worker would have different users."""
     with pytest.raises(SettingsError, match="DATABASE_URL must be set for more than one worker"):
-        refuse_unsafe_start(Settings(), command, environ)
-    refuse_unsafe_start(Settings(database_url="sqlite:///users.db"), command, environ)
+        refuse_unsafe_start(read_settings({}), command, environ)
+    refuse_unsafe_start(read_settings({"DATABASE_URL": "sqlite:///users.db"}), command, environ)
 
 
 @pytest.mark.parametrize("command", [["uvicorn", "main:app"], ["fastapi", "dev", "main.py"]])
-def test_this_machine_alone_needs_nothing(command: list[str]) -> None:
-    """As documented, on loopback and with one worker, there is nothing to refuse."""
-    refuse_unsafe_start(Settings(), command, {})
-    refuse_unsafe_start(Settings(), [*command, "--host", "127.0.0.1", "--workers", "1"], {})
+def test_one_worker_on_this_machine_needs_nothing(command: list[str]) -> None:
+    """On the loopback and with one worker, no variable must be set."""
+    refuse_unsafe_start(read_settings({}), command, {})
+    refuse_unsafe_start(read_settings({}), [*command, "--host", "127.0.0.1", "--workers", "1"], {})
 
 
-def test_refused_workers_end_with_their_supervisor() -> None:
-    """`uvicorn --workers 2` ends with the reason, instead of starting its workers for ever."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "main:app", "--workers", "2", "--port", "0"],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+def test_rejected_workers_end_with_their_supervisor() -> None:
+    """`uvicorn --workers 2` ends with the reason; it does not start its workers again."""
+    ended = start("uvicorn", "main:app", "--workers", "2", "--port", "0")
 
     assert "DATABASE_URL must be set for more than one worker" in ended.stderr
-    assert ended.returncode == 0  # the supervisor's, which was asked to end (ADR 10)
+    assert ended.returncode == 0  # of the supervisor, which got SIGTERM (ADR 10)

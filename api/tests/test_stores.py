@@ -132,6 +132,28 @@ def test_a_snapshot_is_one_state(url: str | None) -> None:
     run(url, scenario)
 
 
+def test_snapshots_are_independent(url: str | None) -> None:
+    """Two snapshots from different times each keep their own state, also if one is closed."""
+
+    async def scenario(store: Store) -> None:
+        await store.create_many(some_users(2 * SNAPSHOT_CHUNK_USERS))
+        first, second = store.snapshot(), store.snapshot()
+        await anext(first)
+        await store.update(3_000, "Before the second", 1)
+        await anext(second)
+        await store.update(3_001, "After both", 1)
+        assert (await anext(first))[3_000] == Record("User 3000", 0)
+        await first.aclose()
+        await store.delete(3_002)
+        rest = await anext(second)
+        assert rest[3_000] == Record("Before the second", 1)
+        assert rest[3_001] == Record("User 3001", 1)
+        assert rest[3_002] == Record("User 3002", 2)
+        await second.aclose()
+
+    run(url, scenario)
+
+
 def test_one_of_many_creates_of_the_same_user_is_successful(url: str | None) -> None:
     """Of 32 clients that create a user at the same time, the others get the stored user."""
 
