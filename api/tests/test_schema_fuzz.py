@@ -28,11 +28,11 @@ def test_the_api_is_what_it_publishes(
 ) -> None:
     """Over each store all checks of Schemathesis pass.
 
-    There are 2,000 cases over memory and 700 over each database, whose HTTP is the same; or 20,000
+    There are 2,000 cases over memory and 600 over each database, whose HTTP is the same; or 20,000
     cases over each with `lab.py test --long`.
     """
     served = serve(**store_variables)
-    cases_wanted, examples = (700, 50) if store_variables else (2_000, 350)  # examples of each call
+    cases_wanted, examples = (600, 60) if store_variables else (2_000, 350)  # examples of each call
     if LONG:
         cases_wanted, examples = 20_000, 350
     st = shutil.which("st", path=sysconfig.get_path("scripts"))

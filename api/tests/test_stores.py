@@ -1,4 +1,4 @@
-"""One behaviour over three stores: memory, SQLite and PostgreSQL."""
+"""One behaviour over three stores: memory, SQLite and PostgreSQL; test_model.py has the rest."""
 
 import asyncio
 import random
@@ -11,7 +11,6 @@ from conftest import Store, all_users, run, some_users
 
 from crud import (
     MAX_BATCH_USERS,
-    MAX_USER_ID,
     SNAPSHOT_CHUNK_USERS,
     BatchResult,
     Record,
@@ -64,19 +63,6 @@ def test_verbs(url: str | None) -> None:
     run(url, scenario)
 
 
-def test_ids_and_names_at_their_limits(url: str | None) -> None:
-    """Ids up to 2**53 - 1 and names of every script are returned as they were stored."""
-    names = ["'; DROP TABLE users; --", "李小龍", "𝔘" * 100, "  spaced ", '"\\%_?', "عمر"]
-
-    async def scenario(store: Store) -> None:
-        for user_id, name in zip([0, 1, 2, 3, MAX_USER_ID - 1, MAX_USER_ID], names, strict=True):
-            await store.create(user_id, name, 0)
-            assert await store.get(user_id) == Record(name, 0)
-        assert list(await store.page(after=3, limit=10)) == [MAX_USER_ID - 1, MAX_USER_ID]
-
-    run(url, scenario)
-
-
 def test_a_batch_creates_the_users_whose_id_is_free(url: str | None) -> None:
     """The ids of the others are returned: equal users apart from conflicting ones."""
 
@@ -92,21 +78,6 @@ def test_a_batch_creates_the_users_whose_id_is_free(url: str | None) -> None:
         stored = batch | {7: Record("Al", 70), 8: Record("User 8", 9)}
         assert await all_users(store) == stored
         assert await assert_counts_are_right(store) == MAX_BATCH_USERS
-
-    run(url, scenario)
-
-
-def test_pages(url: str | None) -> None:
-    """A page has the users after an id, by ascending id, and at most `limit` of them."""
-
-    async def scenario(store: Store) -> None:
-        for user_id in (5, 3, 900, 0, 77):
-            await store.create(user_id, "Al", 1)
-        assert list(await store.page(-1, 3)) == [0, 3, 5]
-        await store.delete(77)
-        await store.create(6, "Al", 1)
-        assert list(await store.page(5, 3)) == [6, 900]
-        assert await store.page(900, 3) == {}
 
     run(url, scenario)
 
@@ -174,7 +145,7 @@ async def random_writes(store: Store, dice: random.Random, writes: int) -> int:
     """Write users with few ids; return how many were created minus how many were deleted."""
     created = 0
     for _ in range(writes):
-        user_id, age = dice.randrange(12), dice.randrange(151)
+        user_id, age = dice.randrange(20), dice.randrange(151)
         try:
             match dice.choice(["create", "update", "delete"]):
                 case "create":
@@ -190,22 +161,11 @@ async def random_writes(store: Store, dice: random.Random, writes: int) -> int:
     return created
 
 
-def test_age_counts_are_right_after_concurrent_writes(url: str | None) -> None:
-    """However the writes of many clients to few users mix, counts and users agree."""
+def test_two_processes_share_a_database(database_url: str) -> None:
+    """One store sees at once what the other has acknowledged; together their counts are exact."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     dice = random.Random(seed)
-
-    async def scenario(store: Store) -> None:
-        created = await asyncio.gather(*(random_writes(store, dice, 20) for _ in range(30)))
-        assert await assert_counts_are_right(store) == sum(created)
-
-    run(url, scenario)
-
-
-def test_two_processes_share_a_database(database_url: str) -> None:
-    """One store sees at once what the other has acknowledged; together their counts are exact."""
-    dice = random.Random(5)
 
     async def scenario(first: Store) -> None:
         second = SqlStore(database_url)
@@ -215,7 +175,7 @@ def test_two_processes_share_a_database(database_url: str) -> None:
             with pytest.raises(UserExists) as error:
                 await second.create(100, "Bo", 2)
             assert error.value.user == Record("Al", 1)
-            writers = [random_writes(store, dice, 300) for store in (first, second) * 4]
+            writers = [random_writes(store, dice, 200) for store in (first, second) * 4]
             created = await asyncio.gather(*writers)
             assert await assert_counts_are_right(first) == 1 + sum(created)
             assert await second.age_counts() == await first.age_counts()
