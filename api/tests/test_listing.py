@@ -21,7 +21,7 @@ from settings import read_settings
 
 WRITERS = 8
 STEADY_USERS = 6_000  # so that a listing has several chunks, with other requests between them
-USERS_OF_A_WRITER = 250
+USERS_OF_A_WRITER = 150
 
 
 @contextmanager

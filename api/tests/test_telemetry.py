@@ -75,17 +75,18 @@ def test_no_name_and_no_age_in_the_log(serve: Callable[..., Served], start: list
 
 
 def test_the_start_is_logged_with_the_configuration(
-    serve: Callable[..., Served], sqlite_url: str
+    sqlite_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line has the configuration, and says whether the users outlive the process."""
-    in_memory = serve(MAX_USERS="5").log.read_text()
-    on_disk = serve(DATABASE_URL=sqlite_url).log.read_text()
+    with api_client(MAX_USERS="5"), api_client(DATABASE_URL=sqlite_url, DRAIN_SECONDS="2"):
+        in_memory, on_disk = capsys.readouterr().out.splitlines()
 
     assert (
         "store=memory (users are lost when this process ends), writes=open, max_users=5,"
-        " allowed_hosts=localhost,127.0.0.1,[::1], log_format=text, drain_seconds=0" in in_memory
-    )
+        " allowed_hosts=testserver,localhost,127.0.0.1,[::1], log_format=text, drain_seconds=0"
+    ) in in_memory
     assert "store=sqlite (users outlive this process), writes=open, allowed_hosts=" in on_disk
+    assert on_disk.endswith("log_format=text, drain_seconds=2")
 
 
 def test_json_log(serve: Callable[..., Served]) -> None:
