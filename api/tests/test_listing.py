@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from raw_http import ListingClient
 
 import bulk
-import sql
 from crud import MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS
 from main import create_app
 from settings import read_settings
@@ -65,11 +64,8 @@ def test_a_listing_that_is_not_read_is_stopped(
     assert "Traceback" not in log
 
 
-def test_a_fifth_listing_at_once_is_rejected(
-    store_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fifth_listing_at_once_is_rejected(store_variables: dict[str, str]) -> None:
     """It gets 503 and Retry-After; when another client disconnects, there is room again."""
-    monkeypatch.setattr(sql, "DEADLINE_SECONDS", 0.5)  # a database waits so long for a free place
 
     async def scenario(app: FastAPI) -> None:
         await add_users(app)

@@ -27,7 +27,6 @@ def test_defaults() -> None:
     assert settings.allowed_hosts == LOCAL
     assert settings.log_format == "text"
     assert settings.drain_seconds == 0
-    assert settings.otlp_endpoint is None
     assert not settings.open_to_network
 
 

@@ -168,7 +168,7 @@ def test_two_processes_share_a_database(database_url: str) -> None:
     dice = random.Random(seed)
 
     async def scenario(first: Store) -> None:
-        second = SqlStore(database_url)
+        second = SqlStore(engine_for(database_url))
         try:
             await first.create(100, "Al", 1)
             assert await second.get(100) == Record("Al", 1)
@@ -211,7 +211,7 @@ def test_queues_and_commits_are_measured(sqlite_url: str) -> None:
     commits: list[float] = []
 
     async def scenario() -> None:
-        store = SqlStore(sqlite_url, commits.append)
+        store = SqlStore(engine_for(sqlite_url), commits.append)
         writes = [asyncio.create_task(store.create(i, "Al", 30)) for i in range(2_000)]
         await asyncio.sleep(0)
         assert 0.1 < store.queue_ratios()["writes"] <= 0.2  # at most 10,000 requests are queued
