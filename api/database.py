@@ -22,9 +22,7 @@ MAX_QUEUED_USERS: Final = 50_000  # in all of them together
 MAX_GROUP: Final = 500  # requests in one transaction
 # In one transaction: with three parameters each they stay below SQLite's limit of 32,766.
 MAX_GROUP_USERS: Final = 10_000
-DEADLINE_SECONDS: Final = (
-    1.8  # so that a client learns within two seconds that the database is down
-)
+DEADLINE_SECONDS: Final = 1.8  # a client learns within two seconds that the database is down
 
 Request = TypeVar("Request")
 

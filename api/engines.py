@@ -14,13 +14,13 @@ from crud import StoreUnavailable
 
 log = logging.getLogger("api")
 
-VERSION: Final = 1  # of the tables
+SCHEMA_VERSION: Final = 1
 TABLES: Final = (
     "CREATE TABLE schema_version (version INTEGER PRIMARY KEY)",
     "CREATE TABLE users (user_id {id_type} PRIMARY KEY, name TEXT NOT NULL, age INTEGER NOT NULL)",
     "CREATE TABLE age_counts"
     " (stripe INTEGER, age INTEGER, users BIGINT NOT NULL, PRIMARY KEY (stripe, age))",
-    f"INSERT INTO schema_version VALUES ({VERSION})",
+    f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
 )
 TIMEOUT_SECONDS: Final = 1.8  # of a statement: the deadline of a request
 
@@ -97,9 +97,9 @@ class Engine:
                     connection.close()
                     raise
             version = self._version(connection)
-        if version != VERSION:
+        if version != SCHEMA_VERSION:
             connection.close()
-            raise StoreUnavailable(f"its schema has version {version}, not {VERSION}")
+            raise StoreUnavailable(f"its schema has version {version}, not {SCHEMA_VERSION}")
         return connection
 
     def _version(self, connection: Any) -> int | None:

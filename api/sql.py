@@ -83,8 +83,9 @@ class SqlStore:
         return counts
 
     async def check(self) -> None:
-        """Return if the database can be written: a small write was committed."""
+        """Return if both connections work: a small write was committed, all shards were read."""
         await self._writes.submit(("check", {}))
+        await self._reads.submit(self._age_counts)
 
     async def snapshot(self) -> AsyncGenerator[Users, None]:
         """Yield all users in chunks by ascending id, as they were at the first chunk.

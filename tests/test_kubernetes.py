@@ -262,7 +262,7 @@ def test_production_survives_the_loss_of_a_node() -> None:
 
 def test_the_database_has_connections_for_all_pods() -> None:
     """The most pods need fewer connections than PostgreSQL allows by default."""
-    listings = int(constant(ROOT, "api", "MAX_LISTINGS"))
+    listings = int(constant(ROOT, "api", "MAX_SNAPSHOTS"))
     manifests = rendered("overlays/production")
     scaler = of_kind(manifests, "HorizontalPodAutoscaler")["api"]["spec"]
 
