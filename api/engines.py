@@ -148,16 +148,12 @@ def _values(rows: Sequence[Row], *types: str) -> Fragment:
 class _Connection(sqlite3.Connection):
     """A connection that remembers its file: later there may be another one at the same path."""
 
-    file: tuple[int, int] | None
+    file: int | None
 
 
-def _file_at(path: str) -> tuple[int, int] | None:
-    """Return what identifies the file at a path."""
-    try:
-        found = Path(path).stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+def _file_at(path: str) -> int | None:
+    """Return the number of the file at a path, if there is one."""
+    return Path(path).stat().st_ino if Path(path).exists() else None
 
 
 def _connect_sqlite(path: str) -> sqlite3.Connection:

@@ -162,9 +162,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         shutdown.drain_on_sigterm()
-        log.info(
-            "User Management API %s: %s", VERSION, settings.describe(store.kind, store.durable)
-        )
+        future = "outlive this process" if store.durable else "are lost when this process ends"
+        writes = "by token" if settings.api_token else "open"
+        start = f"User Management API {VERSION}: store={store.kind} (users {future})"
+        log.info("%s, writes=%s, %s", start, writes, settings)
         yield
         store.close()
 

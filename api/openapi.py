@@ -71,13 +71,6 @@ BATCH: Final[dict[str, Any]] = {
 }
 CREATED: Final[dict[str, Any]] = {
     "headers": {"Location": {"schema": {"type": "string"}, "description": "The user's address"}},
-    "links": {  # from the response that created a user to the calls about that user
-        call: {
-            "operationId": f"{call}_user_users__user_id__{method}",
-            "parameters": {"user_id": "$response.body#/user_id"},
-        }
-        for call, method in (("get", "get"), ("update", "put"), ("delete", "delete"))
-    },
 }
 _DESCRIPTIONS: Final = {
     400: "The Host header names a foreign host",

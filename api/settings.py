@@ -87,17 +87,6 @@ class Settings(BaseModel):
         float, Field(ge=0, le=300, description="a number of seconds from 0 to 300")
     ] = 0.0
 
-    def describe(self, store_kind: str, durable: bool) -> str:
-        """Return the settings in one line, and whether users outlive the process."""
-        future = "outlive this process" if durable else "are lost when this process ends"
-        bound = "" if self.database_url else f" max_users={self.max_users},"
-        return (
-            f"store={store_kind} (users {future}),"
-            f" writes={'by token' if self.api_token else 'open'},{bound}"
-            f" allowed_hosts={','.join(self.allowed_hosts)},"
-            f" log_format={self.log_format}, drain_seconds={self.drain_seconds:g}"
-        )
-
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from `environ`; a variable that is not set has its default.
