@@ -13,13 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from crud import (
-    MAX_BATCH_USERS,
-    MAX_NAME_LENGTH,
-    MAX_USER_ID,
-    Record,
-    Users,
-)
+from crud import MAX_BATCH_USERS, MAX_NAME_LENGTH, MAX_USER_ID, Record, Users
 from fast_route import encode
 from models import NAME_PATTERN, NAME_RULE
 from telemetry import log

@@ -22,8 +22,8 @@ CLOSE = (b"connection", b"close")
 
 # Called after each request with its method, route template, status, seconds and request id.
 Observe = Callable[[str, str, int, float, str], None]
-Refusal = tuple[int, str, dict[str, str]]  # status, detail, headers
 
+_port_pattern = re.compile(rb":[0-9]+\Z")
 _request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -72,38 +72,36 @@ class RequestMiddleware:
             return send(message)
 
         try:
-            if refusal := self._refusal(scope):
-                await _respond(*refusal, scope, receive, send_with_id)
-            else:
-                await self._app(scope, receive, send_with_id)
+            app = self._refusal(scope) or self._app  # a response is an ASGI app, too
+            await app(scope, receive, send_with_id)
         except Exception:
             logging.getLogger("api").exception("request %s failed", request_id.decode())
             if status:
                 raise  # the response has begun: only closing the connection can tell the client
-            await _respond(500, "Internal Server Error", {}, scope, receive, send_with_id)
+            await _error(500, "Internal Server Error")(scope, receive, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", None) or "unmatched"
             seconds = time.perf_counter() - started
             for observe in self._observers:
                 observe(method, route, status, seconds, request_id.decode())
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
         """Return the error response for a request that may not reach its route."""
         headers = scope["headers"]
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1:
-            return 400, "A request has one Host header", {}
+            return _error(400, "A request has one Host header")
         if not self._is_allowed_host(hosts[0]):
-            return 400, "The Host header names a host that is not in ALLOWED_HOSTS", {}
+            return _error(400, "The Host header names a host that is not in ALLOWED_HOSTS")
         if scope["path"].endswith("\n"):  # Starlette's patterns would match the address before it
-            return 404, "Not Found", {}
+            return _error(404, "Not Found")
         if scope["method"] in SAFE_METHODS:
             return None
         for name, value in headers:
             if name == b"origin" and value.lower().partition(b"://")[2] != hosts[0].lower():
-                return 403, "A page of another site may not write here", {}
+                return _error(403, "A page of another site may not write here")
         if self._api_token and not _has_token(headers, self._api_token):
-            return 401, "A write needs the API's token", {"WWW-Authenticate": "Bearer"}
+            return _error(401, "A write needs the API's token", {"WWW-Authenticate": "Bearer"})
         return None
 
 
@@ -117,8 +115,7 @@ def _host_check(allowed_hosts: tuple[str, ...]) -> Callable[[bytes], bool]:
 
     @lru_cache(maxsize=100)
     def is_allowed(host: bytes) -> bool:
-        name, colon, port = host.decode("latin-1").lower().rpartition(":")
-        name = name if colon and port.isdigit() else host.decode("latin-1").lower()
+        name = _port_pattern.sub(b"", host.lower()).decode("latin-1")
         return "*" in allowed_hosts or name in allowed_hosts
 
     return is_allowed
@@ -132,7 +129,5 @@ def _request_id(scope: Scope) -> bytes:
     return random.randbytes(8).hex().encode()  # noqa: S311
 
 
-async def _respond(
-    status: int, detail: str, headers: dict[str, str], scope: Scope, receive: Receive, send: Send
-) -> None:
-    await JSONResponse({"detail": detail}, status, headers)(scope, receive, send)
+def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers)

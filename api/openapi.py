@@ -70,7 +70,7 @@ BATCH: Final[dict[str, Any]] = {
     }
 }
 CREATED: Final[dict[str, Any]] = {
-    "headers": {"Location": {"schema": {"type": "string"}, "description": "The user's address"}},
+    "headers": {"Location": {"schema": {"type": "string"}, "description": "The user's address"}}
 }
 _DESCRIPTIONS: Final = {
     400: "The Host header names a foreign host",

@@ -143,9 +143,7 @@ def _with_password(url: str, password: str) -> str:
 
 
 def refuse_unsafe_start(
-    settings: Settings,
-    arguments: Sequence[str] = sys.argv,
-    environ: Mapping[str, str] = os.environ,
+    settings: Settings, arguments: Sequence[str] = sys.argv, environ: Mapping[str, str] = os.environ
 ) -> None:
     """Raise SettingsError if the server's own options are unsafe with these settings.
 
