@@ -1,9 +1,11 @@
 """The API's settings: read from the environment once, at start, and only here."""
 
+import argparse
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -120,16 +122,12 @@ def _sentence(error: ValidationError, environ: Mapping[str, str]) -> str:
 
 def _secret(variable: str, path: str) -> str:
     """Return the secret in the file that a variable names, without the line's end."""
-    try:
-        with Path(path).open("rb") as file:
-            secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        # Without the value: it may be the secret itself.
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise SettingsError(f"{variable} must name a file that can be read: {reason}") from None
-    if not 0 < len(secret) <= MAX_SECRET_BYTES or not secret.isprintable():
-        raise SettingsError(f"{variable} must name a file with one line of text in it")
-    return secret
+    with suppress(OSError, ValueError), Path(path).open("rb") as file:
+        secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
+        if 0 < len(secret) <= MAX_SECRET_BYTES and secret.isprintable():
+            return secret
+    # Without the value: it may be the secret itself.
+    raise SettingsError(f"{variable} must name a file that can be read, with one line of text")
 
 
 def _with_password(url: str, password: str) -> str:
@@ -150,8 +148,12 @@ def refuse_unsafe_start(
     Only its command line and variables show them: uvicorn and fastapi take `--host` and
     `--workers`; `fastapi run` listens on all network interfaces by default.
     """
-    host = _option(arguments, "--host")
-    host = environ.get("UVICORN_HOST") if host is None else host
+    server = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    server.add_argument("--host", default=environ.get("UVICORN_HOST"))
+    workers = environ.get("UVICORN_WORKERS") or environ.get("WEB_CONCURRENCY", "1")
+    server.add_argument("--workers", default=workers)
+    given, _ = server.parse_known_args(arguments[1:])
+    host = given.host
     if host is None and "run" in arguments[1:3]:
         host = "0.0.0.0"  # noqa: S104 - it is rejected
     guarded = settings.api_token or settings.open_to_network
@@ -159,19 +161,7 @@ def refuse_unsafe_start(
         raise SettingsError(
             "API_TOKEN must be set, or OPEN_TO_NETWORK=yes, to listen beyond this machine"
         )
-    variable = environ.get("UVICORN_WORKERS") or environ.get("WEB_CONCURRENCY", "1")
-    workers = _option(arguments, "--workers") or variable
-    if settings.database_url is None and workers != "1":
+    if settings.database_url is None and given.workers != "1":
         raise SettingsError(
             "DATABASE_URL must be set for more than one worker: each would have different users"
         )
-
-
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    found = None  # the last one counts, as for the server
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
-        if argument == name:
-            found = following
-        elif argument.startswith(f"{name}="):
-            found = argument.removeprefix(f"{name}=")
-    return found

@@ -33,7 +33,8 @@ class SqlStore:
     """Users in a database that several processes may share; they outlive all of them.
 
     Besides its own errors every verb may raise StoreUnavailable: the database cannot be reached or
-    does not respond in time. Whether a write happened is then unknown until a read tells.
+    does not respond in time. Whether a write happened is then unknown until a read.
+    `observe_commit` is called after each transaction of writes, with its seconds.
     """
 
     durable = True
@@ -41,7 +42,6 @@ class SqlStore:
     def __init__(
         self, engine: Engine, observe_commit: Callable[[float], object] = lambda _: None
     ) -> None:
-        """`observe_commit` is called after each transaction of writes, with its seconds."""
         self._engine = engine
         self.kind = engine.kind
         self._observe_commit = observe_commit
@@ -143,9 +143,8 @@ class SqlStore:
         """Answer a group of reads: all single users by one statement, and equal requests once."""
         results: dict[Read, Any] = {each: each(db) for each in set(requests) if callable(each)}
         user_ids = [each for each in requests if isinstance(each, int)]
-        results |= {each: UserNotFound(each) for each in user_ids}
-        for user_id, user in self._find(db, user_ids).items():
-            results[user_id] = user
+        found = self._find(db, user_ids)
+        results |= {each: found.get(each) or UserNotFound(each) for each in user_ids}
         return [results[each] for each in requests]
 
     def _run_writes(self, db: Any, writes: Sequence[Write]) -> list[Any]:
