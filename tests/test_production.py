@@ -73,7 +73,7 @@ def test_an_unusable_secret_prevents_the_start(production: Production) -> None:
         production.write_secret("api_token", TOKEN)
 
     for done, sentence in (
-        (empty, "API_TOKEN_FILE must name a file with one line of text in it"),
+        (empty, "API_TOKEN_FILE must name a file that can be read, with one line of text"),
         (unreadable, "API_TOKEN_FILE must name a file that can be read: Permission denied"),
     ):
         assert done.returncode == 2
@@ -182,7 +182,7 @@ def test_the_dashboard_is_behind_the_load_balancer(
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
     assert page.url == f"http://localhost:{production.port}/dashboard/"
     page.get_by_role("link", name="System", exact=True).first.click()
-    expect(page.get_by_text(re.compile(r"Answered by: api\d+"))).to_be_visible(timeout=15_000)
+    expect(page.get_by_text(re.compile(r"Replica: api\d+"))).to_be_visible(timeout=15_000)
     page.close()
 
 
