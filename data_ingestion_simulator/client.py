@@ -1,9 +1,4 @@
-"""Asking the API: create a user, retry until the outcome is known, resolve conflicts.
-
-ApiError            no usable response: the request is sent again
-├── NotConnected    there was no connection: the request was not sent
-└── BadResponse     a response that cannot be understood: the third in a row ends the retries
-"""
+"""Asking the API: create a user, retry until the outcome is known, resolve conflicts."""
 
 import asyncio
 import random
@@ -24,7 +19,10 @@ Outcome = Literal["created", "already there", "taken", "rejected", "given up", "
 
 
 class ApiError(Exception):
-    """No usable response; the message continues "The API ...", such as "responded with 503"."""
+    """No usable response: the request is sent again.
+
+    The message continues "The API ...", such as "responded with 503".
+    """
 
     perhaps_stored = True  # the request was sent: the API may have stored its users
 
@@ -40,7 +38,7 @@ class NotConnected(ApiError):
 
 
 class BadResponse(ApiError):
-    """The response cannot be understood."""
+    """The response cannot be understood: the third in a row ends the retries."""
 
 
 class Response(NamedTuple):

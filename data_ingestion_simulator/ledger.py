@@ -1,9 +1,8 @@
 """The accounts of a run: of users, their latency, errors, and how many requests the API gets."""
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from client import Exchange, Response, now
 
@@ -46,24 +45,18 @@ class Ledger:
     `late`, because this program was too slow. `period_seconds`: between two users, 0 in bulk.
     """
 
-    def __init__(
-        self, period_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, period_seconds: float = 0.0) -> None:
         self.attempted = self.dropped = self.late = 0
         self.settled = Counter(dict.fromkeys(OUTCOMES, 0))
         self.unknown_ids: list[int] = []
         self.errors: Counter[str] = Counter()
-        self.latencies = Latencies()
-        self._period_seconds, self._clock = period_seconds, clock
+        self.latencies, self._period_seconds = Latencies(), period_seconds
+        self._began_at, self._ended_at = math.inf, 0.0
         self._open: set[int] = set()
         self._unfinished = 0
-        self._began_at: float | None = None
-        self._ended_at = 0.0
 
-    def attempt(self, user_ids: Collection[int], due_at: float) -> None:
+    def attempt(self, user_ids: Collection[int]) -> None:
         """Note users that are about to be sent."""
-        self._began_at = due_at if self._began_at is None else self._began_at
-        self._ended_at = max(self._ended_at, due_at + self._period_seconds)
         before = len(self._open)
         self._open.update(user_ids)
         self.attempted += len(self._open) - before
@@ -77,11 +70,16 @@ class Ledger:
         """Note what became of users, and the status of the response that decided it."""
         self._open.difference_update(user_ids)
         self.settled[outcome] += len(user_ids)
-        self._ended_at = max(self._ended_at, self._clock())
         if outcome == "rejected":
             self.errors[f"rejected a user with {status}"] += len(user_ids)
         elif outcome == "given up":
             self.unknown_ids += user_ids
+
+    def time(self, due_at: float, ended_at: float) -> None:
+        """Note the latency of a user, or of the request for a batch."""
+        self.latencies.add(ended_at - due_at)
+        self._began_at = min(self._began_at, due_at)
+        self._ended_at = max(self._ended_at, ended_at, due_at + self._period_seconds)
 
     def close(self) -> None:
         """Give up the users that are still being sent: they may be stored or not."""
@@ -93,6 +91,10 @@ class Ledger:
         """Does the equation hold? If not, this program has a bug."""
         return self.attempted == self.settled.total()
 
+    def done(self) -> int:
+        """How many users were settled, dropped or late."""
+        return self.settled.total() + self.dropped + self.late
+
     def stored(self) -> int:
         """How many users the API is known to have."""
         return self.settled["created"] + self.settled["already there"]
@@ -103,7 +105,7 @@ class Ledger:
         At a pace the time goes on until the next user would have been due: three users at an
         interval of 0.1 s are ten a second.
         """
-        if self.settled["not sent"] or self._began_at is None or self._ended_at <= self._began_at:
+        if self.settled["not sent"] or self._ended_at <= self._began_at:
             return None
         return self.stored() / (self._ended_at - self._began_at)
 
@@ -114,15 +116,13 @@ class Ledger:
 
     def failed_share(self) -> float:
         """The share of the users due that were rejected, given up, dropped or late."""
-        failed = self.settled["rejected"] + self.settled["given up"] + self.dropped + self.late
-        return failed / ((self.attempted + self.dropped + self.late) or 1)
+        done = self.done()
+        return (done - self.stored() - self.settled["not sent"]) / (done or 1)
 
     def failed(self, fail_over: float) -> bool:
         """Did a larger share fail, or was no user stored? Not if that is because of a stop."""
-        rejected = self.settled["rejected"] + self.settled["given up"] - self._unfinished
-        none_stored = not self.stored() and not self.settled["not sent"]
-        failed = rejected + self.dropped + self.late > 0
-        return (failed and none_stored) or self.failed_share() > fail_over
+        stopped = self.done() == self._unfinished
+        return self.failed_share() > fail_over or (self.failed_share() == 1 and not stopped)
 
     def __str__(self) -> str:
         sides = " + ".join(f"{count:,} {outcome}" for outcome, count in self.settled.items())
@@ -131,20 +131,17 @@ class Ledger:
 
     def summary(self, seconds: float) -> dict[str, object]:
         """All of this as JSON; `seconds`: the duration of the run."""
-        rate = self.users_per_second()
+        latencies = self.percentiles_seconds().items()
         return {
-            "seconds": round(seconds, 3),
+            "seconds": seconds,
             "attempted": self.attempted,
             **{outcome.replace(" ", "_"): count for outcome, count in self.settled.items()},
             "dropped": self.dropped,
             "late": self.late,
             "balances": self.balances(),
             "failed_share": self.failed_share(),
-            "users_per_second": None if rate is None else round(rate, 3),
-            "latency_milliseconds": {
-                name: None if seconds is None else round(seconds * 1000, 3)
-                for name, seconds in self.percentiles_seconds().items()
-            },
+            "users_per_second": self.users_per_second(),
+            "latency_milliseconds": {name: each and each * 1000 for name, each in latencies},
             "errors": dict(self.errors.most_common()),
             "outcome_unknown": ranges(self.unknown_ids),
         }
@@ -155,15 +152,14 @@ class RetryBudget:
 
     A leaky bucket: each request fills it by one, it loses 1.2 times the normal load, and a retry
     waits until there is room. The normal load is one request in `period_seconds`; in bulk (None),
-    `concurrency` by the duration of a response (Little's law). It loses at least one in 30 s, in
-    bulk in 5 s: otherwise the end of an outage would be noticed late.
+    `concurrency` by the duration of a response (Little's law). At least one request in 30 s, in
+    bulk in 5 s, is allowed: otherwise the end of an outage would be noticed late.
     """
 
     def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:
         self._exchange, self._concurrency = exchange, concurrency
         self._in_bulk, self._response_seconds = period_seconds is None, 0.0
-        self._slowest_seconds = 5.0 if self._in_bulk else 30.0
-        self._seconds_per_request = min((period_seconds or 6.0) / 1.2, self._slowest_seconds)
+        self._seconds_per_request = min(period_seconds / 1.2, 30.0) if period_seconds else 5.0
         self._requests, self._counted_at = 0.0, now()
 
     async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
@@ -175,7 +171,7 @@ class RetryBudget:
             weight = 0.1 if self._response_seconds else 1.0
             self._response_seconds += weight * (now() - started - self._response_seconds)
             normal_seconds = max(self._response_seconds, 1e-6) / self._concurrency
-            self._seconds_per_request = min(normal_seconds / 1.2, self._slowest_seconds)
+            self._seconds_per_request = min(normal_seconds / 1.2, 5.0)
         return response
 
     def wait_seconds(self) -> float:
@@ -193,15 +189,14 @@ def ranges(numbers: Iterable[int]) -> list[list[int]]:
     """Ascending numbers as pairs of a first and a last: [1, 3], [7, 7]."""
     pairs: list[list[int]] = []
     for number in numbers:
-        if pairs and number == pairs[-1][1] + 1:
-            pairs[-1][1] = number
-        else:
+        if not pairs or number != pairs[-1][1] + 1:
             pairs.append([number, number])
+        pairs[-1][1] = number
     return pairs
 
 
 def in_words(numbers: Iterable[int]) -> str:
     """Ascending numbers as text: 1-3, 7."""
     words = [f"{first}-{last}" if first < last else f"{first}" for first, last in ranges(numbers)]
-    more = [f"and {len(words) - MOST_RANGES} more"] if len(words) > MOST_RANGES else []
-    return ", ".join(words[:MOST_RANGES] + more)
+    more = f", and {len(words) - MOST_RANGES} more" if len(words) > MOST_RANGES else ""
+    return ", ".join(words[:MOST_RANGES]) + more

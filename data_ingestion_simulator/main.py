@@ -34,11 +34,11 @@ def run(settings: Settings) -> int:
     runner = asyncio.Runner()
     stop = stop_on_signals(runner.get_loop())
     ledger = Ledger(settings.period_seconds or 0.0)
-    report = Report(settings.output, settings.count if settings.in_bulk else None)
+    report = Report(settings, ledger)
     try:
         runner.run(run_until_stopped(simulate(settings, ledger, report, stop), stop))
         ledger.close()
-        report.summary(ledger, stopped=stop.is_set(), fail_over=settings.fail_over)
+        report.summary(stopped=stop.is_set())
     except OSError:  # the summary cannot be printed: print at least the accounts
         ledger.close()
         complain(str(ledger))
@@ -63,7 +63,6 @@ async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asy
         await client.wait_until_healthy()
         create = client.create
         batches = Batches(client) if settings.batch_size > 1 else None
-    report.begin()
     scheduler = Scheduler(create, users, settings.count, ledger, report.users, stop)
     if settings.interval_seconds:
         sending = scheduler.at_interval(settings.interval_seconds)

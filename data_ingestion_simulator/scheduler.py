@@ -22,7 +22,7 @@ STOP_SECONDS = 0.5
 
 @dataclass
 class Scheduler:
-    """Sends users by `create`, enters them into the ledger, and reports them."""
+    """Sends `count` users of `source` by `create` until `stop`, and accounts for them."""
 
     create: Create
     source: Users
@@ -75,18 +75,17 @@ class Scheduler:
         turn = asyncio.Lock()
 
         async def work() -> None:
-            while not self.stop.is_set():
-                if not (batches and batches.known):
-                    if (user := next(self._users, None)) is None:
-                        return
-                    await self._send(user, now())
-                    continue
-                async with turn:  # to make a batch takes long: between two, other tasks run
-                    await asyncio.sleep(0)
-                users = list(itertools.islice(self._users, batch_size))
+            while True:
+                if in_batches := bool(batches and batches.known):
+                    async with turn:  # to make a batch takes long: between two, other tasks run
+                        await asyncio.sleep(0)
+                users = list(itertools.islice(self._users, batch_size if in_batches else 1))
                 if self.stop.is_set() or not users:
                     return
-                await self._send_batch(users, batches)
+                if batches and in_batches:
+                    await self._send_batch(users, batches)
+                else:
+                    await self._send(users[0], now())
 
         if batches:  # the first user finds out whether the API knows batches
             await self._send_batch(list(itertools.islice(self._users, 1)), batches)
@@ -102,22 +101,18 @@ class Scheduler:
                 async with asyncio.timeout_at(tick):
                     await self.stop.wait()
 
-    async def _send(self, user: User, due_at: float) -> None:
-        self.ledger.attempt([user.user_id], due_at)
+    async def _send(self, user: User, due_at: float, perhaps_stored: bool = False) -> None:
+        """Send a user, with another id if its own is taken."""
+        self.ledger.attempt([user.user_id])
         try:
-            await self._send_alone(user, perhaps_stored=False)
+            result = await self.create(user, perhaps_stored)
+            for _ in range(MOST_IDS_PER_USER - 1):
+                if result.outcome == "taken":
+                    user, taken = self.source.renumbered(user), user
+                    self.ledger.renumber(taken.user_id, user.user_id)
+                    result = await self.create(user, False)
         finally:  # also if it is given up: an API that never responds would look fast
-            self.ledger.latencies.add(now() - due_at)
-
-    async def _send_alone(self, user: User, perhaps_stored: bool) -> None:
-        """Send an attempted user, with another id if its own is taken."""
-        result = await self.create(user, perhaps_stored)
-        for _ in range(MOST_IDS_PER_USER - 1):
-            if result.outcome != "taken":
-                break
-            user, taken = self.source.renumbered(user), user
-            self.ledger.renumber(taken.user_id, user.user_id)
-            result = await self.create(user, False)
+            self.ledger.time(due_at, now())
         if result.outcome == "taken":  # an API that says so of every id does not want the user
             reason = f"{MOST_IDS_PER_USER} ids in a row were taken"
             result = result._replace(outcome="rejected", detail=reason)
@@ -125,20 +120,19 @@ class Scheduler:
 
     async def _send_batch(self, users: Sequence[User], batches: "Batches") -> None:
         started = now()
-        self.ledger.attempt([user.user_id for user in users], started)
+        self.ledger.attempt([user.user_id for user in users])
         try:
             batch = await batches.create(users)
         finally:
-            self.ledger.latencies.add(now() - started)
+            self.ledger.time(started, now())
         apart = batch.existing | batch.alone
-        done = [user for user in users if user.user_id not in apart]
-        existing = [user for user in users if user.user_id in batch.existing]
-        self._settle(done, batch.result)
+        self._settle([user for user in users if user.user_id not in apart], batch.result)
         outcome: Outcome = "created" if batch.perhaps_stored else "already there"
+        existing = [user for user in users if user.user_id in batch.existing]
         self._settle(existing, batch.result._replace(outcome=outcome))
         for user in users:
             if user.user_id in batch.alone:
-                await self._send_alone(user, batch.perhaps_stored)
+                await self._send(user, now(), batch.perhaps_stored)
 
     def _settle(self, users: Sequence[User], result: Result) -> None:
         if users:
@@ -228,14 +222,10 @@ def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
 
 async def run_until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
     """Run the work to its end; after a stop, give it half a second for the next response."""
-    task = asyncio.create_task(work)
-
-    async def cancel_after_stop() -> None:
-        await stop.wait()
-        await asyncio.sleep(STOP_SECONDS)
-        task.cancel()
-
-    stopping = asyncio.create_task(cancel_after_stop())
+    task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({task}, timeout=STOP_SECONDS)
+    stopping.cancel()
+    task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    stopping.cancel()

@@ -3,12 +3,13 @@
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 HELP = """Draws plausible users, sends them to the User Management API, and accounts for each one.
 
@@ -18,56 +19,54 @@ HELP = """Draws plausible users, sends them to the User Management API, and acco
 
 A flag is stronger than its variable. API_TOKEN and API_TOKEN_FILE are variables only: other users
 of a machine can read flags."""
-ADDRESS = (  # no credentials, query or fragment, and no host name that cannot be looked up
-    r"(?i)https?://(\[(?P<v6>[0-9a-f]*:[0-9a-f:.]+)\]|(?P<v4>[0-9.]+)"
-    r"|[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*)(:(?P<port>[0-9]{1,5}))?(/[a-z0-9._~-]+)*/?"
-)
-AN_ADDRESS = "an http or https address with a host and without credentials, query or fragment"
-PERCENTAGE = r"([0-9]{1,2}(\.[0-9]{1,6})?|100(\.0{1,6})?)%"
+# No credentials, query or fragment, and no host name that cannot be looked up.
+ADDRESS = r"(?i)https?://(\[[0-9a-f]*:[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]+)?(/[a-z0-9._~-]+)*/?"
+Rule = tuple[str, Callable[[str], Any]]  # what a value must be, and its parser
 
 
 class SettingsError(ValueError):
     """A value that cannot be used; the message is one sentence that names the flag or variable."""
 
 
-def number(what: str, least: float, most: float, word: str = "", kind: Any = int) -> Any:
-    """A parser of numbers in plain digits; the `word` stands for None."""
-
-    def parse(text: str) -> float | None:
-        with suppress(ValueError):
-            if word and text == word:
-                return None
-            if re.fullmatch("[0-9.][0-9.eE+-]*", text) and least <= (value := kind(text)) <= most:
-                return float(value) if kind is float else int(value)
-        raise ValueError(f"{what} from {least} to {most}" + (f", or {word}" if word else ""))
-
-    return parse
-
-
-def matching(pattern: str, must_be: str, convert: Any = str) -> Any:
-    """A parser of texts that match the whole pattern."""
+def number(what: str, least: float, most: float, word: str = "", kind: Any = int) -> Rule:
+    """A number in plain digits; the `word` stands for None."""
 
     def parse(text: str) -> Any:
-        with suppress(ValueError):
-            if re.fullmatch(pattern, text, re.ASCII):
-                return convert(text)
-        raise ValueError(must_be)
+        if word and text == word:
+            return None
+        if not re.fullmatch("[0-9.][0-9.eE+-]*", text) or not least <= kind(text) <= most:
+            raise ValueError
+        return kind(text)
 
-    return parse
+    return f"{what} from {least} to {most}" + (f", or {word}" if word else ""), parse
+
+
+def matching(must_be: str, pattern: str, convert: Callable[[str], Any] = str) -> Rule:
+    """A text that matches the whole pattern."""
+
+    def parse(text: str) -> Any:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError
+        return convert(text)
+
+    return must_be, parse
 
 
 def address(text: str) -> str:
-    """An address without a slash at its end; ValueError if its port or IP address is wrong."""
-    match = re.fullmatch(ADDRESS, text, re.ASCII)
-    if not match or not 0 < int(match["port"] or 80) < 65_536:
+    """An address without a slash at its end; ValueError if its host or port is wrong."""
+    url = urlsplit(text)
+    host = url.hostname or ""
+    if ":" in host or host.replace(".", "").isdigit():
+        ip_address(host)
+    if url.port == 0 or not host.encode("idna"):  # also ValueErrors: a port or a name too long
         raise ValueError
-    if ip := match["v6"] or match["v4"]:
-        ip_address(ip)
     return text.rstrip("/")
 
 
-def setting(variable: str, default: str, meaning: str, parse: Any) -> Any:
-    """A field of Settings that can be set from outside."""
+def setting(variable: str, default: str, rule: Rule) -> Any:
+    """A field of Settings; the flag of SIMULATION_BATCH_SIZE is --batch-size."""
+    flag = "--" + variable.removeprefix("SIMULATION_").lower().replace("_", "-")
+    must_be, parse = rule
     return field(metadata={**locals()})
 
 
@@ -76,43 +75,35 @@ class Settings:
     """The configuration. At most one of interval and rate is set; in bulk, neither is."""
 
     # fmt: off
-    api_base_url: str = setting("API_BASE_URL", "http://localhost:8000", "where the API is",
-        matching(ADDRESS, f"{AN_ADDRESS}, such as http://localhost:8000", address))
+    api_base_url: str = setting("API_BASE_URL", "http://localhost:8000",
+        matching("an http or https address with a host, without credentials, query or fragment",
+            ADDRESS, address))
     interval_seconds: float | None = setting("SIMULATION_INTERVAL", "5",
-        "from one user to the next", number("a number of seconds", 0.001, 86400, "none", float))
+        number("a number of seconds", 0.001, 86400, "none", float))
     rate_per_second: float | None = setting("SIMULATION_RATE", "none",
-        "users a second, at fixed times", number("a number of users", 0.001, 10000, "none", float))
+        number("a number of users a second", 0.001, 10000, "none", float))
     count: int | None = setting("SIMULATION_COUNT", "endless",
-        "how many users; without a pace: in bulk", number("a whole number", 1, 10**9, "endless"))
+        number("a number of users", 1, 10**9, "endless"))
     seed: int | None = setting("SIMULATION_SEED", "random",
-        "the same number gives the same users", number("a whole number", 0, 2**63 - 1, "random"))
-    locale: str = setting("SIMULATION_LOCALE", "en_US", "a locale of Faker, for the names",
-        matching("[a-z]{2,3}(_[A-Z]{2})?", "a locale such as en_US, de_DE or ja_JP"))
-    ages: str = setting("SIMULATION_AGES", "population", "population, uniform or campus",
-        matching("population|uniform|campus", "population, uniform or campus"))
+        number("a number", 0, 2**63 - 1, "random"))
+    locale: str = setting("SIMULATION_LOCALE", "en_US",
+        matching("a locale of Faker such as en_US, de_DE or ja_JP", "[a-z]{2,3}(_[A-Z]{2})?"))
+    ages: str = setting("SIMULATION_AGES", "population",
+        matching("population, uniform or campus", "population|uniform|campus"))
     concurrency: int = setting("SIMULATION_CONCURRENCY", "auto",
-        "most users at once; auto: 8, or 200 at a rate", number("a whole number", 1, 256, "auto"))
-    batch_size: int = setting("SIMULATION_BATCH_SIZE", "1000", "users in one request of a bulk",
-        number("a whole number", 1, 10000))
-    dry_run: bool = setting("SIMULATION_DRY_RUN", "no", "yes: show the users and send nothing",
-        matching("no|yes", "no or yes", "yes".__eq__))
-    output: str = setting("SIMULATION_OUTPUT", "text", "text, json (an object a line) or quiet",
-        matching("text|json|quiet", "text, json or quiet"))
+        number("a number of users at once", 1, 256, "auto"))
+    batch_size: int = setting("SIMULATION_BATCH_SIZE", "1000",
+        number("a number of users in a request", 1, 10000))
+    dry_run: bool = setting("SIMULATION_DRY_RUN", "no",
+        matching("yes (print the users and send nothing) or no", "yes|no", "yes".__eq__))
+    output: str = setting("SIMULATION_OUTPUT", "text",
+        matching("text, json (an object a line) or quiet", "text|json|quiet"))
     fail_over: float = setting("SIMULATION_FAIL_OVER", "100%",
-        "exit with 3 if a larger share, or all, were not stored",
-        matching(PERCENTAGE, "a percentage from 0% to 100%", lambda text: float(text[:-1] + "e-2")))
-    api_token: str | None = field(repr=False)
+        matching("the largest share of failed users, from 0% to 100%",
+            r"[0-9]{1,2}(\.[0-9]+)?%|100(\.0+)?%", lambda text: float(text[:-1] + "e-2")))
     # fmt: on
-
-    @property
-    def period_seconds(self) -> float | None:
-        """Seconds from one user to the next; None in bulk."""
-        return 1 / self.rate_per_second if self.rate_per_second else self.interval_seconds
-
-    @property
-    def in_bulk(self) -> bool:
-        """Are users sent as fast as the API takes them?"""
-        return not self.period_seconds and not self.dry_run
+    api_token: str | None = field(repr=False)
+    period_seconds: float | None  # from one user to the next; None in bulk
 
 
 SETTINGS = {each.name: each.metadata for each in fields(Settings) if each.metadata}
@@ -130,30 +121,30 @@ def read_settings(
         text = flags.get(name, environ.get(variable, each["default"]))
         try:
             values[name] = each["parse"](text)
-        except ValueError as error:
+        except ValueError:
             shown = "one with a user name or password" if "@" in text else ascii(text[:80])
-            given = flag_of(variable) if name in flags else variable
-            raise SettingsError(f"{given} must be {error}, not {shown}") from None
+            given = each["flag"] if name in flags else variable
+            raise SettingsError(f"{given} must be {each['must_be']}, not {shown}") from None
     choose_pace(values, strength["interval_seconds"], strength["rate_per_second"])
     return Settings(**values)
 
 
 def choose_pace(values: dict[str, Any], interval_strength: int, rate_strength: int) -> None:
-    """Keep the interval or the rate, whichever is given in the stronger way; in bulk, neither."""
+    """Keep the interval or the rate, the one given in the stronger way; in bulk, neither."""
     interval, rate = values["interval_seconds"], values["rate_per_second"]
     if interval and rate and interval_strength == rate_strength:
         both = "SIMULATION_INTERVAL (--interval) and SIMULATION_RATE (--rate)"
         raise SettingsError(f"{both} both set the pace: give one of them")
-    if interval and rate:
-        interval, rate = (None, rate) if interval_strength < rate_strength else (interval, None)
-    if values["count"] and not rate and not interval_strength:
+    if (values["count"] and not interval_strength) or (rate and interval_strength < rate_strength):
         interval = None
+    rate = None if interval else rate
     if not (interval or rate or values["count"]):
         none = "SIMULATION_INTERVAL (--interval) can be none"
         raise SettingsError(f"{none} only with a rate or a count")
     # macOS allows a process 256 open files.
-    concurrency = 1 if interval else values["concurrency"] or (200 if rate else 8)
-    values |= {"interval_seconds": interval, "rate_per_second": rate, "concurrency": concurrency}
+    values["concurrency"] = 1 if interval else values["concurrency"] or (200 if rate else 8)
+    values |= {"interval_seconds": interval, "rate_per_second": rate}
+    values["period_seconds"] = 1 / rate if rate else interval
 
 
 def read_token(environ: Mapping[str, str]) -> str | None:
@@ -177,10 +168,10 @@ def read_flags(arguments: Sequence[str]) -> dict[str, str]:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.argument_default, parser.allow_abbrev = argparse.SUPPRESS, False
     for name, each in SETTINGS.items():
-        words = f"{each['meaning']} [{each['variable']}, default {each['default']}]"
+        words = f"{each['must_be']} [{each['variable']}, default {each['default']}]"
         more: dict[str, Any] = {"nargs": "?", "const": "yes"} if name == "dry_run" else {}
         more |= {"dest": name, "metavar": "value", "help": words.replace("%", "%%")}
-        parser.add_argument(flag_of(each["variable"]), **more)
+        parser.add_argument(each["flag"], **more)
     try:
         known, unknown = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
@@ -189,8 +180,3 @@ def read_flags(arguments: Sequence[str]) -> dict[str, str]:
         flag = re.match("--[a-z-]+|-[a-z]|", unknown[0])[0] or "A value without a flag"  # type: ignore[index]
         raise SettingsError(f"{flag} cannot be used; --help shows what can be set")
     return vars(known)
-
-
-def flag_of(variable: str) -> str:
-    """SIMULATION_BATCH_SIZE is --batch-size."""
-    return "--" + re.sub("^SIMULATION_", "", variable).lower().replace("_", "-")

@@ -13,6 +13,7 @@ from generator import User, Users
 from ledger import Ledger, RetryBudget
 from report import Report
 from scheduler import Batches, Scheduler
+from settings import read_settings
 
 OTHER_USER = {"name": "Other User", "age": 0}
 
@@ -22,14 +23,14 @@ class Run:
 
     def __init__(self, count: int | None, **options: Any) -> None:
         self.api = virtual_loop().api = FakeApi(**options)
-        self.ledger = Ledger(clock=virtual_loop().time)
+        self.ledger = Ledger()
         self.stop = asyncio.Event()
         self.said: list[str] = []
         exchange = Connection("http://memory").exchange
         budget = RetryBudget(exchange, None, 4)
         client = Client(budget.exchange, budget.wait_seconds, self.said.append, self.ledger.errors)
         self.batches = Batches(client)
-        report = Report("quiet").users
+        report = quiet(self.ledger).users
         self.scheduler = Scheduler(client.create, Users(1), count, self.ledger, report, self.stop)
 
     def in_bulk(self, batch_size: int, concurrency: int = 4) -> Coroutine[Any, Any, None]:
@@ -39,6 +40,11 @@ class Run:
         """How many were created, already there, rejected and given up; asserts that they add up."""
         assert self.ledger.balances()
         return list(self.ledger.settled.values())
+
+
+def quiet(ledger: Ledger) -> Report:
+    """A report that prints only the summary."""
+    return Report(read_settings({}, ["--output", "quiet"]), ledger)
 
 
 def users(count: int) -> list[User]:

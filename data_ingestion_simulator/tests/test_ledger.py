@@ -13,7 +13,7 @@ from ledger import Latencies, Ledger, RetryBudget, in_words, ranges
 def test_the_accounts_know_when_they_do_not_balance() -> None:
     """A user without an outcome shows as a difference, until it is given up."""
     ledger = Ledger()
-    ledger.attempt([1, 2], 0.0)
+    ledger.attempt([1, 2])
     ledger.settle([1], "created")
     assert not ledger.balances()
     assert str(ledger).startswith("2 attempted != 1 created + 0 already there")
@@ -27,7 +27,7 @@ def test_the_accounts_know_when_they_do_not_balance() -> None:
 def test_a_mistake_in_the_accounts_shows(settled_ids: list[int]) -> None:
     """A user settled twice, or never attempted, is not hidden by who was given up."""
     ledger = Ledger()
-    ledger.attempt([1, 2], 0.0)
+    ledger.attempt([1, 2])
     for user_id in settled_ids:
         ledger.settle([user_id], "created")
     ledger.close()
@@ -37,7 +37,7 @@ def test_a_mistake_in_the_accounts_shows(settled_ids: list[int]) -> None:
 def test_a_user_under_another_id_is_the_same_user() -> None:
     """A user that is given up is named by the id that it was sent with last."""
     ledger = Ledger()
-    ledger.attempt([1], 0.0)
+    ledger.attempt([1])
     ledger.renumber(1, 100)
     ledger.close()
 
@@ -55,7 +55,7 @@ def test_many_ids_are_told_in_few_words() -> None:
 def test_a_program_gets_all_ids() -> None:
     """As JSON they are pairs of a first and a last, none left out."""
     ledger = Ledger()
-    ledger.attempt([1, 2, 3, *range(10, 60, 2)], 0.0)
+    ledger.attempt([1, 2, 3, *range(10, 60, 2)])
     ledger.close()
 
     pairs = [[1, 3], *([number, number] for number in range(10, 60, 2))]
@@ -76,12 +76,11 @@ def test_the_rate_is_that_of_users_stored(
     period_seconds: float, due_at: list[float], ended_at: float, per_second: float
 ) -> None:
     """From the first user to the last response, or until the next user would have been due."""
-    now = 0.0
-    ledger = Ledger(period_seconds, lambda: now)
+    ledger = Ledger(period_seconds)
     assert ledger.users_per_second() is None
     for user_id, due in enumerate([*due_at, due_at[-1]]):
-        ledger.attempt([user_id], due)
-    now = ended_at
+        ledger.attempt([user_id])
+        ledger.time(due, ended_at)
     ledger.settle(range(len(due_at)), "created")
     ledger.settle([len(due_at)], "rejected")
 
@@ -118,7 +117,7 @@ def test_the_share_that_failed() -> None:
     """Rejected, given up and dropped users failed; those created or already there did not."""
     ledger = Ledger()
     assert ledger.failed_share() == 0
-    ledger.attempt(range(8), 0.0)
+    ledger.attempt(range(8))
     for user_id, outcome in enumerate(["created"] * 5 + ["already there", "rejected"]):
         ledger.settle([user_id], outcome)
     ledger.close()
@@ -139,7 +138,7 @@ def test_the_share_that_failed() -> None:
 def test_a_run_without_a_stored_user_failed(outcome: str, dropped: int, failed: bool) -> None:
     """Whatever share is allowed to fail, all may not; but a stop that comes too early is none."""
     ledger = Ledger()
-    ledger.attempt([1], 0.0)
+    ledger.attempt([1])
     ledger.settle([] if outcome == "given up" else [1], outcome)
     ledger.close()
     ledger.dropped = dropped
@@ -158,9 +157,9 @@ def test_where_nothing_was_measured_nothing_is_told() -> None:
 
 def test_a_dry_run_has_neither_rate_nor_latency_nor_failure() -> None:
     """Users that were only printed have no figures, and none of them is missing."""
-    ledger = Ledger(clock=lambda: 2.0)
-    ledger.attempt([1], 0.0)
-    ledger.latencies.add(1e-4)
+    ledger = Ledger()
+    ledger.attempt([1])
+    ledger.time(0.0, 1e-4)
     ledger.settle([1], "not sent")
     ledger.late = 1
     summary = ledger.summary(2.0)

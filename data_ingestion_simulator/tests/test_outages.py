@@ -12,13 +12,13 @@ from typing import Any
 import fake_api
 import pytest
 from fake_api import FakeApi, Handler, Request, lost, respond
+from one_run import quiet
 from virtual_clock import run_virtually, virtual_loop
 
 from client import Client
 from connection import Connection
 from generator import Users
 from ledger import Ledger, RetryBudget
-from report import Report
 from scheduler import Batches, Scheduler
 
 OUTAGES = 1_000 if "LAB_LONG" in os.environ else 100
@@ -99,7 +99,7 @@ class Run:
         period_seconds = 1 / self._per_second if self._per_second else None
         exchange = Connection("http://memory").exchange
         budget = RetryBudget(exchange, period_seconds, self._concurrency)
-        report = Report("quiet")
+        report = quiet(self.ledger)
         client = Client(budget.exchange, budget.wait_seconds, report.say, self.ledger.errors)
         scheduler = Scheduler(client.create, self.users, None, self.ledger, report.users, stop)
         sending = asyncio.create_task(

@@ -1,49 +1,45 @@
 """What is printed, and what is not."""
 
-import asyncio
-import os
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Any
 
 import pytest
-from fake_api import FakeApi
 
 from client import Result
 from generator import User
 from ledger import Ledger
 from report import Report, figure, reason
-
-FOLDER = Path(__file__).parent.parent
-
-
-def run(story: Coroutine[Any, Any, None]) -> None:
-    """Run an asynchronous test, which has twenty seconds."""
-    asyncio.run(asyncio.wait_for(story, 20))
+from settings import read_settings
 
 
-def test_a_bulk_without_a_terminal_says_how_far_it_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--count", "8"], r"2 of 8 users \(25%\), 10\.0 a second, 1 s left"),
+        (["--count", "8", "--rate", "9"], r"2 of 8 users \(25%\), 9\.\d\d a second, 1 s left"),
+        (["--rate", "9"], r"2 users, 9\.\d\d a second"),
+    ],
+    ids=["in bulk", "at a rate", "endless"],
+)
+def test_a_line_now_and_then_shows_the_progress(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    expected: str,
 ) -> None:
-    """Without a terminal, a line now and then tells users, rate and time left."""
-    monkeypatch.setattr("report.PROGRESS_SECONDS", 0.01)
-    report = Report("text", 8)
-    time.sleep(0.5)  # the wait for the API is no part of the rate
-    report.begin()
+    """The progress is users, share, rate and time left; the wait for the API does not count."""
+    monkeypatch.setattr("report.PROGRESS_SECONDS", -1)
+    settings = read_settings({}, flags)
+    ledger = Ledger(settings.period_seconds or 0.0)
+    report = Report(settings, ledger)
     for user_id in range(2):
-        time.sleep(0.02)
+        ledger.attempt([user_id])
+        ledger.time(100.0 + 0.1 * user_id, 100.1 + 0.1 * user_id)
+        ledger.settle([user_id], "created")
         report.users([User(user_id, "Ana", 1)], Result("created", 200, 0.01))
     printed = capsys.readouterr()
 
-    progress = r"\S+ 1 of 8 users \(12%\), (\d+\.\d+) a second, 0 s left"
-    match = re.fullmatch(progress, printed.out.splitlines()[0])
-    assert match
-    assert float(match[1]) > 10
-    assert (len(printed.out.splitlines()), printed.err) == (2, "")
+    assert re.fullmatch(rf"\S+ {expected}", printed.out.splitlines()[-1])
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize(
@@ -71,63 +67,10 @@ def test_a_rate_that_this_program_cannot_keep_is_its_own_fault(
     """Late users have a sentence of their own."""
     ledger = Ledger()
     ledger.late = 1_500
-    Report("text").summary(ledger, stopped=False, fail_over=1.0)
+    Report(read_settings({}), ledger).summary(stopped=False)
 
     said = "1,500 of 1,500 users were dropped: this program could not keep up with the rate"
     assert said in capsys.readouterr().out
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-@pytest.mark.parametrize("size", [(24, 100), (0, 0)], ids=["usable", "without a size"])
-def test_a_bulk_on_a_terminal_has_a_bar(size: tuple[int, int]) -> None:
-    """On a terminal a bar shows share, count, rate and time left; lines stand above it. On one that
-    says it has no room there is none.
-    """
-    import pty
-    import termios
-
-    async def story() -> None:
-        async with FakeApi(batches=True, delay_seconds=0.05) as api:
-            ours, theirs = pty.openpty()
-            termios.tcsetwinsize(ours, size)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "main.py",
-                *("--count", "3000", "--batch-size", "100", "--concurrency", "2"),
-                env={**os.environ, "API_BASE_URL": api.url},
-                cwd=FOLDER,
-                stdout=subprocess.PIPE,
-                stderr=theirs,
-            )
-            os.close(theirs)
-            shown = await asyncio.to_thread(all_of, ours)
-            said, _ = await process.communicate()
-            os.close(ours)
-
-            assert process.returncode == 0
-            bar = r"\d+%\|.*\| \d[\d.]*k?/3\.00k \[\d\d:\d\d<\d\d:\d\d, .* users/s\]"
-            if size == (0, 0):
-                assert shown == ""
-            else:
-                assert re.search(bar, shown)
-                assert "100%" in shown
-            assert b"3,000 created" in said
-            assert b"%|" not in said
-
-    run(story())
-
-
-def all_of(terminal: int) -> str:
-    """Everything shown until the other side hangs up."""
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 65_536)
-        except OSError:  # what Linux says for the end
-            chunk = b""
-        if not chunk:
-            return shown.decode()
-        shown += chunk
 
 
 def reason_of(detail: object, status: int = 422) -> str:
@@ -175,4 +118,4 @@ def test_a_reason_is_one_short_line() -> None:
 def test_without_a_readable_detail_there_is_no_reason(detail: object) -> None:
     """Only after a 401 or 403 there is a hint."""
     assert reason_of(detail).strip("; ") == ""
-    assert reason_of(detail, 401) == "(is API_TOKEN set and right?)"
+    assert reason_of(detail, 401) == "(check API_TOKEN)"

@@ -8,13 +8,12 @@ from typing import Any
 import fake_api
 import pytest
 from fake_api import Handler
-from one_run import Run
+from one_run import Run, quiet
 from virtual_clock import run_virtually, virtual_loop
 
 from client import Result
 from generator import User, Users
 from ledger import Ledger
-from report import Report
 from scheduler import Batches, BatchResult, Scheduler
 
 
@@ -138,7 +137,8 @@ def test_a_bulk_without_batches_stops_when_told() -> None:
     """Also if nothing is waited for, as in a dry run."""
 
     async def story() -> None:
-        stop, ledger, report = asyncio.Event(), Ledger(), Report("quiet")
+        stop, ledger = asyncio.Event(), Ledger()
+        report = quiet(ledger)
         scheduler = Scheduler(report.preview, Users(1), None, ledger, report.users, stop)
         asyncio.get_running_loop().call_later(0.05, stop.set)
         async with asyncio.timeout(10):
@@ -165,7 +165,8 @@ def test_one_large_batch_at_a_turn() -> None:
     """To make a batch blocks the event loop: between two of them other tasks get a turn."""
 
     async def story() -> None:
-        batches, report = InstantBatches(), Report("quiet")
+        batches, ledger = InstantBatches(), Ledger()
+        report = quiet(ledger)
 
         async def count_turns() -> None:
             while True:
@@ -174,7 +175,7 @@ def test_one_large_batch_at_a_turn() -> None:
 
         counting = asyncio.create_task(count_turns())
         stop = asyncio.Event()
-        scheduler = Scheduler(report.preview, Users(1), 641, Ledger(), report.users, stop)
+        scheduler = Scheduler(report.preview, Users(1), 641, ledger, report.users, stop)
         await scheduler.in_bulk(batches, 10, 64)
         counting.cancel()
 
@@ -188,7 +189,8 @@ def test_memory_stays_flat() -> None:
 
     async def peak_bytes(count: int) -> int:
         tracemalloc.start()
-        ledger, report = Ledger(), Report("quiet", count)
+        ledger = Ledger()
+        report = quiet(ledger)
         stop = asyncio.Event()
         scheduler = Scheduler(report.preview, Users(1), count, ledger, report.users, stop)
         await scheduler.in_bulk(InstantBatches(), 1_000, 8)
