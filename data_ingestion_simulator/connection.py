@@ -40,14 +40,12 @@ class Connection:
     async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
         """Send one request, once, and return the response; raises ApiError if it is not usable.
 
-        `target`: path and query, percent-encoded; `request_id`: 16 hexadecimal digits, also sent as
-        a trace (https://www.w3.org/TR/trace-context/); `body`: JSON.
+        `target`: path and query, percent-encoded; `body`: JSON.
         """
         kind = "Content-Type: application/json\r\n" if body else ""
         length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
         head = f"{method} {self._path}{target} HTTP/1.1\r\n{self._headers}{kind}{length}"
-        trace = f"traceparent: 00-{request_id:0>32}-{request_id}-01"
-        head += f"X-Request-ID: {request_id}\r\n{trace}\r\n\r\n"
+        head += f"X-Request-ID: {request_id}\r\n\r\n"
         connected = self._idle_socket() or await self._connect()
         try:
             status, headers, content = await connected.send(head.encode() + body)
@@ -138,7 +136,7 @@ class _Socket(asyncio.Protocol):
         self.abort(f"closed the connection {part} a response")
 
     def on_message_begin(self) -> None:
-        self.reusable = False  # also because this may be a second response, which nobody requested
+        self.reusable = False  # also because this may be a second response, which was not requested
         self._status, self._headers, self._body = 0, dict[str, str](), bytearray()
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -4,6 +4,7 @@ import random
 import re
 import warnings
 from bisect import bisect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -77,12 +78,10 @@ def names(rng: random.Random, locale: str) -> Callable[[], str]:
     faker.seed_instance(rng.getrandbits(64))
     generator = faker.factories[0]
     provider = next(each for each in generator.providers if isinstance(each, Provider))
-    lists = [getattr(type(provider), name) for name in dir(type(provider)) if name[:2] != "__"]
-    weighted = {
-        id(words): (list(words), list(accumulate(words.values())))
-        for words in lists
-        if isinstance(words, dict)
-    }
+    weighted = {}
+    for words in [getattr(provider, name, None) for name in dir(type(provider))]:
+        if isinstance(words, OrderedDict):
+            weighted[id(words)] = list(words), list(accumulate(words.values()))
     faker_element = provider.random_element
     patterns: dict[str, tuple[str, list[Callable[[], str]]]] = {}
 

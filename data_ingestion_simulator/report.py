@@ -62,19 +62,19 @@ class Report:
     def summary(self, *, stopped: bool) -> None:
         """Print how the run went, also if `quiet`; the accounts are the last line."""
         seconds = time.monotonic() - self._created_at
-        if self._form == "json":
-            self._event("summary", "", stopped=stopped, **self._ledger.summary(seconds))
-            return
-        end = f"{'Stopped' if stopped else 'Done'} after {seconds:,.1f} s: {self._ledger}"
-        for sentence in [*sentences(self._ledger, self._settings.fail_over), end]:
-            print(timed(sentence))
+        if self._form != "json":
+            for sentence in sentences(self._ledger, self._settings.fail_over):
+                self._event("summary", sentence)
+        accounts = f"{'Stopped' if stopped else 'Done'} after {seconds:,.1f} s: {self._ledger}"
+        self._event("summary", accounts, stopped=stopped, **self._ledger.summary(seconds))
 
     def _user(self, user: User, result: Result) -> None:
         milliseconds, why = result.seconds * 1000, reason(user, result)
         line = f"{result.outcome:<13}  user {user.user_id}  {result.status}  {milliseconds:,.0f} ms"
-        facts = {"user_id": user.user_id, "outcome": result.outcome, "status": result.status}
+        facts: dict[str, object] = {"outcome": result.outcome, "status": result.status}
         facts |= {"milliseconds": milliseconds, "request_id": result.request_id, "reason": why}
-        self._event("user", f"{line}  {result.request_id}  {why}".rstrip(), **facts)
+        line += f"  {result.request_id}  {why}"
+        self._event("user", line.rstrip(), user_id=user.user_id, **facts)
 
     def _progress(self) -> None:
         done, rate = self._ledger.done(), self._ledger.users_per_second()
@@ -90,8 +90,8 @@ class Report:
         if self._form == "json":
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             print(json.dumps({"at": at, "event": event, **facts}))
-        elif self._form == "text":
-            print(timed(sentence))
+        elif self._form == "text" or event == "summary":
+            print(f"{time.strftime('%H:%M:%S')} {sentence}")
 
 
 def purpose(settings: Settings) -> str:
@@ -162,11 +162,6 @@ def figure(value: float | None) -> str:
         return "\N{EN DASH}"
     places = 2 - math.floor(math.log10(value)) if value > 0 else 0
     return f"{value:,.{max(0, places)}f}"
-
-
-def timed(sentence: str) -> str:
-    """The sentence after the time of day."""
-    return f"{time.strftime('%H:%M:%S')} {sentence}"
 
 
 def prepare_output() -> None:

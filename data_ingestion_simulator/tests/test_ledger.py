@@ -7,7 +7,7 @@ import pytest
 from virtual_clock import run_virtually
 
 from client import Response
-from ledger import Latencies, Ledger, RetryBudget, in_words, ranges
+from ledger import Ledger, RetryBudget, in_words, ranges
 
 
 def test_the_accounts_know_when_they_do_not_balance() -> None:
@@ -91,26 +91,26 @@ def test_the_rate_is_that_of_users_stored(
 def test_percentiles_are_right_to_within_one_per_cent(percent: int) -> None:
     """Whatever the distribution, each percentile is within one per cent of the exact one."""
     dice = random.Random(percent)
-    latencies = Latencies()
+    ledger = Ledger()
     exact = sorted(dice.lognormvariate(-6, 2) for _ in range(10_000))
     for seconds in exact:
-        latencies.add(seconds)
+        ledger.time(0.0, seconds)
 
     expected = exact[percent * 100 - 1]
-    assert latencies.percentile_seconds(percent) == pytest.approx(expected, rel=0.01)
+    assert ledger.percentile_seconds(percent) == pytest.approx(expected, rel=0.01)
 
 
 def test_the_memory_of_percentiles_is_bounded() -> None:
     """Nothing, negative, and endless durations have a bucket as well; there are 1,272 at most."""
-    latencies = Latencies()
-    assert latencies.percentile_seconds(99) is None
+    ledger = Ledger()
+    assert ledger.percentile_seconds(99) is None
     for seconds in (-1.0, 0.0, 1e-9, 1e9, float("inf")):
-        latencies.add(seconds)
+        ledger.time(0.0, seconds)
     for power in range(-80_000, 160_000, 5):
-        latencies.add(1.0001**power)
+        ledger.time(0.0, 1.0001**power)
 
-    assert len(latencies._buckets) <= 1_272
-    assert latencies.percentile_seconds(100) == pytest.approx(86_400, rel=0.01)
+    assert len(ledger._latencies) <= 1_272
+    assert ledger.percentile_seconds(100) == pytest.approx(86_400, rel=0.01)
 
 
 def test_the_share_that_failed() -> None:

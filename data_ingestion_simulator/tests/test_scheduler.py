@@ -72,8 +72,8 @@ def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
         times = [request.at for request in run.api.requests]
         assert times == pytest.approx([number * 0.01 for number in range(200)])
         assert (run.ledger.dropped, run.settled()) == (0, [200, 0, 0, 0])
-        assert run.ledger.latencies.percentile_seconds(50) == pytest.approx(4.0, rel=0.02)
-        assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(7.95, rel=0.02)
+        assert run.ledger.percentile_seconds(50) == pytest.approx(4.0, rel=0.02)
+        assert run.ledger.percentile_seconds(99) == pytest.approx(7.95, rel=0.02)
 
     run_virtually(story())
 
@@ -108,7 +108,7 @@ def test_a_pause_of_the_machine_is_not_caught_up() -> None:
         await run.scheduler.at_rate(0.1, concurrency=100)
 
         assert (run.ledger.late, run.ledger.dropped, run.settled()) == (80, 0, [50, 0, 0, 0])
-        assert run.ledger.latencies.percentile_seconds(99) == pytest.approx(0.95, abs=0.1)
+        assert run.ledger.percentile_seconds(99) == pytest.approx(0.95, abs=0.1)
 
     run_virtually(story())
 
@@ -128,7 +128,7 @@ def test_users_that_are_given_up_have_a_latency(way: str) -> None:
         run.ledger.close()
 
         assert run.settled() == [0, 0, 0, run.ledger.attempted]
-        assert run.ledger.latencies.percentile_seconds(100) == pytest.approx(5.0, rel=0.01)
+        assert run.ledger.percentile_seconds(100) == pytest.approx(5.0, rel=0.01)
 
     run_virtually(story())
 
