@@ -53,13 +53,17 @@ class Response(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of a user; `seconds`: the last attempt, until the outcome was known."""
+    """What became of a user or a batch; `seconds`: from the last attempt to the outcome."""
 
     outcome: Outcome
     status: int = 0
     seconds: float = 0.0
     detail: object = None  # the API's reason for an error
     request_id: str = ""  # also in the API's access log
+    # Of a batch: the users that existed, those to be sent alone, and if a response was lost before.
+    existing: frozenset[int] = frozenset()
+    alone: frozenset[int] = frozenset()
+    perhaps_stored: bool = False
 
 
 Exchange = Callable[[str, str, str, bytes], Awaitable[Response]]
@@ -67,14 +71,11 @@ Exchange = Callable[[str, str, str, bytes], Awaitable[Response]]
 
 @dataclass
 class Client:
-    """Sends requests by `exchange(method, target, request_id, body)`, which raises ApiError.
-
-    `wait_seconds`: the shortest wait before a retry; `say` gets a sentence about each outage.
-    """
+    """Sends requests by `exchange(method, target, request_id, body)`, which raises ApiError."""
 
     exchange: Exchange
-    wait_seconds: Callable[[], float]
-    say: Callable[[str], None]
+    wait_seconds: Callable[[], float]  # at least, before a retry
+    say: Callable[[str], None]  # prints a sentence about an outage
     errors: Counter[str]
     _reported: object = None  # of several failing attempts, the one that is reported
 

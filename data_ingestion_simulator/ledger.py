@@ -123,7 +123,6 @@ class Ledger:
             **{outcome.replace(" ", "_"): count for outcome, count in self.settled.items()},
             "dropped": self.dropped,
             "late": self.late,
-            "balances": self.balances(),
             "failed_share": self.failed_share(),
             "users_per_second": self.users_per_second(),
             "latency_milliseconds": {name: each and each * 1000 for name, each in latencies},

@@ -134,7 +134,8 @@ def sentences(ledger: Ledger, fail_over: float) -> list[str]:
 
 def reason(user: User, result: Result) -> str:
     """The API's reason for an error as one short line, without the name and age of the user."""
-    text, words = text_of(result.detail), user.name.split()
+    detail, words = result.detail or "", user.name.split()
+    text = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     spellings = [*words, *map(quote, words), *(json.dumps(word)[1:-1] for word in words)]
     private = [re.escape(each) for each in sorted(spellings, key=len, reverse=True)]
@@ -142,18 +143,6 @@ def reason(user: User, result: Result) -> str:
     line = re.sub("|".join(private), "***", line, flags=re.IGNORECASE)[:LONGEST_REASON]
     hint = " (check API_TOKEN)" if result.status in (401, 403) else ""
     return f"{line}{hint}".strip()
-
-
-def text_of(detail: object) -> str:
-    """A sentence, or the places and messages of FastAPI's 422, whose `input` is left out."""
-    match detail:
-        case str():
-            return detail
-        case {"loc": [*places], "msg": str(message)}:
-            return f"{'.'.join(part for part in places if isinstance(part, str))}: {message}"
-        case [*items]:
-            return "; ".join(text_of(item) for item in items if isinstance(item, dict))
-    return ""
 
 
 def figure(value: float | None) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from json.encoder import encode_basestring as json_string
-from typing import NamedTuple
 
 from client import BadResponse, Client, Outcome, Response, Result, new_request_id, now
 from generator import User, Users
@@ -122,34 +121,22 @@ class Scheduler:
         started = now()
         self.ledger.attempt([user.user_id for user in users])
         try:
-            batch = await batches.create(users)
+            result = await batches.create(users)
         finally:
             self.ledger.time(started, now())
-        apart = batch.existing | batch.alone
-        self._settle([user for user in users if user.user_id not in apart], batch.result)
-        outcome: Outcome = "created" if batch.perhaps_stored else "already there"
-        existing = [user for user in users if user.user_id in batch.existing]
-        self._settle(existing, batch.result._replace(outcome=outcome))
+        apart = result.existing | result.alone
+        self._settle([user for user in users if user.user_id not in apart], result)
+        outcome: Outcome = "created" if result.perhaps_stored else "already there"
+        existing = [user for user in users if user.user_id in result.existing]
+        self._settle(existing, result._replace(outcome=outcome))
         for user in users:
-            if user.user_id in batch.alone:
-                await self._send(user, now(), batch.perhaps_stored)
+            if user.user_id in result.alone:
+                await self._send(user, now(), result.perhaps_stored)
 
     def _settle(self, users: Sequence[User], result: Result) -> None:
         if users:
             self.ledger.settle([user.user_id for user in users], result.outcome, result.status)
             self.report(users, result)
-
-
-class BatchResult(NamedTuple):
-    """`result` is for all users of a batch but the `existing` and those that must be sent `alone`.
-
-    `perhaps_stored`: an earlier response to the batch was lost.
-    """
-
-    result: Result
-    existing: frozenset[int] = frozenset()
-    alone: frozenset[int] = frozenset()
-    perhaps_stored: bool = False
 
 
 class Batches:
@@ -158,33 +145,36 @@ class Batches:
     def __init__(self, client: Client) -> None:
         self._client, self.known = client, True
 
-    async def create(self, users: Sequence[User]) -> BatchResult:
-        """Create the users; retry until their outcome is known, or that they must be sent alone."""
+    async def create(self, users: Sequence[User]) -> Result:
+        """Create the users; retry until their outcome is known, or that they must be sent alone.
+
+        The result is for all users but the `existing` ones and those to be sent `alone`.
+        """
         # By json.dumps it would take two and a half times as long.
         items = [f'"{i}":{{"name":{json_string(name)},"age":{age}}}' for i, name, age in users]
         body = f"{{{','.join(items)}}}".encode()
         ids = frozenset(user.user_id for user in users)
         request_id = new_request_id()
 
-        async def post(perhaps_stored: bool) -> BatchResult:
+        async def post(perhaps_stored: bool) -> Result:
             started = now()
             response = await self._client.exchange("POST", "/users/batch", request_id, body)
             success = response.status < 300 and not response.get("error")
             existing, alone = read_batch(response, ids) if success else (frozenset[int](), ids)
-            outcome: Outcome = "created" if success else "rejected"
-            seconds, detail = now() - started, response.get("detail")
-            result = Result(outcome, response.status, seconds, detail, request_id)
             if response.status in (401, 403) and not perhaps_stored:
                 alone = frozenset()
             elif not success and (response.status < 300 or response.status in (404, 405, 501)):
                 self._stop_batches("takes no batches")
-            return BatchResult(result, existing, alone, perhaps_stored)
+            outcome: Outcome = "created" if success else "rejected"
+            seconds, detail = now() - started, response.get("detail")
+            result = Result(outcome, response.status, seconds, detail, request_id)
+            return result._replace(existing=existing, alone=alone, perhaps_stored=perhaps_stored)
 
         try:
             return await self._client.retry(post)
         except BadResponse as error:
             self._stop_batches(str(error))
-            return BatchResult(Result("given up"), alone=ids, perhaps_stored=True)
+            return Result("given up", alone=ids, perhaps_stored=True)
 
     def _stop_batches(self, reason: str) -> None:
         if self.known:
@@ -198,17 +188,18 @@ def read_batch(response: Response, ids: frozenset[int]) -> tuple[frozenset[int],
     Raises BadResponse unless all are accounted for. An older API has no `conflicting`: then all of
     its `existing` are sent alone.
     """
-    match response.body:
-        case {"created": int(created), "existing": [*existing], "conflicting": [*conflicting]}:
-            pass
-        case {"created": int(created), "existing": [*conflicting]}:
-            existing = []
-        case _:
-            created, existing, conflicting = -1, [], []
-    same, other = ({i for i in some if isinstance(i, int)} for some in (existing, conflicting))
-    if same & other or not ids >= same | other or created + len(same | other) != len(ids):
+    existing, conflicting = response.get("existing"), response.get("conflicting")
+    if conflicting is None:
+        existing, conflicting = [], existing
+    try:
+        same, other = frozenset(existing), frozenset(conflicting)
+        new = ids - same - other
+        fits = len(new) == response.get("created") == len(ids) - len(same) - len(other)
+    except TypeError:
+        fits = False
+    if not fits:
         raise BadResponse("responded to a batch with numbers that do not add up")
-    return frozenset(same), frozenset(other)
+    return same, other
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
@@ -15,41 +15,15 @@ HELP = """Draws plausible users, sends them to the User Management API, and acco
 
   python main.py --rate 200 --count 12000         a minute of constant load
   python main.py --count 1000000                  a million users, as fast as the API takes them
-  python main.py --count 20 --seed 7 --locale ja_JP --dry-run
-
-A flag is stronger than its variable. API_TOKEN and API_TOKEN_FILE are variables only: other users
-of a machine can read flags."""
+  python main.py --count 20 --seed 7 --locale ja_JP --dry-run"""
 # No credentials, query or fragment, and no host name that cannot be looked up.
 ADDRESS = r"(?i)https?://(\[[0-9a-f]*:[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]+)?(/[a-z0-9._~-]+)*/?"
-Rule = tuple[str, Callable[[str], Any]]  # what a value must be, and its parser
+NUMBER = "[0-9.][0-9.eE+-]*"
+WORDS = {"none": None, "endless": None, "random": None, "auto": None, "yes": True, "no": False}
 
 
 class SettingsError(ValueError):
     """A value that cannot be used; the message is one sentence that names the flag or variable."""
-
-
-def number(what: str, least: float, most: float, word: str = "", kind: Any = int) -> Rule:
-    """A number in plain digits; the `word` stands for None."""
-
-    def parse(text: str) -> Any:
-        if word and text == word:
-            return None
-        if not re.fullmatch("[0-9.][0-9.eE+-]*", text) or not least <= kind(text) <= most:
-            raise ValueError
-        return kind(text)
-
-    return f"{what} from {least} to {most}" + (f", or {word}" if word else ""), parse
-
-
-def matching(must_be: str, pattern: str, convert: Callable[[str], Any] = str) -> Rule:
-    """A text that matches the whole pattern."""
-
-    def parse(text: str) -> Any:
-        if not re.fullmatch(pattern, text, re.ASCII):
-            raise ValueError
-        return convert(text)
-
-    return must_be, parse
 
 
 def address(text: str) -> str:
@@ -63,10 +37,22 @@ def address(text: str) -> str:
     return text.rstrip("/")
 
 
-def setting(variable: str, default: str, rule: Rule) -> Any:
-    """A field of Settings; the flag of SIMULATION_BATCH_SIZE is --batch-size."""
+def setting(
+    variable: str, default: str, must_be: str, pattern: str, convert: Any = str, *bounds: float
+) -> Any:
+    """A field of Settings: its text matches the pattern, its number is within the bounds."""
+
+    def parse(text: str) -> Any:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError
+        value = WORDS[text] if text in WORDS else convert(text)
+        if bounds and value is not None and not bounds[0] <= value <= bounds[1]:
+            raise ValueError
+        return value
+
+    # The flag of SIMULATION_BATCH_SIZE is --batch-size.
     flag = "--" + variable.removeprefix("SIMULATION_").lower().replace("_", "-")
-    must_be, parse = rule
+    must_be = must_be.format(*bounds)
     return field(metadata={**locals()})
 
 
@@ -76,31 +62,32 @@ class Settings:
 
     # fmt: off
     api_base_url: str = setting("API_BASE_URL", "http://localhost:8000",
-        matching("an http or https address with a host, without credentials, query or fragment",
-            ADDRESS, address))
+        "an http or https address with a host, without credentials, query or fragment",
+        ADDRESS, address)
     interval_seconds: float | None = setting("SIMULATION_INTERVAL", "5",
-        number("a number of seconds", 0.001, 86400, "none", float))
+        "a number of seconds from {} to {}, or none", f"{NUMBER}|none", float, 0.001, 86400)
     rate_per_second: float | None = setting("SIMULATION_RATE", "none",
-        number("a number of users a second", 0.001, 10000, "none", float))
+        "a number of users a second from {} to {}, or none", f"{NUMBER}|none", float, 0.001, 10000)
     count: int | None = setting("SIMULATION_COUNT", "endless",
-        number("a number of users", 1, 10**9, "endless"))
+        "a number of users from {} to {}, or endless", f"{NUMBER}|endless", int, 1, 10**9)
     seed: int | None = setting("SIMULATION_SEED", "random",
-        number("a number", 0, 2**63 - 1, "random"))
+        "a number (for the same users each time) from {} to {}, or random",
+        f"{NUMBER}|random", int, 0, 2**63 - 1)
     locale: str = setting("SIMULATION_LOCALE", "en_US",
-        matching("a locale of Faker such as en_US, de_DE or ja_JP", "[a-z]{2,3}(_[A-Z]{2})?"))
+        "a locale of Faker such as en_US, de_DE or ja_JP", "[a-z]{2,3}(_[A-Z]{2})?")
     ages: str = setting("SIMULATION_AGES", "population",
-        matching("population, uniform or campus", "population|uniform|campus"))
+        "population, uniform or campus", "population|uniform|campus")
     concurrency: int = setting("SIMULATION_CONCURRENCY", "auto",
-        number("a number of users at once", 1, 256, "auto"))
+        "a number of users at once from {} to {}, or auto", f"{NUMBER}|auto", int, 1, 256)
     batch_size: int = setting("SIMULATION_BATCH_SIZE", "1000",
-        number("a number of users in a request", 1, 10000))
+        "a number of users in a request from {} to {}", NUMBER, int, 1, 10000)
     dry_run: bool = setting("SIMULATION_DRY_RUN", "no",
-        matching("yes (print the users and send nothing) or no", "yes|no", "yes".__eq__))
+        "yes (print the users and send nothing) or no", "yes|no")
     output: str = setting("SIMULATION_OUTPUT", "text",
-        matching("text, json (an object a line) or quiet", "text|json|quiet"))
+        "text, json (an object a line) or quiet", "text|json|quiet")
     fail_over: float = setting("SIMULATION_FAIL_OVER", "100%",
-        matching("the largest share of failed users, from 0% to 100%",
-            r"[0-9]{1,2}(\.[0-9]+)?%|100(\.0+)?%", lambda text: float(text[:-1] + "e-2")))
+        "the largest share of failed users, from 0% to 100%",
+        r"[0-9]{1,2}(\.[0-9]+)?%|100(\.0+)?%", lambda text: float(text[:-1] + "e-2"))
     # fmt: on
     api_token: str | None = field(repr=False)
     period_seconds: float | None  # from one user to the next; None in bulk

@@ -14,7 +14,7 @@ from virtual_clock import run_virtually, virtual_loop
 from client import Result
 from generator import User, Users
 from ledger import Ledger
-from scheduler import Batches, BatchResult, Scheduler
+from scheduler import Batches, Scheduler
 
 
 def test_ticks_lie_on_a_grid() -> None:
@@ -155,10 +155,10 @@ class InstantBatches(Batches):
         self.known, self.turn = True, 0
         self.created_in: list[int] = []
 
-    async def create(self, users: Sequence[User]) -> BatchResult:
+    async def create(self, users: Sequence[User]) -> Result:
         assert users
         self.created_in.append(self.turn)
-        return BatchResult(Result("created", 200))
+        return Result("created", 200)
 
 
 def test_one_large_batch_at_a_turn() -> None:
