@@ -38,8 +38,8 @@ class FakeApi:
     """Serves the contract on a loopback port.
 
     `next_handlers["create"]` holds handlers for the next creates, and `choose_handler` may give one
-    for any other request. It takes `batches` if told so, and each response of the contract takes
-    `delay_seconds`. An `old` one does not tell about users that it has already.
+    for any other request. Each response of the contract takes `delay_seconds`. An `old` API does
+    not show users that it has already.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ async def contract(api: FakeApi, request: Request, writer: asyncio.StreamWriter)
     if request.kind == "create":
         user_id = int(request.params["user_id"])
         if user_id in api.users:
-            told = {} if api.old else {"user": {"user_id": user_id, **api.users[user_id]}}
-            return await send(writer, 409, {"detail": f"User {user_id} already exists", **told})
+            shown = {} if api.old else {"user": {"user_id": user_id, **api.users[user_id]}}
+            return await send(writer, 409, {"detail": f"User {user_id} already exists", **shown})
         store(api, request)
         return await send(writer, 201, {"user_id": user_id, **api.users[user_id]})
     found = re.fullmatch(r"/users/(\d+)", request.path)

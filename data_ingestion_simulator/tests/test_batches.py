@@ -6,54 +6,43 @@ import fake_api
 import pytest
 from fake_api import Handler, Request, lost, respond
 from one_run import OTHER_USER, Run, as_stored, users
-from virtual_clock import run_virtually
+
+pytestmark = pytest.mark.virtual_clock
 
 
-def test_a_bulk_goes_by_batches() -> None:
+async def test_a_bulk_goes_by_batches() -> None:
     """The first user finds out that the API takes batches, and the others are sent in them."""
+    run = Run(1_000, batches=True)
+    await run.in_bulk(100)
 
-    async def story() -> None:
-        run = Run(1_000, batches=True)
-        await run.in_bulk(100)
-
-        assert [request.kind for request in run.api.requests] == ["batch"] * 11
-        assert run.api.users == as_stored(*users(1_000))
-        assert run.settled() == [1_000, 0, 0, 0]
-
-    run_virtually(story())
+    assert [request.kind for request in run.api.requests] == ["batch"] * 11
+    assert run.api.users == as_stored(*users(1_000))
+    assert run.settled() == [1_000, 0, 0, 0]
 
 
 @pytest.mark.parametrize("status", [200, 404, 405, 501])
-def test_without_batches_users_are_sent_one_by_one(status: int) -> None:
+async def test_without_batches_users_are_sent_one_by_one(status: int) -> None:
     """An API that has no batches is asked once, and that is said once."""
+    run = Run(50)
+    run.api.next_handlers["batch"].append(respond(status, {"error": "No"}))
+    await run.in_bulk(10)
 
-    async def story() -> None:
-        run = Run(50)
-        run.api.next_handlers["batch"].append(respond(status, {"error": "No"}))
-        await run.in_bulk(10)
-
-        assert len(run.api.seen("batch")) == 1
-        assert run.said == ["The API takes no batches: users are sent one by one"]
-        assert len(run.api.seen("create")) == len(run.api.users) == 50
-        assert (run.settled(), run.ledger.errors) == ([50, 0, 0, 0], {})
-
-    run_virtually(story())
+    assert len(run.api.seen("batch")) == 1
+    assert run.said == ["The API takes no batches: users are sent one by one"]
+    assert len(run.api.seen("create")) == len(run.api.users) == 50
+    assert (run.settled(), run.ledger.errors) == ([50, 0, 0, 0], {})
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_one_rejected_batch_does_not_end_batches(status: int) -> None:
+async def test_one_rejected_batch_does_not_end_batches(status: int) -> None:
     """If the API rejects only the first user, the others are still sent in batches."""
+    run = Run(51, batches=True)
+    run.api.next_handlers["batch"].append(respond(status, {"detail": "No"}))
+    run.api.next_handlers["create"].append(respond(status, {"detail": "No"}))
+    await run.in_bulk(10)
 
-    async def story() -> None:
-        run = Run(51, batches=True)
-        run.api.next_handlers["batch"].append(respond(status, {"detail": "No"}))
-        run.api.next_handlers["create"].append(respond(status, {"detail": "No"}))
-        await run.in_bulk(10)
-
-        assert len(run.api.seen("batch")) == 6
-        assert (run.settled(), run.said) == ([50, 0, 1, 0], [])
-
-    run_virtually(story())
+    assert len(run.api.seen("batch")) == 6
+    assert (run.settled(), run.said) == ([50, 0, 1, 0], [])
 
 
 LOST: dict[str, Handler] = {
@@ -69,138 +58,112 @@ LOST: dict[str, Handler] = {
 @pytest.mark.parametrize("handler", LOST.values(), ids=LOST.keys())
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
 @pytest.mark.parametrize("old", [False, True], ids=["new API", "old API"])
-def test_a_lost_response_to_a_batch_is_resolved(handler: Handler, stored: bool, old: bool) -> None:
+async def test_a_lost_response_to_a_batch_is_resolved(
+    handler: Handler, stored: bool, old: bool
+) -> None:
     """The batch is sent again; users that exist then, and are equal, are ours: created, once."""
+    run = Run(11, batches=True, old=old)
+    handlers = [fake_api.contract, lost(handler) if stored else handler]
+    run.api.next_handlers["batch"].extend(handlers)
+    await run.in_bulk(10)
 
-    async def story() -> None:
-        run = Run(11, batches=True, old=old)
-        handlers = [fake_api.contract, lost(handler) if stored else handler]
-        run.api.next_handlers["batch"].extend(handlers)
-        await run.in_bulk(10)
-
-        assert run.api.users == as_stored(*users(11))
-        assert run.settled() == [11, 0, 0, 0]
-        asked_alone = 10 if stored and old else 0
-        assert len(run.api.seen("create")) == len(run.api.seen("read")) == asked_alone
-
-    run_virtually(story())
+    assert run.api.users == as_stored(*users(11))
+    assert run.settled() == [11, 0, 0, 0]
+    asked_alone = 10 if stored and old else 0
+    assert len(run.api.seen("create")) == len(run.api.seen("read")) == asked_alone
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        {"created": 10, "existing": {}},
+        {"created": 10, "existing": 7},
         {"created": 10, "existing": [], "conflicting": [7]},
         {"created": 9, "existing": [[]]},
         ["created"],
     ],
     ids=str,
 )
-def test_three_batch_responses_that_do_not_fit_end_batches(body: object) -> None:
+async def test_three_batch_responses_that_do_not_fit_end_batches(body: object) -> None:
     """That is said once, and each user is sent alone: all are stored and accounted for."""
+    run = Run(21, batches=True)
+    handlers = [fake_api.contract, *[lost(respond(200, body))] * 9]
+    run.api.next_handlers["batch"].extend(handlers)
+    await run.in_bulk(10, concurrency=1)
 
-    async def story() -> None:
-        run = Run(21, batches=True)
-        handlers = [fake_api.contract, *[lost(respond(200, body))] * 9]
-        run.api.next_handlers["batch"].extend(handlers)
-        await run.in_bulk(10, concurrency=1)
-
-        assert len(run.api.seen("batch")) == 4
-        sentence = "The API responded to a batch with numbers that do not add up"
-        assert run.said[-1] == f"{sentence}: users are sent one by one"
-        assert (run.settled(), run.api.users) == ([21, 0, 0, 0], as_stored(*users(21)))
-
-    run_virtually(story())
+    assert len(run.api.seen("batch")) == 4
+    sentence = "The API responded to a batch with numbers that do not add up"
+    assert run.said[-1] == f"{sentence}: users are sent one by one"
+    assert (run.settled(), run.api.users) == ([21, 0, 0, 0], as_stored(*users(21)))
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new API", "old API"])
-def test_users_that_were_stored_before_a_batch(old: bool) -> None:
+async def test_users_that_were_stored_before_a_batch(old: bool) -> None:
     """An equal user was already there; a user whose id another user has gets a new id. A new API
     tells which is which, so that only the second is sent again.
     """
+    run = Run(11, batches=True, old=old)
+    equal, other = users(11)[4:6]
+    run.api.users = {**as_stored(equal), other.user_id: OTHER_USER}
+    await run.in_bulk(10)
 
-    async def story() -> None:
-        run = Run(11, batches=True, old=old)
-        equal, other = users(11)[4:6]
-        run.api.users = {**as_stored(equal), other.user_id: OTHER_USER}
-        await run.in_bulk(10)
-
-        assert run.settled() == [10, 1, 0, 0]
-        assert run.api.users[other.user_id] == OTHER_USER
-        assert len(run.api.users) == 12
-        assert {"name": other.name, "age": other.age} in run.api.users.values()
-        # under an old API both are sent alone first; then the other one with its new id
-        assert len(run.api.seen("create")) == (3 if old else 2)
-
-    run_virtually(story())
+    assert run.settled() == [10, 1, 0, 0]
+    assert run.api.users[other.user_id] == OTHER_USER
+    assert len(run.api.users) == 12
+    assert {"name": other.name, "age": other.age} in run.api.users.values()
+    # under an old API both are sent alone first; then the other one with its new id
+    assert len(run.api.seen("create")) == (3 if old else 2)
 
 
-def test_the_same_seed_again_costs_no_single_posts() -> None:
+async def test_the_same_seed_again_costs_no_single_posts() -> None:
     """All users of a second run are already there, and the batches tell so."""
+    run = Run(2_501, batches=True)
+    run.api.users = as_stored(*users(2_501))
+    await run.in_bulk(500)
 
-    async def story() -> None:
-        run = Run(2_501, batches=True)
-        run.api.users = as_stored(*users(2_501))
-        await run.in_bulk(500)
-
-        assert run.settled() == [0, 2_501, 0, 0]
-        assert {request.kind for request in run.api.requests} == {"batch"}
-
-    run_virtually(story())
+    assert run.settled() == [0, 2_501, 0, 0]
+    assert {request.kind for request in run.api.requests} == {"batch"}
 
 
-def test_a_full_store_is_filled() -> None:
+async def test_a_full_store_is_filled() -> None:
     """A batch without room is sent one by one: the first users get the room there is, users that
     are stored already are found, and each of the others is rejected.
     """
+    run = Run(31, batches=True)
+    run.api.users = as_stored(*users(31)[25:28])
 
-    async def story() -> None:
-        run = Run(31, batches=True)
-        run.api.users = as_stored(*users(31)[25:28])
+    def check_room(request: Request) -> Handler | None:
+        ids = set(map(int, json.loads(request.body or b"{}")))
+        ids |= {int(request.params["user_id"])} if request.kind == "create" else set()
+        full = len(run.api.users.keys() | ids) > 18
+        return respond(507, {"detail": "Full"}) if full and ids - run.api.users.keys() else None
 
-        def check_room(request: Request) -> Handler | None:
-            ids = set(map(int, json.loads(request.body or b"{}")))
-            ids |= {int(request.params["user_id"])} if request.kind == "create" else set()
-            full = len(run.api.users.keys() | ids) > 18
-            return respond(507, {"detail": "Full"}) if full and ids - run.api.users.keys() else None
+    run.api.choose_handler = check_room
+    await run.in_bulk(10, concurrency=1)
 
-        run.api.choose_handler = check_room
-        await run.in_bulk(10, concurrency=1)
-
-        assert run.settled() == [15, 3, 13, 0]
-        assert run.ledger.errors == {"rejected a user with 507": 13}
-
-    run_virtually(story())
+    assert run.settled() == [15, 3, 13, 0]
+    assert run.ledger.errors == {"rejected a user with 507": 13}
 
 
-def test_a_rejected_batch_is_sent_one_by_one() -> None:
+async def test_a_rejected_batch_is_sent_one_by_one() -> None:
     """If a batch is too large, or one of its users is not valid, each gets its own response."""
+    run = Run(21, batches=True)
+    handlers = [fake_api.contract, respond(413, {"detail": "Too large"})]
+    run.api.next_handlers["batch"].extend(handlers)
+    run.api.next_handlers["create"].append(respond(422, {"detail": "Not that one"}))
+    await run.in_bulk(10, concurrency=1)
 
-    async def story() -> None:
-        run = Run(21, batches=True)
-        handlers = [fake_api.contract, respond(413, {"detail": "Too large"})]
-        run.api.next_handlers["batch"].extend(handlers)
-        run.api.next_handlers["create"].append(respond(422, {"detail": "Not that one"}))
-        await run.in_bulk(10, concurrency=1)
-
-        assert run.settled() == [20, 0, 1, 0]
-        assert run.ledger.errors == {"rejected a user with 422": 1}
-        assert [request.kind for request in run.api.requests[:3]] == ["batch", "batch", "create"]
-        assert run.api.requests[-1].kind == "batch"
-
-    run_virtually(story())
+    assert run.settled() == [20, 0, 1, 0]
+    assert run.ledger.errors == {"rejected a user with 422": 1}
+    assert [request.kind for request in run.api.requests[:3]] == ["batch", "batch", "create"]
+    assert run.api.requests[-1].kind == "batch"
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_without_the_right_token_a_batch_is_rejected(status: int) -> None:
+async def test_without_the_right_token_a_batch_is_rejected(status: int) -> None:
     """Its users are not sent one by one."""
+    run = Run(21, batches=True)
+    run.api.choose_handler = lambda _: respond(status, {"detail": "Who are you?"})
+    await run.in_bulk(10)
 
-    async def story() -> None:
-        run = Run(21, batches=True)
-        run.api.choose_handler = lambda _: respond(status, {"detail": "Who are you?"})
-        await run.in_bulk(10)
-
-        assert run.settled() == [0, 0, 21, 0]
-        assert len(run.api.requests) == 3
-
-    run_virtually(story())
+    assert run.settled() == [0, 0, 21, 0]
+    assert len(run.api.requests) == 3

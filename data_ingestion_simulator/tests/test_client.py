@@ -7,11 +7,13 @@ from typing import Any
 import fake_api
 import pytest
 from fake_api import FakeApi, Handler, lost, respond
-from virtual_clock import run_virtually, virtual_loop
+from virtual_clock import virtual_loop
 
 from client import Client, Result, backoff_seconds
 from connection import Connection
 from generator import User
+
+pytestmark = pytest.mark.virtual_clock
 
 ANA = User(1_000_000_000_000_001, "Zoë O'Brien", 42)
 AS_STORED = {"name": ANA.name, "age": ANA.age}
@@ -32,19 +34,15 @@ class Fixture:
         return await self.client.create(ANA)
 
 
-def test_a_user_is_created() -> None:
+async def test_a_user_is_created() -> None:
     """The user arrives as query parameters, exactly as it is, and nothing else is said."""
+    given = Fixture()
+    result = await given.create()
 
-    async def story() -> None:
-        given = Fixture()
-        result = await given.create()
-
-        assert (result.outcome, result.status, given.said) == ("created", 201, [])
-        assert given.api.users == {ANA.user_id: AS_STORED}
-        expected = {"user_id": "1000000000000001", "name": "Zoë O'Brien", "age": "42"}
-        assert given.api.requests[0].params == expected
-
-    run_virtually(story())
+    assert (result.outcome, result.status, given.said) == ("created", 201, [])
+    assert given.api.users == {ANA.user_id: AS_STORED}
+    expected = {"user_id": "1000000000000001", "name": "Zoë O'Brien", "age": "42"}
+    assert given.api.requests[0].params == expected
 
 
 ERRORS: dict[str, tuple[Handler, str]] = {
@@ -54,10 +52,7 @@ ERRORS: dict[str, tuple[Handler, str]] = {
     "reset": (fake_api.reset, "closed the connection without a response"),
     "not HTTP": (fake_api.garbage, "responded with something that is not HTTP"),
     "flood": (fake_api.flood, "responded with more than 256 KiB"),
-    "500": (respond(500, {"detail": "Oops"}), "responded with 500"),
     "503": (respond(503, b"<html>Busy"), "responded with 503"),
-    "429": (respond(429, {"detail": "Slow down"}), "responded with 429"),
-    "408": (respond(408, b""), "responded with 408"),
     "HTML": (respond(200, b"<!doctype html><p>Log in"), "responded with HTML, not JSON"),
     "half JSON": (respond(201, b'{"user_id": 1'), "responded with something that is not JSON"),
     "redirect": (
@@ -67,27 +62,27 @@ ERRORS: dict[str, tuple[Handler, str]] = {
 }
 
 
+for number in (101, 408, 429, 500, 502, 506, 508, 599):
+    ERRORS[str(number)] = respond(number, {"detail": "Oops"}), f"responded with {number}"
+
+
 @pytest.mark.parametrize(("handler", "reason"), ERRORS.values(), ids=ERRORS.keys())
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
-def test_without_a_usable_response_the_user_is_sent_again(
+async def test_without_a_usable_response_the_user_is_sent_again(
     handler: Handler, reason: str, stored: bool
 ) -> None:
     """Each error is said once, with its reason. The user is stored once, also if only the response
     was lost, and its name is not said.
     """
+    given = Fixture(lost(handler) if stored else handler)
+    result = await given.create()
 
-    async def story() -> None:
-        given = Fixture(lost(handler) if stored else handler)
-        result = await given.create()
-
-        assert (result.outcome, result.status) == ("created", 409 if stored else 201)
-        assert given.api.users == {ANA.user_id: AS_STORED}
-        assert len(given.api.requests) == len(given.said) == 2
-        assert given.said[0].startswith(f"The API {reason}; next try in 0.")
-        assert given.said[1].startswith("The API is back after ")
-        assert "Zo" not in "".join(given.said)
-
-    run_virtually(story())
+    assert (result.outcome, result.status) == ("created", 409 if stored else 201)
+    assert given.api.users == {ANA.user_id: AS_STORED}
+    assert len(given.api.requests) == len(given.said) == 2
+    assert given.said[0].startswith(f"The API {reason}; next try in 0.")
+    assert given.said[1].startswith("The API is back after ")
+    assert "Zo" not in "".join(given.said)
 
 
 @pytest.mark.parametrize(
@@ -95,95 +90,60 @@ def test_without_a_usable_response_the_user_is_sent_again(
     [(204, b""), (200, b""), (200, None), (200, "created"), (200, []), (201, {"user_id": 7})],
     ids=str,
 )
-def test_any_json_or_nothing_is_a_success(status: int, body: object) -> None:
+async def test_any_json_or_an_empty_body_is_a_success(status: int, body: object) -> None:
     """A 2xx may hold any JSON, or none: the user is sent once."""
+    given = Fixture(respond(status, body))
+    result = await given.create()
 
-    async def story() -> None:
-        given = Fixture(respond(status, body))
-        result = await given.create()
-
-        assert (result.outcome, result.status, given.said) == ("created", status, [])
-        assert len(given.api.requests) == 1
-
-    run_virtually(story())
+    assert (result.outcome, result.status, given.said) == ("created", status, [])
+    assert len(given.api.requests) == 1
 
 
-def test_three_responses_that_cannot_be_understood_end_the_retries() -> None:
+async def test_three_responses_that_cannot_be_understood_end_the_retries() -> None:
     """Then the outcome is unknown: the user is given up, and its name is not said."""
+    given = Fixture(*[respond(200, b"OK")] * 9)
+    result = await given.create()
 
-    async def story() -> None:
-        given = Fixture(*[respond(200, b"OK")] * 9)
-        result = await given.create()
-
-        assert (result.outcome, len(given.api.requests)) == ("given up", 3)
-        assert result.detail == "The API responded with something that is not JSON"
-        assert given.errors == {"responded with something that is not JSON": 3}
-
-    run_virtually(story())
+    assert (result.outcome, len(given.api.requests)) == ("given up", 3)
+    assert result.detail == "The API responded with something that is not JSON"
+    assert given.errors == {"responded with something that is not JSON": 3}
 
 
-def test_a_refused_connection_is_retried_until_there_is_an_api() -> None:
+async def test_a_refused_connection_is_retried_until_there_is_an_api() -> None:
     """While connections are refused, each attempt is said. An equal user that is found then cannot
     be ours: no request was sent.
     """
-
-    async def story() -> None:
-        for stored, outcome in (({}, "created"), ({ANA.user_id: AS_STORED}, "already there")):
-            given = Fixture()
-            given.api.users.update(stored)
-            virtual_loop().refuses = True
-            virtual_loop().call_later(2, lambda: setattr(virtual_loop(), "refuses", False))
-            result = await given.create()
-
-            assert (result.outcome, len(given.api.requests)) == (outcome, 1)
-            assert len(given.said) >= 3
-            for sentence in given.said[:-1]:
-                assert sentence.startswith("The API refused the connection; next try in ")
-
-    run_virtually(story())
-
-
-def test_the_same_user_survives_many_errors() -> None:
-    """Several kinds of errors one after another neither lose the user nor store it twice."""
-
-    async def story() -> None:
-        given = Fixture(fake_api.reset, respond(500, {}), fake_api.half)
+    for stored, outcome in (({}, "created"), ({ANA.user_id: AS_STORED}, "already there")):
+        given = Fixture()
+        given.api.users.update(stored)
+        virtual_loop().refuses = True
+        virtual_loop().call_later(2, lambda: setattr(virtual_loop(), "refuses", False))
         result = await given.create()
 
-        assert (result.outcome, len(given.api.users), len(given.said)) == ("created", 1, 4)
+        assert (result.outcome, len(given.api.requests)) == (outcome, 1)
+        assert len(given.said) >= 3
+        for sentence in given.said[:-1]:
+            assert sentence.startswith("The API refused the connection; next try in ")
 
-    run_virtually(story())
 
-
-def test_retry_after_is_obeyed() -> None:
+async def test_retry_after_is_obeyed() -> None:
     """After a 503 that asks for a second there is a second, though the backoff is shorter."""
+    given = Fixture(respond(503, {}, {"Retry-After": "1"}))
+    await given.create()
 
-    async def story() -> None:
-        given = Fixture(respond(503, {}, {"Retry-After": "1"}))
-        await given.create()
-
-        first, second = given.api.requests
-        assert second.at - first.at == pytest.approx(1.0, abs=0.01)
-        assert given.said[0] == "The API responded with 503; next try in 1.0 s"
-
-    run_virtually(story())
+    first, second = given.api.requests
+    assert second.at - first.at == pytest.approx(1.0, abs=0.01)
+    assert given.said[0] == "The API responded with 503; next try in 1.0 s"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 501, 507])
-def test_a_lasting_error_is_not_retried(status: int) -> None:
+async def test_a_lasting_error_is_not_retried(status: int) -> None:
     """The user is rejected after one request, with what the API says about it."""
+    given = Fixture(respond(status, {"detail": "No"}))
+    result = await given.create()
 
-    async def story() -> None:
-        given = Fixture(respond(status, {"detail": "No"}))
-        result = await given.create()
-
-        assert (result.outcome, result.status, result.detail) == ("rejected", status, "No")
-        assert (len(given.api.requests), given.said) == (1, [])
-
-    run_virtually(story())
-
-
-COURSE = respond(200, {"error": "User already exists"})
+    assert (result.outcome, result.status, result.detail) == ("rejected", status, "No")
+    assert (len(given.api.requests), given.said) == (1, [])
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["the 409 shows the user", "it does not"])
@@ -197,59 +157,37 @@ COURSE = respond(200, {"error": "User already exists"})
     ],
     ids=["equal", "another name", "another age"],
 )
-def test_a_conflict_is_resolved_by_the_stored_user(
+async def test_a_conflict_is_resolved_by_the_stored_user(
     old: bool, lost_before: bool, stored: dict[str, Any], outcome: str
 ) -> None:
     """An equal user was already there, or created if a response was lost before. A different one
     means that the id is taken. Only an older API is asked for the user, by one GET.
     """
+    given = Fixture(*[fake_api.reset] * lost_before, old=old)
+    given.api.users[ANA.user_id] = stored
+    result = await given.create()
 
-    async def story() -> None:
-        given = Fixture(*[fake_api.reset] * lost_before, old=old)
-        given.api.users[ANA.user_id] = stored
-        result = await given.create()
-
-        expected = outcome if outcome == "taken" else "created" if lost_before else "already there"
-        assert (result.outcome, result.status) == (expected, 409)
-        assert given.api.users == {ANA.user_id: stored}
-        assert len(given.api.seen("read")) == old
-
-    run_virtually(story())
+    expected = outcome if outcome == "taken" else "created" if lost_before else "already there"
+    assert (result.outcome, result.status) == (expected, 409)
+    assert given.api.users == {ANA.user_id: stored}
+    assert len(given.api.seen("read")) == old
 
 
-@pytest.mark.parametrize("shown", [AS_STORED, [ANA.name, ANA.age]], ids=["an object", "a pair"])
-def test_the_first_api_of_the_course(shown: Any) -> None:
-    """It responds to a conflict with 200 and an error inside, and shows a user as a pair."""
-
-    async def story() -> None:
-        given = Fixture(COURSE)
-        given.api.users[ANA.user_id] = shown
-        result = await given.create()
-
-        assert (result.outcome, given.said) == ("already there", [])
-
-    run_virtually(story())
-
-
-def test_a_get_that_fails_does_not_make_the_user_ours() -> None:
+async def test_a_get_that_fails_does_not_make_the_user_ours() -> None:
     """If only the GET of the stored user failed, an equal user was still there before."""
+    given = Fixture(old=True)
+    given.api.users[ANA.user_id] = AS_STORED
+    given.api.next_handlers["read"].extend([fake_api.reset, respond(500, {})])
+    result = await given.create()
 
-    async def story() -> None:
-        given = Fixture(old=True)
-        given.api.users[ANA.user_id] = AS_STORED
-        given.api.next_handlers["read"].extend([fake_api.reset, respond(500, {})])
-        result = await given.create()
-
-        assert result.outcome == "already there"
-        assert [request.kind for request in given.api.requests] == [
-            "create",
-            "read",
-            "read",
-            "read",
-        ]
-        assert len(given.said) == 3
-
-    run_virtually(story())
+    assert result.outcome == "already there"
+    assert [request.kind for request in given.api.requests] == [
+        "create",
+        "read",
+        "read",
+        "read",
+    ]
+    assert len(given.said) == 3
 
 
 @pytest.mark.parametrize(
@@ -257,100 +195,76 @@ def test_a_get_that_fails_does_not_make_the_user_ours() -> None:
     [respond(404, {"detail": "Not found"}), respond(200, {"error": "User not found"})],
     ids=["404", "200 with an error"],
 )
-def test_no_second_id_while_the_first_may_be_stored(handler: Handler) -> None:
+async def test_no_second_id_while_the_first_may_be_stored(handler: Handler) -> None:
     """After a lost response, an API that calls the id taken but does not show its user is asked
     again, three times at most: a new id could store the person twice. Otherwise a new id is safe.
     """
-
-    async def story() -> None:
-        for times, outcome in ((1, "created"), (9, "given up")):
-            given = Fixture(lost(fake_api.reset), old=True)
-            given.api.next_handlers["read"].extend([handler] * times)
-            assert (await given.create()).outcome == outcome
-            assert "does not show its user" in given.said[2]
-        given = Fixture(respond(409, {"detail": "Taken"}))
-        assert ((await given.create()).outcome, given.said) == ("taken", [])
-
-    run_virtually(story())
+    for times, outcome in ((1, "created"), (9, "given up")):
+        given = Fixture(lost(fake_api.reset), old=True)
+        given.api.next_handlers["read"].extend([handler] * times)
+        assert (await given.create()).outcome == outcome
+        assert "does not show its user" in given.said[2]
+    given = Fixture(respond(409, {"detail": "Taken"}))
+    assert ((await given.create()).outcome, given.said) == ("taken", [])
 
 
-def test_a_user_that_was_stored_before_it_was_rejected() -> None:
+async def test_a_user_that_was_stored_before_it_was_rejected() -> None:
     """A user that is stored, whose response is lost, and who is then rejected, was created."""
-
-    async def story() -> None:
-        given = Fixture(lost(fake_api.reset), respond(507, {"detail": "Full"}))
-        assert (await given.create()).outcome == "created"
-
-    run_virtually(story())
+    given = Fixture(lost(fake_api.reset), respond(507, {"detail": "Full"}))
+    assert (await given.create()).outcome == "created"
 
 
-def test_the_client_waits_for_health() -> None:
+async def test_the_client_waits_for_health() -> None:
     """Neither a 503, a 404, HTML nor a reset is healthy; other 2xx are, with JSON or without."""
-
-    async def story() -> None:
-        page = respond(200, b"<!doctype html><p>Welcome")
-        for last in (respond(204, b""), respond(200, b"OK"), respond(200, {})):
-            given = Fixture()
-            handlers = [respond(503, {}), respond(404, {}), page, fake_api.reset, last]
-            given.api.next_handlers["health"].extend(handlers)
-            await given.client.wait_until_healthy()
-
-            assert len(given.api.seen("health")) == 5
-            assert [sentence.split("; ")[0] for sentence in given.said[:4]] == [
-                "The API responded with 503",
-                "The API responded with 404 (check API_BASE_URL and API_TOKEN)",
-                "The API responded with HTML, not JSON",
-                "The API closed the connection without a response",
-            ]
-            assert given.said[4].startswith("The API is back after ")
-
-    run_virtually(story())
-
-
-def test_a_connection_is_reused_but_not_kept_idle_for_long() -> None:
-    """After two idle seconds a connection is not used again: the server may be closing it."""
-
-    async def story() -> None:
+    page = respond(200, b"<!doctype html><p>Welcome")
+    for last in (respond(204, b""), respond(200, b"OK"), respond(200, {})):
         given = Fixture()
-        connections = []
-        for pause_seconds in (0, 1.9, 2.1):
-            await asyncio.sleep(pause_seconds)
-            await given.client.wait_until_healthy()
-            connections.append(virtual_loop().connections)
+        handlers = [respond(503, {}), respond(404, {}), page, fake_api.reset, last]
+        given.api.next_handlers["health"].extend(handlers)
+        await given.client.wait_until_healthy()
 
-        assert connections == [1, 1, 2]
+        assert len(given.api.seen("health")) == 5
+        assert [sentence.split("; ")[0] for sentence in given.said[:4]] == [
+            "The API responded with 503",
+            "The API responded with 404 (check API_BASE_URL and API_TOKEN)",
+            "The API responded with HTML, not JSON",
+            "The API closed the connection without a response",
+        ]
+        assert given.said[4].startswith("The API is back after ")
 
-    run_virtually(story())
+
+async def test_a_connection_is_reused_but_not_kept_idle_for_long() -> None:
+    """After two idle seconds a connection is not used again: the server may be closing it."""
+    given = Fixture()
+    connections = []
+    for pause_seconds in (0, 1.9, 2.1):
+        await asyncio.sleep(pause_seconds)
+        await given.client.wait_until_healthy()
+        connections.append(virtual_loop().connections)
+
+    assert connections == [1, 1, 2]
 
 
-def test_a_stop_is_no_error() -> None:
+async def test_a_stop_is_no_error() -> None:
     """A cancelled exchange ends at once: it is neither said nor repeated."""
+    given = Fixture(fake_api.hang)
+    creating = asyncio.create_task(given.create())
+    await asyncio.sleep(1)
+    creating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creating
 
-    async def story() -> None:
-        given = Fixture(fake_api.hang)
-        creating = asyncio.create_task(given.create())
-        await asyncio.sleep(1)
-        creating.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await creating
-
-        assert (len(given.api.requests), given.said) == (1, [])
-
-    run_virtually(story())
+    assert (len(given.api.requests), given.said) == (1, [])
 
 
-def test_one_attempt_of_many_is_reported() -> None:
+async def test_one_attempt_of_many_is_reported() -> None:
     """Eight users that fail at the same time are one outage: one of them says so."""
+    given = Fixture(*[respond(500, {})] * 8)
+    users = [ANA._replace(user_id=number) for number in range(8)]
+    await asyncio.gather(*map(given.client.create, users))
 
-    async def story() -> None:
-        given = Fixture(*[respond(500, {})] * 8)
-        users = [ANA._replace(user_id=number) for number in range(8)]
-        await asyncio.gather(*map(given.client.create, users))
-
-        assert len(given.said) == 2
-        assert given.errors == {"responded with 500": 8}
-
-    run_virtually(story())
+    assert len(given.said) == 2
+    assert given.errors == {"responded with 500": 8}
 
 
 def test_the_backoff_grows_to_a_cap_and_is_spread() -> None:

@@ -6,16 +6,15 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_api import close, until
-from virtual_clock import run_virtually, virtual_loop
+from virtual_clock import virtual_loop
 
 from client import ApiError, BadResponse, NotConnected
 from connection import Connection, check_status, json_value, retry_after_seconds
@@ -28,11 +27,6 @@ HALF, NOT_HTTP = (
 )
 UPGRADE = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
 CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
-
-
-def run(story: Coroutine[Any, Any, None]) -> None:
-    """Run an asynchronous test, which has ten seconds."""
-    asyncio.run(asyncio.wait_for(story, 10))
 
 
 class Server:
@@ -85,17 +79,13 @@ RESPONSES = {
 
 
 @pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES.keys())
-def test_a_response_may_come_in_any_form(response: bytes) -> None:
+async def test_a_response_may_come_in_any_form(response: bytes) -> None:
     """With a length or in chunks, in pieces, after a 1xx; then the socket is reused."""
-
-    async def story() -> None:
-        server = Server(response, response)
-        async with connected(server) as connection:
-            for _ in range(2):
-                assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
-            assert server.connections == 1
-
-    run(story())
+    server = Server(response, response)
+    async with connected(server) as connection:
+        for _ in range(2):
+            assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -108,36 +98,29 @@ def test_a_response_may_come_in_any_form(response: bytes) -> None:
         OK + b"Content-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\n\r\n",
     ],
 )
-def test_a_socket_that_ends_or_says_too_much_is_not_used_again(response: bytes) -> None:
+async def test_a_socket_that_ends_or_says_too_much_is_not_used_again(response: bytes) -> None:
     """If a response ends with its connection, announces that end, or is followed by another one,
     the next exchange has a new socket.
     """
-
-    async def story() -> None:
-        server = Server(response, response, closes=b"}HTTP" not in response)
-        async with connected(server) as connection:
-            for _ in range(2):
-                assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
-            assert server.connections == 2
-
-    run(story())
-
-
-def test_a_socket_that_says_something_unasked_is_closed() -> None:
-    """A response without a request makes its socket unusable, and it is closed."""
-
-    async def story() -> None:
-        once = OK + b"Content-Length: 2\r\n\r\n{}"
-        loop, server = virtual_loop(), Server(once + b"||" + OK, once)
-        loop.api = server
-        connection = Connection("http://localhost")
-        assert await connection.exchange("GET", "/", ID, b"") == (200, {})
-        await asyncio.sleep(1)
-        assert await connection.exchange("GET", "/", ID, b"") == (200, {})
+    server = Server(response, response, closes=b"}HTTP" not in response)
+    async with connected(server) as connection:
+        for _ in range(2):
+            assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
         assert server.connections == 2
-        await asyncio.wait_for(server.left.wait(), 1)
 
-    run_virtually(story())
+
+@pytest.mark.virtual_clock
+async def test_a_socket_that_says_something_unasked_is_closed() -> None:
+    """A response without a request makes its socket unusable, and it is closed."""
+    once = OK + b"Content-Length: 2\r\n\r\n{}"
+    loop, server = virtual_loop(), Server(once + b"||" + OK, once)
+    loop.api = server
+    connection = Connection("http://localhost")
+    assert await connection.exchange("GET", "/", ID, b"") == (200, {})
+    await asyncio.sleep(1)
+    assert await connection.exchange("GET", "/", ID, b"") == (200, {})
+    assert server.connections == 2
+    await asyncio.wait_for(server.left.wait(), 1)
 
 
 @pytest.mark.parametrize(
@@ -155,118 +138,92 @@ def test_a_socket_that_says_something_unasked_is_closed() -> None:
         (OK + b"\r\n" + b"y" * 300_000, "responded with more than 256 KiB"),
     ],
 )  # fmt: skip
-def test_what_is_not_a_usable_response(response: bytes, reason: str) -> None:
+async def test_what_is_not_a_usable_response(response: bytes, reason: str) -> None:
     """Nothing, half a response, something else, or too much: the error says which."""
-
-    async def story() -> None:
-        async with connected(Server(response, closes=True)) as connection:
-            with pytest.raises(ApiError) as caught:
-                await connection.exchange("GET", "/health", ID, b"")
-
-        assert (str(caught.value), caught.value.perhaps_stored) == (reason, True)
-
-    run(story())
-
-
-def test_a_request_is_what_it_should_be() -> None:
-    """Method, target under the base, host, token, length, and who asks."""
-
-    async def story() -> None:
-        server = Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 2)
-        async with connected(server, token="a-long-secret") as connection:
-            await connection.exchange("POST", "/users/?name=Zo%C3%AB+%26+Co&age=7", ID, b"")
+    async with connected(Server(response, closes=True)) as connection:
+        with pytest.raises(ApiError) as caught:
             await connection.exchange("GET", "/health", ID, b"")
-        post, get = (request.decode().split("\r\n") for request in server.requests)
-        port = post[1].rpartition(":")[2]
 
-        same = [f"Host: 127.0.0.1:{port}", "Accept: application/json"]
-        same += ["Authorization: Bearer a-long-secret"]
-        ends = [f"X-Request-ID: {ID}", "", ""]
-        target = "/lab/users/?name=Zo%C3%AB+%26+Co&age=7"
-        assert post == [f"POST {target} HTTP/1.1", *same, "Content-Length: 0", *ends]
-        assert get == ["GET /lab/health HTTP/1.1", *same, *ends]
-
-    run(story())
+    assert (str(caught.value), caught.value.perhaps_stored) == (reason, True)
 
 
-def test_as_many_sockets_as_exchanges_at_once() -> None:
+async def test_a_request_is_what_it_should_be() -> None:
+    """Method, target under the base, host, token, length, and who asks."""
+    server = Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 2)
+    async with connected(server, token="a-long-secret") as connection:
+        await connection.exchange("POST", "/users/?name=Zo%C3%AB+%26+Co&age=7", ID, b"")
+        await connection.exchange("GET", "/health", ID, b"")
+    post, get = (request.decode().split("\r\n") for request in server.requests)
+    port = post[1].rpartition(":")[2]
+
+    same = [f"Host: 127.0.0.1:{port}", "Accept: application/json"]
+    same += ["Authorization: Bearer a-long-secret"]
+    ends = [f"X-Request-ID: {ID}", "", ""]
+    target = "/lab/users/?name=Zo%C3%AB+%26+Co&age=7"
+    assert post == [f"POST {target} HTTP/1.1", *same, "Content-Length: 0", *ends]
+    assert get == ["GET /lab/health HTTP/1.1", *same, *ends]
+
+
+async def test_as_many_sockets_as_exchanges_at_once() -> None:
     """Exchanges at the same time do not wait for each other, and their sockets are kept."""
-
-    async def story() -> None:
-        slow = b"|" * 10 + OK + b"Content-Length: 2\r\n\r\n{}"
-        server = Server(*[slow] * 9)
-        async with connected(server) as connection:
-            for _ in range(3):
-                await asyncio.gather(*[connection.exchange("GET", "/", ID, b"") for _ in range(3)])
-            assert server.connections == 3
-
-    run(story())
+    slow = b"|" * 10 + OK + b"Content-Length: 2\r\n\r\n{}"
+    server = Server(*[slow] * 9)
+    async with connected(server) as connection:
+        for _ in range(3):
+            await asyncio.gather(*[connection.exchange("GET", "/", ID, b"") for _ in range(3)])
+        assert server.connections == 3
 
 
-def test_each_exchange_has_the_whole_time() -> None:
+@pytest.mark.virtual_clock
+async def test_each_exchange_has_the_whole_time() -> None:
     """On a socket that is used again, a deadline counts from its own exchange, not the first."""
-
-    async def story() -> None:
-        six_seconds = b"|" * 1_200
-        response = six_seconds + OK + b"Content-Length: 2\r\n\r\n{}"
-        loop, server = virtual_loop(), Server(response, response, 2 * six_seconds)
-        loop.api = server
-        connection = Connection("http://localhost")
-        for _ in range(2):
-            assert await connection.exchange("GET", "/", ID, b"") == (200, {})
-        began = loop.time()
-        with pytest.raises(ApiError, match=r"^gave no response within 10 s$"):
-            await connection.exchange("GET", "/", ID, b"")
-        assert loop.time() - began == pytest.approx(10)
-        assert server.connections == 1
-
-    run_virtually(story())
+    six_seconds = b"|" * 1_200
+    response = six_seconds + OK + b"Content-Length: 2\r\n\r\n{}"
+    loop, server = virtual_loop(), Server(response, response, 2 * six_seconds)
+    loop.api = server
+    connection = Connection("http://localhost")
+    for _ in range(2):
+        assert await connection.exchange("GET", "/", ID, b"") == (200, {})
+    began = loop.time()
+    with pytest.raises(ApiError, match=r"^gave no response within 10 s$"):
+        await connection.exchange("GET", "/", ID, b"")
+    assert loop.time() - began == pytest.approx(10)
+    assert server.connections == 1
 
 
-def test_an_exchange_that_was_cancelled_leaves_no_socket_behind() -> None:
+async def test_an_exchange_that_was_cancelled_leaves_no_socket_behind() -> None:
     """A late response to a cancelled request is not taken for the next one."""
-
-    async def story() -> None:
-        slow = b"|" * 20 + OK + b'Content-Length: 7\r\n\r\n"first"'
-        server = Server(slow, OK + b"Content-Length: 2\r\n\r\n{}")
-        async with connected(server) as connection:
-            asking = asyncio.create_task(connection.exchange("GET", "/first", ID, b""))
-            await until(lambda: bool(server.requests))
-            asking.cancel()
-            assert await connection.exchange("GET", "/second", ID, b"") == (200, {})
-
-    run(story())
+    slow = b"|" * 20 + OK + b'Content-Length: 7\r\n\r\n"first"'
+    server = Server(slow, OK + b"Content-Length: 2\r\n\r\n{}")
+    async with connected(server) as connection:
+        asking = asyncio.create_task(connection.exchange("GET", "/first", ID, b""))
+        await until(lambda: bool(server.requests))
+        asking.cancel()
+        assert await connection.exchange("GET", "/second", ID, b"") == (200, {})
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 on this machine")
-def test_an_address_of_the_sixth_version() -> None:
+async def test_an_address_of_the_sixth_version() -> None:
     """A numeric IPv6 address is spoken to as well."""
-
-    async def story() -> None:
-        try:
-            async with connected(Server(OK + b"Content-Length: 2\r\n\r\n{}"), "::1") as connection:
-                assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
-        except OSError as error:
-            pytest.skip(f"IPv6 does not work on this machine: {error}")
-
-    run(story())
+    try:
+        async with connected(Server(OK + b"Content-Length: 2\r\n\r\n{}"), "::1") as connection:
+            assert await connection.exchange("GET", "/health", ID, b"") == (200, {})
+    except OSError as error:
+        pytest.skip(f"IPv6 does not work on this machine: {error}")
 
 
-def test_a_name_with_several_addresses_that_refuse() -> None:
+async def test_a_name_with_several_addresses_that_refuse() -> None:
     """`localhost` may be two addresses: if both refuse, the error says so."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-
-    async def story() -> None:
-        with pytest.raises(NotConnected, match=r"^refused the connection$"):
-            await Connection(f"http://localhost:{port}").exchange("GET", "/health", ID, b"")
-
-    run(story())
+    with pytest.raises(NotConnected, match=r"^refused the connection$"):
+        await Connection(f"http://localhost:{port}").exchange("GET", "/health", ID, b"")
 
 
-def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
-    """Over https an API that cannot be trusted is not spoken to."""
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """The TLS of a server whose certificate no authority has signed."""
     files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files]
     try:
@@ -275,17 +232,17 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
         pytest.skip("there is no openssl on this machine")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    return context
 
-    async def story() -> None:
-        server = Server(OK)
-        listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
+
+async def test_a_certificate_that_is_not_trusted(tls: ssl.SSLContext) -> None:
+    """Over https an API that cannot be trusted gets no request."""
+    server = Server(OK)
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(NotConnected, match=r"^cannot be trusted over TLS$"):
             await Connection(f"https://localhost:{port}").exchange("GET", "/health", ID, b"")
-        listening.close()
-        assert server.requests == []
-
-    run(story())
+    assert server.requests == []
 
 
 def test_all_responses_of_the_contract_are_usable() -> None:
@@ -293,21 +250,6 @@ def test_all_responses_of_the_contract_are_usable() -> None:
     for each in json.loads(CONTRACT.read_text(encoding="utf-8")):
         check_status(each["status"], {})
         assert json_value(json.dumps(each["body"]).encode(), each["status"]) == each["body"]
-
-
-@pytest.mark.parametrize("status", [200, 201, 204, 400, 401, 404, 405, 409, 413, 422, 501, 507])
-def test_successes_and_lasting_errors_are_not_retried(status: int) -> None:
-    """A retry would get the same response: so it is with a 4xx, 501, and 507 for a full store."""
-    check_status(status, {})
-
-
-@pytest.mark.parametrize(
-    "status", [101, 301, 302, 304, 307, 408, 429, 500, 502, 503, 506, 508, 599]
-)
-def test_other_statuses_are_retried(status: int) -> None:
-    """Redirects, 408, 429 and 5xx are errors."""
-    with pytest.raises(ApiError, match=f"^responded with {status}"):
-        check_status(status, {})
 
 
 def test_retry_after_in_seconds_or_as_a_date() -> None:

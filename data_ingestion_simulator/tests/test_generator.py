@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import time
 from collections import Counter
 
 import pytest
@@ -10,27 +9,11 @@ from faker import Faker
 from faker.config import AVAILABLE_LOCALES
 
 import generator
-from generator import BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK, UnknownLocale, User, Users
+from generator import BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK, User, Users
 
 
 def first(count: int, users: Users) -> list[User]:
     return list(itertools.islice(users, count))
-
-
-def test_the_same_seed_gives_the_same_users() -> None:
-    """Two runs from the same random state see the same people and ids in the same order."""
-    assert first(100, Users(1)) == first(100, Users(1))
-    assert first(100, Users(1)) != first(100, Users(2))
-
-
-def test_users_keep_within_the_contract() -> None:
-    """Ids have sixteen digits and stay below 2**53, names are printable, ages are years."""
-    for user in first(5_000, Users(3)):
-        assert 10**15 <= user.user_id <= 2**53 - 1
-        assert 1 <= len(user.name) <= 100
-        assert user.name.isprintable()
-        assert user.name == user.name.strip()
-        assert 0 <= user.age <= 99
 
 
 def test_ids_run_on_and_fit() -> None:
@@ -49,17 +32,6 @@ def test_different_seeds_do_not_share_a_block() -> None:
     assert len(set(blocks)) == 200
     assert min(blocks) < FIRST_BLOCK + (LAST_BLOCK - FIRST_BLOCK) * 0.1
     assert max(blocks) > FIRST_BLOCK + (LAST_BLOCK - FIRST_BLOCK) * 0.9
-
-
-def test_a_renumbered_user_is_the_same_person() -> None:
-    """A user whose id was taken keeps name and age; the run goes on in the new block."""
-    users = Users(5)
-    user = next(users)
-    again = users.renumbered(user)
-
-    assert (again.name, again.age) == (user.name, user.age)
-    assert again.user_id // BLOCK_SIZE != user.user_id // BLOCK_SIZE
-    assert next(users).user_id == again.user_id + 1
 
 
 def test_other_locales_and_ages_have_other_ids() -> None:
@@ -100,9 +72,10 @@ def test_every_locale_has_names(locale: str) -> None:
     """Names of every locale keep within the contract, and are the same for the same seed."""
     users = first(200, Users(9, locale))
 
-    assert users == first(200, Users(9, locale))
+    assert users == first(200, Users(9, locale)) != first(200, Users(10, locale))
     assert len({user.name for user in users}) > 20
     for user in users:
+        assert 10**15 <= user.user_id <= 2**53 - 1
         assert 1 <= len(user.name) <= 100
         assert user.name == user.name.strip()
         assert not set(user.name) & set("{}%\r\n\t")
@@ -124,12 +97,6 @@ def test_names_are_as_frequent_as_faker_has_them(locale: str) -> None:
         assert abs(ours[word] - times) < 6 * (times + 1) ** 0.5, word
 
 
-def test_an_unknown_locale_is_an_error_of_its_own() -> None:
-    """A locale that Faker does not have is an error of its own."""
-    with pytest.raises(UnknownLocale):
-        Users(12, "xx_XX")
-
-
 @pytest.mark.parametrize(
     ("ages", "youngest", "oldest", "students"),
     [
@@ -149,15 +116,6 @@ def test_the_profiles_of_ages(
     assert students[0] < share < students[1]
 
 
-def test_users_are_made_fast() -> None:
-    """Making a user costs well under a millisecond, so that it is never what holds a run back."""
-    users = Users(8)
-    started = time.perf_counter()
-    first(2_000, users)
-
-    assert (time.perf_counter() - started) / 2_000 < 0.0005
-
-
 def test_a_block_is_left_once() -> None:
     """Many users whose ids are taken all get ids of the same new block; that one is left when
     an id in it is taken, too.
@@ -168,6 +126,7 @@ def test_a_block_is_left_once() -> None:
     again = users.renumbered(moved[-1])
 
     blocks = [{user.user_id // 10**9 for user in some} for some in (taken, moved, [again])]
+    assert next(users).user_id == again.user_id + 1
     assert [len(block) for block in blocks] == [1, 1, 1]
     assert len(set.union(*blocks)) == 3
     assert len({user.user_id for user in moved}) == 100

@@ -13,13 +13,15 @@ import fake_api
 import pytest
 from fake_api import FakeApi, Handler, Request, lost, respond
 from one_run import quiet
-from virtual_clock import run_virtually, virtual_loop
+from virtual_clock import virtual_loop
 
 from client import Client
 from connection import Connection
 from generator import Users
 from ledger import Ledger, RetryBudget
 from scheduler import Batches, Scheduler
+
+pytestmark = pytest.mark.virtual_clock
 
 OUTAGES = 1_000 if "LAB_LONG" in os.environ else 100
 CALM_SECONDS, STORM_SECONDS = (0.5, 8.0), (0.05, 40.0)
@@ -157,99 +159,87 @@ class Run:
 @pytest.mark.parametrize(
     ("per_second", "concurrency"), [(1 / 60, 1), (0.2, 1), (1.0, 1), (2.0, 8), (None, 4)], ids=str
 )
-def test_through_a_thousand_outages(per_second: float | None, concurrency: int) -> None:
+async def test_through_a_thousand_outages(per_second: float | None, concurrency: int) -> None:
     """At an interval, at a rate and in bulk, through all kinds of outages: all attempted users are
     created and stored once, the end of an outage is noticed in time, the API gets at most 1.2 times
     its normal load, and no request is repeated sooner than it asked.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
+    run = Run(per_second, concurrency, seed)
+    storms = Storms(run.api, random.Random(seed))
+    period_seconds = 1 / per_second if per_second else 0.0
 
-    async def story() -> None:
-        run = Run(per_second, concurrency, seed)
-        storms = Storms(run.api, random.Random(seed))
-        period_seconds = 1 / per_second if per_second else 0.0
+    async def outages() -> None:
+        await storms.run()
+        await asyncio.sleep(period_seconds)  # the next user notices the end of the last one
 
-        async def outages() -> None:
-            await storms.run()
-            await asyncio.sleep(period_seconds)  # the next user notices the end of the last one
+    await run.during(outages())
 
-        await run.during(outages())
-
-        run.check_accounts(seed)
-        assert run.ledger.attempted > OUTAGES * min(per_second or 0.5, 0.5)
-        slow = period_seconds > SLOWEST_TRY_SECONDS
-        longest_wait = period_seconds if slow else RETRY_AFTER_SECONDS
-        times = run.times()
-        for ended in storms.ended_at[:-1]:
-            noticed_seconds = times[bisect.bisect(times, ended)] - ended
-            assert noticed_seconds <= longest_wait + LONGEST_EXCHANGE_SECONDS
-        run.check_load()
-        run.check_waits(storms.asked_to_wait)
-        assert storms.asked_to_wait or slow
-
-    run_virtually(story())
+    run.check_accounts(seed)
+    assert run.ledger.attempted > OUTAGES * min(per_second or 0.5, 0.5)
+    slow = period_seconds > SLOWEST_TRY_SECONDS
+    longest_wait = period_seconds if slow else RETRY_AFTER_SECONDS
+    times = run.times()
+    for ended in storms.ended_at[:-1]:
+        noticed_seconds = times[bisect.bisect(times, ended)] - ended
+        assert noticed_seconds <= longest_wait + LONGEST_EXCHANGE_SECONDS
+    run.check_load()
+    run.check_waits(storms.asked_to_wait)
+    assert storms.asked_to_wait or slow
 
 
 @pytest.mark.parametrize(
     ("per_second", "concurrency"), [(1 / 60, 1), (0.2, 1), (5.0, 16), (None, 4)], ids=str
 )
-def test_a_long_outage(per_second: float | None, concurrency: int) -> None:
+async def test_a_long_outage(per_second: float | None, concurrency: int) -> None:
     """Through eleven minutes of quick 503s, at whatever pace, the API gets no more than 1.2 times
     its normal load, a pace too slow for that at most one request in half a minute; when it is back
     it is noticed in time.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
+    run = Run(per_second, concurrency, seed)
+    sick = False
+    run.api.choose_handler = lambda _: respond(503, {}) if sick else None
 
-    async def story() -> None:
-        run = Run(per_second, concurrency, seed)
+    async def outages() -> None:
+        nonlocal sick
+        await asyncio.sleep(130)
+        sick = True
+        await asyncio.sleep(660)
         sick = False
-        run.api.choose_handler = lambda _: respond(503, {}) if sick else None
+        returned = asyncio.get_running_loop().time()
+        await asyncio.sleep(31)
+        assert any(at >= returned for at in run.times())
 
-        async def outages() -> None:
-            nonlocal sick
-            await asyncio.sleep(130)
-            sick = True
-            await asyncio.sleep(660)
-            sick = False
-            returned = asyncio.get_running_loop().time()
-            await asyncio.sleep(31)
-            assert any(at >= returned for at in run.times())
+    await run.during(outages())
 
-        await run.during(outages())
-
-        run.check_accounts(seed)
-        run.check_load()
-
-    run_virtually(story())
+    run.check_accounts(seed)
+    run.check_load()
 
 
 @pytest.mark.parametrize("sick_share", [0.3, 0.6, 1.0])
-def test_a_sick_api_is_not_hit_harder(sick_share: float) -> None:
+async def test_a_sick_api_is_not_hit_harder(sick_share: float) -> None:
     """Where a part of the requests fails at once, users wait rather than raise the load above 1.2
     times the normal; when the API is well again, all of them arrive.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     dice = random.Random(seed)
+    run = Run(20.0, 64, seed)
+    sick = True
+    run.api.choose_handler = lambda _: (
+        respond(500, {}) if sick and dice.random() < sick_share else None
+    )
 
-    async def story() -> None:
-        run = Run(20.0, 64, seed)
-        sick = True
-        run.api.choose_handler = lambda _: (
-            respond(500, {}) if sick and dice.random() < sick_share else None
-        )
+    async def outages() -> None:
+        nonlocal sick
+        await asyncio.sleep(60)
+        sick = False
+        await asyncio.sleep(60)
 
-        async def outages() -> None:
-            nonlocal sick
-            await asyncio.sleep(60)
-            sick = False
-            await asyncio.sleep(60)
+    await run.during(outages())
 
-        await run.during(outages())
-
-        run.check_accounts(seed)
-        run.check_load()
-
-    run_virtually(story())
+    run.check_accounts(seed)
+    run.check_load()

@@ -9,7 +9,7 @@ import fake_api
 import pytest
 from fake_api import Handler
 from one_run import Run, quiet
-from virtual_clock import run_virtually, virtual_loop
+from virtual_clock import virtual_loop
 
 from client import Result
 from generator import User, Users
@@ -17,33 +17,27 @@ from ledger import Ledger
 from scheduler import Batches, Scheduler
 
 
-def test_ticks_lie_on_a_grid() -> None:
+@pytest.mark.virtual_clock
+async def test_ticks_lie_on_a_grid() -> None:
     """Users are sent exactly a period apart, however long the responses take."""
+    for at_a_rate in (False, True):
+        run = Run(5, delay_seconds=0.3)
+        scheduler, start = run.scheduler, virtual_loop().time()
+        await (scheduler.at_rate(1.0, 8) if at_a_rate else scheduler.at_interval(1.0))
 
-    async def story() -> None:
-        for at_a_rate in (False, True):
-            run = Run(5, delay_seconds=0.3)
-            scheduler, start = run.scheduler, virtual_loop().time()
-            await (scheduler.at_rate(1.0, 8) if at_a_rate else scheduler.at_interval(1.0))
-
-            times = [request.at - start for request in run.api.requests]
-            assert times == pytest.approx([0, 1, 2, 3, 4])
-            assert (run.ledger.dropped, run.settled()) == (0, [5, 0, 0, 0])
-
-    run_virtually(story())
+        times = [request.at - start for request in run.api.requests]
+        assert times == pytest.approx([0, 1, 2, 3, 4])
+        assert (run.ledger.dropped, run.settled()) == (0, [5, 0, 0, 0])
 
 
-def test_at_an_interval_ticks_that_pass_are_left_out() -> None:
+@pytest.mark.virtual_clock
+async def test_at_an_interval_ticks_that_pass_are_left_out() -> None:
     """If a response takes 2.5 periods, a user is sent at every third tick: nothing is caught up."""
+    run = Run(4, delay_seconds=2.5)
+    await run.scheduler.at_interval(1.0)
 
-    async def story() -> None:
-        run = Run(4, delay_seconds=2.5)
-        await run.scheduler.at_interval(1.0)
-
-        assert [request.at for request in run.api.requests] == pytest.approx([0, 3, 6, 9])
-        assert (run.ledger.dropped, run.settled()) == (0, [4, 0, 0, 0])
-
-    run_virtually(story())
+    assert [request.at for request in run.api.requests] == pytest.approx([0, 3, 6, 9])
+    assert (run.ledger.dropped, run.settled()) == (0, [4, 0, 0, 0])
 
 
 def serves(per_second: float) -> Handler:
@@ -58,94 +52,78 @@ def serves(per_second: float) -> Handler:
     return handler
 
 
-def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
+@pytest.mark.virtual_clock
+async def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
     """An API that serves twenty a second still gets the hundred a second of the schedule, and the
     latency is that of a growing queue: no coordinated omission.
     """
+    run = Run(200)
+    handler = serves(per_second=20)
+    run.api.choose_handler = lambda _: handler
+    await run.scheduler.at_rate(0.01, 200)
 
-    async def story() -> None:
-        run = Run(200)
-        handler = serves(per_second=20)
-        run.api.choose_handler = lambda _: handler
-        await run.scheduler.at_rate(0.01, 200)
-
-        times = [request.at for request in run.api.requests]
-        assert times == pytest.approx([number * 0.01 for number in range(200)])
-        assert (run.ledger.dropped, run.settled()) == (0, [200, 0, 0, 0])
-        assert run.ledger.percentile_seconds(50) == pytest.approx(4.0, rel=0.02)
-        assert run.ledger.percentile_seconds(99) == pytest.approx(7.95, rel=0.02)
-
-    run_virtually(story())
+    times = [request.at for request in run.api.requests]
+    assert times == pytest.approx([number * 0.01 for number in range(200)])
+    assert (run.ledger.dropped, run.settled()) == (0, [200, 0, 0, 0])
+    assert run.ledger.percentile_seconds(50) == pytest.approx(4.0, rel=0.02)
+    assert run.ledger.percentile_seconds(99) == pytest.approx(7.95, rel=0.02)
 
 
-def test_a_dropped_tick_uses_up_one_of_the_count() -> None:
+@pytest.mark.virtual_clock
+async def test_a_dropped_tick_uses_up_one_of_the_count() -> None:
     """If the concurrency is too low the schedule still ends in time, and dropped users count."""
+    run = Run(600)
+    handler = serves(per_second=5)
+    run.api.choose_handler = lambda _: handler
+    await run.scheduler.at_rate(0.1, 10)
 
-    async def story() -> None:
-        run = Run(600)
-        handler = serves(per_second=5)
-        run.api.choose_handler = lambda _: handler
-        await run.scheduler.at_rate(0.1, 10)
-
-        times = [request.at for request in run.api.requests]
-        assert 59 < times[-1] < 60
-        assert (run.ledger.attempted + run.ledger.dropped, run.ledger.late) == (600, 0)
-        assert 280 < run.ledger.dropped < 310
-        assert run.ledger.failed_share() == run.ledger.dropped / 600
-
-    run_virtually(story())
+    times = [request.at for request in run.api.requests]
+    assert 59 < times[-1] < 60
+    assert (run.ledger.attempted + run.ledger.dropped, run.ledger.late) == (600, 0)
+    assert 280 < run.ledger.dropped < 310
+    assert run.ledger.failed_share() == run.ledger.dropped / 600
 
 
-def test_a_pause_of_the_machine_is_not_caught_up() -> None:
+@pytest.mark.virtual_clock
+async def test_a_pause_of_the_machine_is_not_caught_up() -> None:
     """A tick that is more than a second late is counted as late, not as dropped; a smaller delay
     is a part of the user's latency.
     """
+    run = Run(130)
+    loop = virtual_loop()
+    loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))
+    await run.scheduler.at_rate(0.1, concurrency=100)
 
-    async def story() -> None:
-        run = Run(130)
-        loop = virtual_loop()
-        loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))
-        await run.scheduler.at_rate(0.1, concurrency=100)
-
-        assert (run.ledger.late, run.ledger.dropped, run.settled()) == (80, 0, [50, 0, 0, 0])
-        assert run.ledger.percentile_seconds(99) == pytest.approx(0.95, abs=0.1)
-
-    run_virtually(story())
+    assert (run.ledger.late, run.ledger.dropped, run.settled()) == (80, 0, [50, 0, 0, 0])
+    assert run.ledger.percentile_seconds(99) == pytest.approx(0.95, abs=0.1)
 
 
+@pytest.mark.virtual_clock
 @pytest.mark.parametrize("way", ["at_interval", "at_rate", "in_bulk"])
-def test_users_that_are_given_up_have_a_latency(way: str) -> None:
+async def test_users_that_are_given_up_have_a_latency(way: str) -> None:
     """An API that never responds does not look fast."""
+    run = Run(3, batches=True)
+    run.api.choose_handler = lambda _: fake_api.hang
+    arguments = {"at_interval": (1.0,), "at_rate": (0.5, 8), "in_bulk": (run.batches, 10, 4)}
+    sending = asyncio.create_task(getattr(run.scheduler, way)(*arguments[way]))
+    await asyncio.sleep(5.0)
+    sending.cancel()
+    await asyncio.wait({sending})
+    run.ledger.close()
 
-    async def story() -> None:
-        run = Run(3, batches=True)
-        run.api.choose_handler = lambda _: fake_api.hang
-        arguments = {"at_interval": (1.0,), "at_rate": (0.5, 8), "in_bulk": (run.batches, 10, 4)}
-        sending = asyncio.create_task(getattr(run.scheduler, way)(*arguments[way]))
-        await asyncio.sleep(5.0)
-        sending.cancel()
-        await asyncio.wait({sending})
-        run.ledger.close()
-
-        assert run.settled() == [0, 0, 0, run.ledger.attempted]
-        assert run.ledger.percentile_seconds(100) == pytest.approx(5.0, rel=0.01)
-
-    run_virtually(story())
+    assert run.settled() == [0, 0, 0, run.ledger.attempted]
+    assert run.ledger.percentile_seconds(100) == pytest.approx(5.0, rel=0.01)
 
 
-def test_a_bulk_without_batches_stops_when_told() -> None:
+async def test_a_bulk_without_batches_can_be_stopped() -> None:
     """Also if nothing is waited for, as in a dry run."""
-
-    async def story() -> None:
-        stop, ledger = asyncio.Event(), Ledger()
-        report = quiet(ledger)
-        scheduler = Scheduler(report.preview, Users(1), None, ledger, report.users, stop)
-        asyncio.get_running_loop().call_later(0.05, stop.set)
-        async with asyncio.timeout(10):
-            await scheduler.in_bulk(None, 1, 8)
-        assert ledger.settled["not sent"]
-
-    asyncio.run(story())
+    stop, ledger = asyncio.Event(), Ledger()
+    report = quiet(ledger)
+    scheduler = Scheduler(report.preview, Users(1), None, ledger, report.users, stop)
+    asyncio.get_running_loop().call_later(0.05, stop.set)
+    async with asyncio.timeout(10):
+        await scheduler.in_bulk(None, 1, 8)
+    assert ledger.settled["not sent"]
 
 
 class InstantBatches(Batches):
@@ -161,30 +139,26 @@ class InstantBatches(Batches):
         return Result("created", 200)
 
 
-def test_one_large_batch_at_a_turn() -> None:
+async def test_one_large_batch_at_a_turn() -> None:
     """To make a batch blocks the event loop: between two of them other tasks get a turn."""
+    batches, ledger = InstantBatches(), Ledger()
+    report = quiet(ledger)
 
-    async def story() -> None:
-        batches, ledger = InstantBatches(), Ledger()
-        report = quiet(ledger)
+    async def count_turns() -> None:
+        while True:
+            await asyncio.sleep(0)
+            batches.turn += 1
 
-        async def count_turns() -> None:
-            while True:
-                await asyncio.sleep(0)
-                batches.turn += 1
+    counting = asyncio.create_task(count_turns())
+    stop = asyncio.Event()
+    scheduler = Scheduler(report.preview, Users(1), 641, ledger, report.users, stop)
+    await scheduler.in_bulk(batches, 10, 64)
+    counting.cancel()
 
-        counting = asyncio.create_task(count_turns())
-        stop = asyncio.Event()
-        scheduler = Scheduler(report.preview, Users(1), 641, ledger, report.users, stop)
-        await scheduler.in_bulk(batches, 10, 64)
-        counting.cancel()
-
-        assert len(set(batches.created_in)) == len(batches.created_in) == 65
-
-    asyncio.run(story())
+    assert len(set(batches.created_in)) == len(batches.created_in) == 65
 
 
-def test_memory_stays_flat() -> None:
+async def test_memory_stays_flat() -> None:
     """A hundred thousand users take no more memory than ten thousand."""
 
     async def peak_bytes(count: int) -> int:
@@ -199,9 +173,6 @@ def test_memory_stays_flat() -> None:
         assert ledger.settled["created"] == count
         return peak
 
-    async def story() -> None:
-        await peak_bytes(1_000)  # loads and fills what stays
-        small, large = await peak_bytes(10_000), await peak_bytes(100_000)
-        assert large < small + 1_000_000  # 90,000 users would take ten times that
-
-    asyncio.run(story())
+    await peak_bytes(1_000)  # loads and fills what stays
+    small, large = await peak_bytes(10_000), await peak_bytes(100_000)
+    assert large < small + 1_000_000  # 90,000 users would take ten times that

@@ -5,7 +5,7 @@ The scheduler, the client, its connections and deadlines, and the fake API are t
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Protocol
 
 
@@ -29,7 +29,7 @@ class JumpingSelector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only where everybody waits for it.
+    """An event loop whose time passes only when all tasks wait for it.
 
     All connections lead to `api`, in memory. While it `refuses` them, `refused_at` has their times.
     """
@@ -72,12 +72,6 @@ def virtual_loop() -> VirtualLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop
-
-
-def run_virtually(story: Coroutine[Any, Any, None]) -> None:
-    """Run an asynchronous test on the virtual clock."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(story)
 
 
 class Pipe(asyncio.Transport):
