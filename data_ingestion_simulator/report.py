@@ -134,14 +134,16 @@ def sentences(ledger: Ledger, fail_over: float) -> list[str]:
 
 def reason(user: User, result: Result) -> str:
     """The API's reason for an error as one short line, without the name and age of the user."""
-    detail, words = result.detail or "", user.name.split()
+    hint = " (check API_TOKEN)" if result.status in (401, 403) else ""
+    if not result.detail:
+        return hint.strip()
+    detail, words = result.detail, user.name.split()
     text = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     spellings = [*words, *map(quote, words), *(json.dumps(word)[1:-1] for word in words)]
     private = [re.escape(each) for each in sorted(spellings, key=len, reverse=True)]
     private.append(rf"(?<!\d){user.age}(?!\d)")
     line = re.sub("|".join(private), "***", line, flags=re.IGNORECASE)[:LONGEST_REASON]
-    hint = " (check API_TOKEN)" if result.status in (401, 403) else ""
     return f"{line}{hint}".strip()
 
 

@@ -44,7 +44,7 @@ class Run:
 
 def quiet(ledger: Ledger) -> Report:
     """A report that prints only the summary."""
-    return Report(read_settings({}, ["--output", "quiet"]), ledger)
+    return Report(read_settings({}, ["--output", "quiet", "--count", "1"]), ledger)
 
 
 def users(count: int) -> list[User]:
