@@ -52,10 +52,7 @@ def test_the_help_has_every_setting() -> None:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (
-            ["--count", "0"],
-            "--count must be a number of users from 1 to 1000000000, or endless, not '0'",
-        ),
+        (["--ages", "x"], "--ages must be population, uniform or campus, not 'x'"),
         (["--speed", "9"], "--speed cannot be used; --help shows what can be set"),
         (["--coun", "9"], "--coun cannot be used; --help shows what can be set"),
         (["9"], "A value without a flag cannot be used; --help shows what can be set"),
@@ -221,10 +218,10 @@ async def test_a_bulk_that_is_stopped_names_its_unfinished_users() -> None:
         flags = ["--count", "9000", "--concurrency", "2", "--batch-size", "100"]
         async with simulator(api, *flags) as process:
             await until(lambda: len(api.seen("batch")) == 3)
-            seconds = await process.stop()
+            await process.stop()
 
             numbers, unknown = process.accounts()
-            assert (numbers, seconds < 1.5) == ([201, 1, 0, 0, 200], True)
+            assert numbers == [201, 1, 0, 0, 200]
             first = min(api.users) + 1
             assert unknown == f"{first}-{first + 199}"
 

@@ -274,10 +274,3 @@ def test_a_success_must_be_json_or_empty(body: bytes) -> None:
         json_value(body, 200)
     assert json_value(body, 404) is None
     assert json_value(b"", 204) is None
-
-
-def test_html_is_an_outage() -> None:
-    """A page of a proxy, or of a login, will go away: it is retried without end."""
-    with pytest.raises(ApiError, match=r"^responded with HTML, not JSON$") as caught:
-        json_value(b" <html>Bad gateway", 200)
-    assert not isinstance(caught.value, BadResponse)

@@ -190,54 +190,29 @@ async def test_through_a_thousand_outages(per_second: float | None, concurrency:
 
 
 @pytest.mark.parametrize(
-    ("per_second", "concurrency"), [(1 / 60, 1), (0.2, 1), (5.0, 16), (None, 4)], ids=str
+    ("per_second", "concurrency", "sick_share"),
+    [(1 / 60, 1, 1), (0.2, 1, 1), (5.0, 16, 1), (None, 4, 1), (5.0, 64, 0.3), (5.0, 64, 0.6)],
+    ids=str,
 )
-async def test_a_long_outage(per_second: float | None, concurrency: int) -> None:
-    """Through eleven minutes of quick 503s, at whatever pace, the API gets no more than 1.2 times
-    its normal load, a pace too slow for that at most one request in half a minute; when it is back
-    it is noticed in time.
+async def test_a_long_outage(per_second: float | None, concurrency: int, sick_share: float) -> None:
+    """Through eleven minutes of quick 503s, to all requests or a share of them, the API gets no
+    more than 1.2 times its normal load, at a pace too slow for that at most one request in half a
+    minute; when it is back it is noticed in time, and all users arrive.
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    run = Run(per_second, concurrency, seed)
-    sick = False
-    run.api.choose_handler = lambda _: respond(503, {}) if sick else None
+    dice, run, share = random.Random(seed), Run(per_second, concurrency, seed), 0.0
+    run.api.choose_handler = lambda _: respond(503, {}) if dice.random() < share else None
 
     async def outages() -> None:
-        nonlocal sick
+        nonlocal share
         await asyncio.sleep(130)
-        sick = True
+        share = sick_share
         await asyncio.sleep(660)
-        sick = False
+        share = 0.0
         returned = asyncio.get_running_loop().time()
         await asyncio.sleep(31)
         assert any(at >= returned for at in run.times())
-
-    await run.during(outages())
-
-    run.check_accounts(seed)
-    run.check_load()
-
-
-@pytest.mark.parametrize("sick_share", [0.3, 0.6, 1.0])
-async def test_a_sick_api_is_not_hit_harder(sick_share: float) -> None:
-    """Where a part of the requests fails at once, users wait rather than raise the load above 1.2
-    times the normal; when the API is well again, all of them arrive.
-    """
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    dice = random.Random(seed)
-    run = Run(20.0, 64, seed)
-    sick = True
-    run.api.choose_handler = lambda _: (
-        respond(500, {}) if sick and dice.random() < sick_share else None
-    )
-
-    async def outages() -> None:
-        nonlocal sick
-        await asyncio.sleep(60)
-        sick = False
-        await asyncio.sleep(60)
 
     await run.during(outages())
 
