@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import re
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,17 +41,10 @@ class FakeApi:
     """
 
     def __init__(
-        self,
-        port: int = 0,
-        *,
-        batches: bool = False,
-        delay_seconds: float = 0,
-        old: bool = False,
+        self, *, batches: bool = False, delay_seconds: float = 0.0, old: bool = False
     ) -> None:
-        self.port = port
-        self.batches = batches
-        self.delay_seconds = delay_seconds
-        self.old = old
+        self.port = 0
+        self.batches, self.delay_seconds, self.old = batches, delay_seconds, old
         self.choose_handler: Callable[[Request], Handler | None] = lambda _: None
         self.users: dict[int, dict[str, Any]] = {}
         self.requests: list[Request] = []
@@ -74,12 +65,7 @@ class FakeApi:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._server.close()
         while self._writers:
             for writer in list(self._writers):
@@ -130,35 +116,37 @@ async def contract(api: FakeApi, request: Request, writer: asyncio.StreamWriter)
             return await send(writer, 409, {"detail": f"User {user_id} already exists", **shown})
         store(api, request)
         return await send(writer, 201, {"user_id": user_id, **api.users[user_id]})
-    found = re.fullmatch(r"/users/(\d+)", request.path)
-    user = api.users.get(int(found[1])) if found else None
-    if user is None:
-        return await send(writer, 404, {"detail": "Not found"})
-    return await send(writer, 200, user)
+    user = api.users.get(int(request.path.rpartition("/")[2]))
+    return await send(writer, 200 if user else 404, user or {"detail": "Not found"})
+
+
+def users_of(request: Request) -> dict[int, dict[str, Any]]:
+    """The users of a batch or a create."""
+    if request.kind == "batch":
+        return {int(user_id): user for user_id, user in json.loads(request.body).items()}
+    name, age = request.params["name"], int(request.params["age"])
+    return {int(request.params["user_id"]): {"name": name, "age": age}}
 
 
 def counts(api: FakeApi, request: Request) -> dict[str, Any]:
-    """Store the users of a batch, and return what the contract tells about them."""
-    users = {int(user_id): user for user_id, user in json.loads(request.body).items()}
-    existing = store(api, request)
+    """Store the users of a batch, and return what the contract says about them."""
+    users, existing = users_of(request), store(api, request)
+    created = len(users) - len(existing)
     if api.old:
-        return {"created": len(users) - len(existing), "existing": existing}
+        return {"created": created, "existing": existing}
     same = [user_id for user_id in existing if api.users[user_id] == users[user_id]]
     other = [user_id for user_id in existing if user_id not in same]
-    return {"created": len(users) - len(existing), "existing": same, "conflicting": other}
+    return {"created": created, "existing": same, "conflicting": other}
 
 
 def store(api: FakeApi, request: Request) -> list[int]:
     """Store the users of a create or a batch; return the ids that were stored before."""
-    if request.kind == "batch" and api.batches:
-        users = {int(user_id): user for user_id, user in json.loads(request.body).items()}
-    elif request.kind == "create":
-        params = request.params
-        users = {int(params["user_id"]): {"name": params["name"], "age": int(params["age"])}}
-    else:
+    if request.method != "POST" or (request.kind == "batch" and not api.batches):
         return []
+    users = users_of(request)
     existing = sorted(users.keys() & api.users.keys())
-    api.users.update((user_id, users[user_id]) for user_id in users.keys() - set(existing))
+    for user_id, user in users.items():
+        api.users.setdefault(user_id, user)
     return existing
 
 

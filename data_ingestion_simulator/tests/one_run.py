@@ -19,19 +19,28 @@ OTHER_USER = {"name": "Other User", "age": 0}
 
 
 class Run:
-    """So many users, to a fake API on a network in memory."""
+    """So many users, to a fake API on a network in memory; `period_seconds`: None in bulk."""
 
-    def __init__(self, count: int | None, **options: Any) -> None:
+    def __init__(
+        self,
+        count: int | None,
+        seed: int = 1,
+        period_seconds: float | None = None,
+        concurrency: int = 4,
+        **options: Any,
+    ) -> None:
         self.api = virtual_loop().api = FakeApi(**options)
         self.ledger = Ledger()
         self.stop = asyncio.Event()
         self.said: list[str] = []
         exchange = Connection("http://memory").exchange
-        budget = RetryBudget(exchange, None, 4)
+        budget = RetryBudget(exchange, period_seconds, concurrency)
         client = Client(budget.exchange, budget.wait_seconds, self.said.append, self.ledger.errors)
         self.batches = Batches(client)
         report = quiet(self.ledger).users
-        self.scheduler = Scheduler(client.create, Users(1), count, self.ledger, report, self.stop)
+        self.scheduler = Scheduler(
+            client.create, Users(seed), count, self.ledger, report, self.stop
+        )
 
     def in_bulk(self, batch_size: int, concurrency: int = 4) -> Coroutine[Any, Any, None]:
         return self.scheduler.in_bulk(self.batches, batch_size, concurrency)

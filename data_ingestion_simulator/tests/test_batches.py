@@ -114,16 +114,6 @@ async def test_users_that_were_stored_before_a_batch(old: bool) -> None:
     assert len(run.api.seen("create")) == (3 if old else 2)
 
 
-async def test_the_same_seed_again_costs_no_single_posts() -> None:
-    """All users of a second run are already there, and the batches tell so."""
-    run = Run(2_501, batches=True)
-    run.api.users = as_stored(*users(2_501))
-    await run.in_bulk(500)
-
-    assert run.settled() == [0, 2_501, 0, 0]
-    assert {request.kind for request in run.api.requests} == {"batch"}
-
-
 async def test_a_full_store_is_filled() -> None:
     """A batch without room is sent one by one: the first users get the room there is, users that
     are stored already are found, and each of the others is rejected.
@@ -142,20 +132,6 @@ async def test_a_full_store_is_filled() -> None:
 
     assert run.settled() == [15, 3, 13, 0]
     assert run.ledger.errors == {"rejected a user with 507": 13}
-
-
-async def test_a_rejected_batch_is_sent_one_by_one() -> None:
-    """If a batch is too large, or one of its users is not valid, each gets its own response."""
-    run = Run(21, batches=True)
-    handlers = [fake_api.contract, respond(413, {"detail": "Too large"})]
-    run.api.next_handlers["batch"].extend(handlers)
-    run.api.next_handlers["create"].append(respond(422, {"detail": "Not that one"}))
-    await run.in_bulk(10, concurrency=1)
-
-    assert run.settled() == [20, 0, 1, 0]
-    assert run.ledger.errors == {"rejected a user with 422": 1}
-    assert [request.kind for request in run.api.requests[:3]] == ["batch", "batch", "create"]
-    assert run.api.requests[-1].kind == "batch"
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -146,16 +146,6 @@ async def test_a_dry_run_sends_no_request(flags: list[str]) -> None:
         ]
 
 
-def test_a_dry_run_as_json_has_the_users() -> None:
-    """A program gets the users that it would send, with name and age."""
-    ended = command("--dry-run", "--count", "2500", "--seed", "7", "--output", "json")
-    lines = [json.loads(line) for line in ended.stdout.splitlines()]
-    shown = [line for line in lines if line["event"] == "user"]
-
-    assert len(shown) == lines[-1]["not_sent"] == 2500
-    assert set(shown[0]) == {"at", "event", "outcome", "user_id", "name", "age"}
-
-
 @pytest.mark.parametrize(("fail_over", "code"), [("9%", 3), ("10%", 0), ("100%", 0)])
 async def test_more_failures_than_allowed_set_the_exit_code(fail_over: str, code: int) -> None:
     """When one user of ten is rejected, 9 % is too little to allow; then a line says so."""

@@ -12,14 +12,10 @@ from typing import Any
 import fake_api
 import pytest
 from fake_api import FakeApi, Handler, Request, lost, respond
-from one_run import quiet
+from one_run import Run
 from virtual_clock import virtual_loop
 
-from client import Client
-from connection import Connection
 from generator import Users
-from ledger import Ledger, RetryBudget
-from scheduler import Batches, Scheduler
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -85,35 +81,27 @@ def most_in_any(seconds: float, times: list[float]) -> int:
     return most
 
 
-class Run:
-    """Everything that one run is made of, on a network in memory."""
+class OutageRun(Run):
+    """A run without an end, and what must be true of it."""
 
     def __init__(self, per_second: float | None, concurrency: int, seed: int) -> None:
-        self.api = FakeApi(batches=True, delay_seconds=RESPONSE_SECONDS)
-        virtual_loop().api = self.api
-        self.ledger = Ledger()
-        self.users = Users(seed)
+        self._period_seconds = 1 / per_second if per_second else None
         self._per_second, self._concurrency = per_second, concurrency
+        options = {"batches": True, "delay_seconds": RESPONSE_SECONDS}
+        super().__init__(None, seed, self._period_seconds, concurrency, **options)
 
     async def during(self, outages: Coroutine[Any, Any, None]) -> None:
         """Send users for as long as the outages last, then wait for the last responses."""
-        stop = asyncio.Event()
-        period_seconds = 1 / self._per_second if self._per_second else None
-        exchange = Connection("http://memory").exchange
-        budget = RetryBudget(exchange, period_seconds, self._concurrency)
-        report = quiet(self.ledger)
-        client = Client(budget.exchange, budget.wait_seconds, report.say, self.ledger.errors)
-        scheduler = Scheduler(client.create, self.users, None, self.ledger, report.users, stop)
-        sending = asyncio.create_task(
-            scheduler.in_bulk(Batches(client), BATCH_SIZE, self._concurrency)
-            if not period_seconds
-            else scheduler.at_interval(period_seconds)
-            if self._concurrency == 1
-            else scheduler.at_rate(period_seconds, self._concurrency)
-        )
+        if not self._period_seconds:
+            sending = self.in_bulk(BATCH_SIZE, self._concurrency)
+        elif self._concurrency == 1:
+            sending = self.scheduler.at_interval(self._period_seconds)
+        else:
+            sending = self.scheduler.at_rate(self._period_seconds, self._concurrency)
+        task = asyncio.create_task(sending)
         await outages
-        stop.set()
-        await sending
+        self.stop.set()
+        await task
 
     def times(self) -> list[float]:
         """When the API was called, whether it could be reached or not."""
@@ -166,7 +154,7 @@ async def test_through_a_thousand_outages(per_second: float | None, concurrency:
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    run = Run(per_second, concurrency, seed)
+    run = OutageRun(per_second, concurrency, seed)
     storms = Storms(run.api, random.Random(seed))
     period_seconds = 1 / per_second if per_second else 0.0
 
@@ -201,7 +189,7 @@ async def test_a_long_outage(per_second: float | None, concurrency: int, sick_sh
     """
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    dice, run, share = random.Random(seed), Run(per_second, concurrency, seed), 0.0
+    dice, run, share = random.Random(seed), OutageRun(per_second, concurrency, seed), 0.0
     run.api.choose_handler = lambda _: respond(503, {}) if dice.random() < share else None
 
     async def outages() -> None:

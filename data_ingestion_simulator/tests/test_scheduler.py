@@ -115,15 +115,18 @@ async def test_users_that_are_given_up_have_a_latency(way: str) -> None:
     assert run.ledger.percentile_seconds(100) == pytest.approx(5.0, rel=0.01)
 
 
+def instant_scheduler(count: int | None) -> Scheduler:
+    """A scheduler whose users are not sent."""
+    report = quiet(ledger := Ledger())
+    return Scheduler(report.preview, Users(1), count, ledger, report.users, asyncio.Event())
+
+
 async def test_a_bulk_without_batches_can_be_stopped() -> None:
     """Also if nothing is waited for, as in a dry run."""
-    stop, ledger = asyncio.Event(), Ledger()
-    report = quiet(ledger)
-    scheduler = Scheduler(report.preview, Users(1), None, ledger, report.users, stop)
-    asyncio.get_running_loop().call_later(0.05, stop.set)
-    async with asyncio.timeout(10):
-        await scheduler.in_bulk(None, 1, 8)
-    assert ledger.settled["not sent"]
+    scheduler = instant_scheduler(None)
+    asyncio.get_running_loop().call_later(0.05, scheduler.stop.set)
+    await scheduler.in_bulk(None, 1, 8)
+    assert scheduler.ledger.settled["not sent"]
 
 
 class InstantBatches(Batches):
@@ -141,8 +144,7 @@ class InstantBatches(Batches):
 
 async def test_one_large_batch_at_a_turn() -> None:
     """To make a batch blocks the event loop: between two of them other tasks get a turn."""
-    batches, ledger = InstantBatches(), Ledger()
-    report = quiet(ledger)
+    batches = InstantBatches()
 
     async def count_turns() -> None:
         while True:
@@ -150,9 +152,7 @@ async def test_one_large_batch_at_a_turn() -> None:
             batches.turn += 1
 
     counting = asyncio.create_task(count_turns())
-    stop = asyncio.Event()
-    scheduler = Scheduler(report.preview, Users(1), 641, ledger, report.users, stop)
-    await scheduler.in_bulk(batches, 10, 64)
+    await instant_scheduler(641).in_bulk(batches, 10, 64)
     counting.cancel()
 
     assert len(set(batches.created_in)) == len(batches.created_in) == 65
@@ -163,14 +163,11 @@ async def test_memory_stays_flat() -> None:
 
     async def peak_bytes(count: int) -> int:
         tracemalloc.start()
-        ledger = Ledger()
-        report = quiet(ledger)
-        stop = asyncio.Event()
-        scheduler = Scheduler(report.preview, Users(1), count, ledger, report.users, stop)
+        scheduler = instant_scheduler(count)
         await scheduler.in_bulk(InstantBatches(), 1_000, 8)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert ledger.settled["created"] == count
+        assert scheduler.ledger.settled["created"] == count
         return peak
 
     await peak_bytes(1_000)  # loads and fills what stays
