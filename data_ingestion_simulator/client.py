@@ -1,4 +1,4 @@
-"""Asking the API: create a user, retry until the outcome is known, resolve conflicts."""
+"""Asking the API: create a user, resolve conflicts, retry. Nothing else in this program retries."""
 
 import asyncio
 import random
@@ -19,10 +19,7 @@ Outcome = Literal["created", "already there", "taken", "rejected", "given up", "
 
 
 class ApiError(Exception):
-    """No usable response: the request is sent again.
-
-    The message continues "The API ...", such as "responded with 503".
-    """
+    """No usable response; the message continues "The API ...", such as "responded with 503"."""
 
     perhaps_stored = True  # the request was sent: the API may have stored its users
 
@@ -132,10 +129,7 @@ class Client:
     async def retry(
         self, attempt: Callable[[bool], Awaitable[T]], perhaps_stored: bool = False
     ) -> T:
-        """Repeat `attempt(perhaps_stored)` until it raises no ApiError, or three BadResponses.
-
-        Nothing else in this program retries.
-        """
+        """Repeat `attempt(perhaps_stored)` until it raises no ApiError, or three BadResponses."""
         started, errors, bad_responses = now(), 0, 0
         try:
             while True:

@@ -10,6 +10,7 @@ OUTCOMES = ("created", "already there", "rejected", "given up")
 # Latencies are counted in buckets that grow by two per cent. So each percentile is right to within
 # one per cent, in fixed memory: 1,272 buckets (DDSketch: Masson, Rim and Lee, VLDB 2019).
 GROWTH, SHORTEST_SECONDS, LONGEST_SECONDS = 1.02, 1e-6, 86_400.0
+PERCENTILES = (50, 95, 99)
 MOST_RANGES = 10
 BURST_REQUESTS = 5
 
@@ -86,17 +87,13 @@ class Ledger:
             return None
         return self.stored() / (self._ended_at - self._began_at)
 
-    def percentiles_seconds(self) -> dict[str, float | None]:
-        """The percentiles of the latency that are printed."""
-        return {f"p{percent}": self.percentile_seconds(percent) for percent in (50, 95, 99)}
-
-    def percentile_seconds(self, percent: float) -> float | None:
+    def percentile_milliseconds(self, percent: float) -> float | None:
         """The latency that so many per cent of all do not exceed; None in a dry run."""
         rank = math.ceil(self._latencies.total() * percent / 100)
         for bucket in sorted(self._latencies if not self.settled["not sent"] else ()):
             rank -= self._latencies[bucket]
             if rank <= 0:
-                return float(GROWTH**bucket)
+                return float(1000 * GROWTH**bucket)
         return None
 
     def failed_share(self) -> float:
@@ -116,7 +113,6 @@ class Ledger:
 
     def summary(self, seconds: float) -> dict[str, object]:
         """All of this as JSON; `seconds`: the duration of the run."""
-        latencies = self.percentiles_seconds().items()
         return {
             "seconds": seconds,
             "attempted": self.attempted,
@@ -125,7 +121,7 @@ class Ledger:
             "late": self.late,
             "failed_share": self.failed_share(),
             "users_per_second": self.users_per_second(),
-            "latency_milliseconds": {name: each and each * 1000 for name, each in latencies},
+            "latency_milliseconds": {f"p{p}": self.percentile_milliseconds(p) for p in PERCENTILES},
             "errors": dict(self.errors.most_common()),
             "outcome_unknown": ranges(self.unknown_ids),
         }

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from client import Result
 from generator import User
-from ledger import Ledger
+from ledger import PERCENTILES, Ledger
 from settings import Settings
 
 PROGRESS_SECONDS = 5.0
@@ -113,10 +113,10 @@ def sentences(ledger: Ledger, fail_over: float) -> list[str]:
     """The summary without the accounts: rate, latency, users not attempted, errors, failure."""
     lines = []
     if not ledger.settled["not sent"]:
-        latencies = ledger.percentiles_seconds().items()
-        latency = ", ".join(f"{name} {figure(each and each * 1000)} ms" for name, each in latencies)
+        latencies = [f"p{p} {figure(ledger.percentile_milliseconds(p))} ms" for p in PERCENTILES]
         without = ", without the dropped" if ledger.dropped + ledger.late else ""
-        lines = [f"{figure(ledger.users_per_second())} users a second; latency {latency}{without}"]
+        rate = f"{figure(ledger.users_per_second())} users a second"
+        lines = [f"{rate}; latency {', '.join(latencies)}{without}"]
     for count, why in (
         (ledger.dropped, "as many as --concurrency allows were being sent"),
         (ledger.late, "this program could not keep up with the rate"),

@@ -41,8 +41,7 @@ class Scheduler:
         start, number = now(), 0
         for user in self._users:
             tick = start + number * interval_seconds
-            await self._until(tick)
-            if self.stop.is_set():
+            if await self._stopped_before(tick):
                 return
             await self._send(user, tick)
             number = max(number + 1, math.ceil((now() - start) / interval_seconds))
@@ -57,8 +56,7 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             for number in itertools.count() if self.count is None else range(self.count):
                 tick = start + number * period_seconds
-                await self._until(tick)
-                if self.stop.is_set():
+                if await self._stopped_before(tick):
                     return
                 if now() - tick > LATEST_START_SECONDS:
                     self.ledger.late += 1
@@ -92,13 +90,12 @@ class Scheduler:
             for _ in range(concurrency):
                 group.create_task(work())
 
-    async def _until(self, tick: float) -> None:
-        """Wait for the tick or the stop, and at least give other tasks a turn."""
-        await asyncio.sleep(0)
-        if now() < tick:
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(tick):
-                    await self.stop.wait()
+    async def _stopped_before(self, tick: float) -> bool:
+        """Wait for the tick or the stop; if the tick has passed, other tasks still get a turn."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(tick):
+                await self.stop.wait()
+        return self.stop.is_set()
 
     async def _send(self, user: User, due_at: float, perhaps_stored: bool = False) -> None:
         """Send a user, with another id if its own is taken."""

@@ -37,10 +37,8 @@ class Run:
         budget = RetryBudget(exchange, period_seconds, concurrency)
         client = Client(budget.exchange, budget.wait_seconds, self.said.append, self.ledger.errors)
         self.batches = Batches(client)
-        report = quiet(self.ledger).users
-        self.scheduler = Scheduler(
-            client.create, Users(seed), count, self.ledger, report, self.stop
-        )
+        users, report = Users(seed), quiet(self.ledger).users
+        self.scheduler = Scheduler(client.create, users, count, self.ledger, report, self.stop)
 
     def in_bulk(self, batch_size: int, concurrency: int = 4) -> Coroutine[Any, Any, None]:
         return self.scheduler.in_bulk(self.batches, batch_size, concurrency)
