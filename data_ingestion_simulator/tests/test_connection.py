@@ -164,16 +164,6 @@ async def test_a_request_is_what_it_should_be() -> None:
     assert get == ["GET /lab/health HTTP/1.1", *same, *ends]
 
 
-async def test_as_many_sockets_as_exchanges_at_once() -> None:
-    """Exchanges at the same time do not wait for each other, and their sockets are kept."""
-    slow = b"|" * 10 + OK + b"Content-Length: 2\r\n\r\n{}"
-    server = Server(*[slow] * 9)
-    async with connected(server) as connection:
-        for _ in range(3):
-            await asyncio.gather(*[connection.exchange("GET", "/", ID, b"") for _ in range(3)])
-        assert server.connections == 3
-
-
 @pytest.mark.virtual_clock
 async def test_each_exchange_has_the_whole_time() -> None:
     """On a socket that is used again, a deadline counts from its own exchange, not the first."""

@@ -104,10 +104,7 @@ async def test_a_signal_ends_it(state: str, number: signal.Signals) -> None:
     async with FakeApi() as api, simulator(api, 60) as process:
         waits = respond(503, {}, {"Retry-After": "30"})
         api.next_handlers["health"].extend([waits] if state == "waiting for the API" else [])
-        handlers = {
-            "hanging": fake_api.hang,
-            "backing off": respond(500, {}, {"Retry-After": "9"}),
-        }
+        handlers = {"hanging": fake_api.hang, "backing off": respond(500, {}, {"Retry-After": "9"})}
         api.next_handlers["create"].extend([handlers[state]] if state in handlers else [])
         await in_state(state, api, process)
         await process.stop(number)

@@ -42,23 +42,12 @@ def test_a_line_now_and_then_shows_the_progress(
     assert printed.err == ""
 
 
-@pytest.mark.parametrize(
-    ("value", "printed"),
-    [
-        (None, "–"),
-        (0.0, "0"),
-        (0.0000115, "0.0000115"),
-        (0.246, "0.246"),
-        (2.184, "2.18"),
-        (14.96, "15.0"),
-        (99.96, "100.0"),
-        (824.4, "824"),
-        (37_219.7, "37,220"),
-    ],
-)
-def test_a_figure_can_be_read(value: float | None, printed: str) -> None:
+def test_a_figure_can_be_read() -> None:
     """Three digits that tell, never an exponent, and thousands set apart."""
-    assert figure(value) == printed
+    values = [None, 0.0, 0.0000115, 0.246, 2.184, 14.96, 99.96, 824.4, 37_219.7]
+    printed = ["–", "0", "0.0000115", "0.246", "2.18", "15.0", "100.0", "824", "37,220"]
+
+    assert [figure(value) for value in values] == printed
 
 
 def test_users_that_were_not_attempted_are_counted_with_the_reason(
@@ -79,16 +68,10 @@ def reason_of(detail: object, status: int = 422) -> str:
     return reason(User(1, "Zoë O'Brien", 42), Result("rejected", status, detail=detail))
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        "Zoë O'Brien",
-        "ZOË o'brien",
-        "Zo%C3%AB%20O%27Brien",
-        "Zo%C3%AB+O%27Brien",
-        "Zo\\u00eb O'Brien",
-    ],
-)
+SPELLINGS = ["Zoë O'Brien", "ZOË o'brien", "Zo%C3%AB%20O%27Brien", "Zo%C3%AB+O%27Brien"]
+
+
+@pytest.mark.parametrize("spelling", [*SPELLINGS, "Zo\\u00eb O'Brien"])
 def test_a_reason_never_holds_the_name_or_the_age(spelling: str) -> None:
     """They are replaced in the API's text, however they are spelt there."""
     printed = reason_of(f"no {spelling} aged 42 (age=42), but 142 others")

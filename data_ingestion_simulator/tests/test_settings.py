@@ -16,7 +16,8 @@ BAD_ADDRESSES = [
     "http://localhost:eight", "http://localhost:8000?debug=1", "http://localhost:8000/#users",
     "http://local host", "http://localhost\n", "http://a..b", "http://" + "a" * 64, "http://[::1",
     "http://[:::]:8000", "http://[127.0.0.1]", "http://999.1.1.1", "http://127.1", "http://8000",
-    "http://grüße.example", "http://localhost:٣",
+    "http://grüße.example", "http://localhost:٣", "http://me:secret@localhost", "secret@",
+    "ftp://me:secret@[::1",
 ]
 # fmt: on
 BAD_INTERVALS = ["abc", "-1", "nan", "inf", "-inf", "0", "", " ", "1e30", "0.0009", "86400.1", "5s"]
@@ -37,16 +38,6 @@ BAD_INTERVALS += ["1_0", "٥", "1e", ".", "+5", "0x5", "None"]
 def test_base_url_is_an_absolute_address(value: str, base_url: str) -> None:
     """http or https, a host, perhaps a port and a path; a slash at the end does no harm."""
     assert read_settings({"API_BASE_URL": value}).api_base_url == base_url
-
-
-@pytest.mark.parametrize("value", ["http://me:secret@localhost", "ftp://me:secret@[::1", "secret@"])
-def test_credentials_are_refused_and_not_repeated(value: str) -> None:
-    """A password in the address is an error, and it is not printed."""
-    with pytest.raises(SettingsError) as caught:
-        read_settings({"API_BASE_URL": value})
-
-    assert "without credentials" in str(caught.value)
-    assert "secret" not in str(caught.value)
 
 
 def test_a_flag_comes_before_a_variable_and_that_before_the_default() -> None:
@@ -157,6 +148,7 @@ def test_the_bounds_of_each_variable(variable: str, good: list[str], bad: list[s
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 300
         assert variable != "API_TOKEN" or not value or value not in str(caught.value)
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("flags", [["--interval", "x"], ["--help"]], ids=str)
@@ -193,24 +185,16 @@ def test_a_token_comes_from_a_variable_or_a_file(tmp_path: Path) -> None:
         read_settings(both)
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, "API_TOKEN_FILE must name a readable file with one line: "),
-        ("", "API_TOKEN_FILE must name a readable file with one line: "),
-        ("two\nlines", "API_TOKEN_FILE must name a readable file with one line: "),
-        ("hunter2", "API_TOKEN_FILE must name a readable file with one line: 8 to 200 "),
-    ],
-)
-def test_a_file_without_a_token(tmp_path: Path, content: str | None, sentence: str) -> None:
+@pytest.mark.parametrize("content", [None, "", "two\nlines", "hunter2"])
+def test_a_file_without_a_token(tmp_path: Path, content: str | None) -> None:
     """The sentence names the variable, and repeats neither the file's name nor what is in it."""
     path = tmp_path / "hunter"
     if content is not None:
         path.write_text(content)
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_TOKEN_FILE": str(path)})
-    assert str(caught.value).startswith(sentence)
-    assert "hunter" not in str(caught.value)
+    must = "API_TOKEN_FILE must name a readable file with one line: 8 to 200 printable ASCII"
+    assert str(caught.value) == f"{must} characters without white space"
 
 
 def test_a_share_is_exactly_what_was_written() -> None:

@@ -44,7 +44,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._serving: set[asyncio.Task[None]] = set()
 
     def time(self) -> float:
-        """Return the virtual time in seconds."""
         return self.selector.now
 
     async def create_connection(  # type: ignore[override]
@@ -85,7 +84,6 @@ class Pipe(asyncio.Transport):
         self._closing = False
 
     def write(self, data: Any) -> None:
-        """Hand the bytes to the other end."""
         if not self._closing:
             self._loop.call_soon(self.other._receive, bytes(data))
 
@@ -94,7 +92,6 @@ class Pipe(asyncio.Transport):
             self.protocol.data_received(data)
 
     def is_closing(self) -> bool:
-        """Return whether this end is closed."""
         return self._closing
 
     def close(self) -> None:
