@@ -2,12 +2,12 @@
 
 import asyncio
 import itertools
+import json
 import math
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from json.encoder import encode_basestring as json_string
 
 from client import BadResponse, Client, Outcome, Response, Result, new_request_id, now
 from generator import User, Users
@@ -147,9 +147,8 @@ class Batches:
 
         The result is for all users but the `existing` ones and those to be sent `alone`.
         """
-        # By json.dumps it would take two and a half times as long.
-        items = [f'"{i}":{{"name":{json_string(name)},"age":{age}}}' for i, name, age in users]
-        body = f"{{{','.join(items)}}}".encode()
+        items = {user_id: {"name": name, "age": age} for user_id, name, age in users}
+        body = json.dumps(items, ensure_ascii=False).encode()
         ids = frozenset(user.user_id for user in users)
         request_id = new_request_id()
 
