@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -122,12 +121,16 @@ def _sentence(error: ValidationError, environ: Mapping[str, str]) -> str:
 
 def _secret(variable: str, path: str) -> str:
     """Return the secret in the file that a variable names, without the line's end."""
-    with suppress(OSError, ValueError), Path(path).open("rb") as file:
-        secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
-        if 0 < len(secret) <= MAX_SECRET_BYTES and secret.isprintable():
-            return secret
-    # Without the value: it may be the secret itself.
-    raise SettingsError(f"{variable} must name a file that can be read, with one line of text")
+    try:
+        with Path(path).open("rb") as file:
+            secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        # Without the value: it may be the secret itself.
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(f"{variable} must name a file that can be read: {reason}") from None
+    if not 0 < len(secret) <= MAX_SECRET_BYTES or not secret.isprintable():
+        raise SettingsError(f"{variable} must name a file with one line of text in it")
+    return secret
 
 
 def _with_password(url: str, password: str) -> str:

@@ -73,7 +73,7 @@ def test_an_unusable_secret_prevents_the_start(production: Production) -> None:
         production.write_secret("api_token", TOKEN)
 
     for done, sentence in (
-        (empty, "API_TOKEN_FILE must name a file that can be read, with one line of text"),
+        (empty, "API_TOKEN_FILE must name a file with one line of text in it"),
         (unreadable, "API_TOKEN_FILE must name a file that can be read: Permission denied"),
     ):
         assert done.returncode == 2
