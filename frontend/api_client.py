@@ -5,28 +5,23 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Annotated, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
 import httpx2
 import msgspec
 
-from ages import MAX_AGE_YEARS, AgeCounts
-
-CONNECT_TIMEOUT_SECONDS = 2.0
-READ_TIMEOUT_SECONDS = 2.0
+SILENCE_TIMEOUT_SECONDS = 2.0  # to connect, and between two parts of a response
 TOTAL_TIMEOUT_SECONDS = 5.0
 MAX_RETRY_AFTER_SECONDS = 60
 MAX_RESPONSE_BYTES = 64 * 1024
-TICK_SECONDS = 2  # the poller asks at most once in each
+TICK_SECONDS = 2  # the poller sends at most one request in each
 HISTORY_SECONDS = 300
 
 T = TypeVar("T")
-Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 now = time.monotonic  # the clock of the pages, which the tests move by hand
 
@@ -48,12 +43,11 @@ class ApiError(Exception):
 
 
 class Response(NamedTuple):
-    """A response with a 2xx status, and how long it took in seconds."""
+    """A response with a 2xx status."""
 
     url: str
     body: bytearray
     headers: Mapping[str, str]
-    seconds: float
 
     def decode(self, kind: type[T]) -> T:
         """Return the JSON body as `kind`. Raises ApiError."""
@@ -62,7 +56,8 @@ class Response(NamedTuple):
         try:
             return msgspec.json.decode(text, type=kind)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise ApiError("Not understood", self.url, f"{str(error)[:200]}.") from None
+            reason = f"The response is not as expected: {str(error)[:200]}."
+            raise ApiError("Not understood", self.url, reason) from None
 
 
 class ApiClient:
@@ -82,55 +77,39 @@ class ApiClient:
     def request(
         self,
         url: str,
-        deadline: float,
         method: str = "GET",
         params: Mapping[str, str | int] | None = None,
         max_bytes: int = MAX_RESPONSE_BYTES,
+        timeout_seconds: float = TOTAL_TIMEOUT_SECONDS,
     ) -> Response:
-        """Return a response that is complete by `deadline` (monotonic). Raises ApiError."""
+        """Return the complete response within `timeout_seconds`. Raises ApiError."""
         http, request_id = self._http, secrets.token_hex(8)
         trace = f"00-{request_id:0>32}-{request_id}-01"  # W3C Trace Context
         headers = {"X-Request-ID": request_id, "traceparent": trace}
         if self._token and method != "GET":
             headers["Authorization"] = f"Bearer {self._token}"
+        # The timeouts of httpx2 start again with each byte, and do not limit the host name lookup.
+        thread = ThreadPoolExecutor(1, "request")
         try:
             request = http.build_request(method, url, params=params, headers=headers)
-            return _run_until(deadline, lambda: _exchange(http, request, max_bytes))
+            return thread.submit(_exchange, http, request, max_bytes).result(timeout_seconds)
         except (OSError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             if isinstance(error, TimeoutError):
                 self._http = _new_http_client()
                 http.close()  # which ends the thread that still reads
             raise ApiError("API down", url, cause=error) from None
+        finally:
+            thread.shutdown(wait=False)
 
 
 def _new_http_client() -> httpx2.Client:
     # Proxies and credentials in the environment are ignored, redirects are not followed.
-    return httpx2.Client(
-        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-        trust_env=False,
-    )
-
-
-def _run_until(deadline: float, work: Callable[[], T]) -> T:
-    """Return the result of `work`, which runs in a thread. Raises TimeoutError.
-
-    The timeouts of httpx2 start again with each byte, and do not limit the host name lookup.
-    """
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="request", daemon=True).start()
-    return future.result(max(0.0, deadline - time.monotonic()))
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return httpx2.Client(headers=headers, timeout=SILENCE_TIMEOUT_SECONDS, trust_env=False)
 
 
 def _exchange(http: httpx2.Client, request: httpx2.Request, max_bytes: int) -> Response:
-    started_at, url, body = time.monotonic(), str(request.url), bytearray()
+    url, body = str(request.url), bytearray()
     try:
         response = http.send(request, stream=True)
     except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
@@ -148,7 +127,7 @@ def _exchange(http: httpx2.Client, request: httpx2.Request, max_bytes: int) -> R
         raise ApiError("API error", url, f"The response is larger than {max_bytes:,} bytes.")
     if "html" in response.headers.get("content-type", "").lower():
         raise ApiError("API error", url, "The response is a web page (HTML), not data.")
-    return Response(url, body, response.headers, time.monotonic() - started_at)
+    return Response(url, body, response.headers)
 
 
 def _error_of(response: httpx2.Response, body: bytearray) -> ApiError:
@@ -165,28 +144,11 @@ def _error_of(response: httpx2.Response, body: bytearray) -> ApiError:
     return ApiError(kind, str(request.url), f"{reason}.", body, status, wait_seconds)
 
 
-class Statistics(msgspec.Struct):
-    """The body of `GET /stats/ages`."""
-
-    total: Count
-    ages: dict[Age, Count]
-
-
-def fetch_age_counts(api: ApiClient, deadline: float) -> AgeCounts:
-    """Ask the API for its age counts. Raises ApiError."""
-    response = api.request(api.beside("stats/ages"), deadline)
-    statistics = response.decode(Statistics)
-    counts = AgeCounts({age: count for age, count in statistics.ages.items() if count})
-    if counts.total != statistics.total:
-        raise ApiError("Not understood", response.url, "Its total is not the sum of its ages.")
-    return counts
-
-
 class Latest(NamedTuple, Generic[T]):
     """What the poller knows: the last good responses with their times, and the error of now."""
 
-    history: tuple[tuple[float, T], ...]
-    error: ApiError | None
+    history: tuple[tuple[float, T], ...] = ()
+    error: ApiError | None = None
 
     @property
     def value(self) -> T | None:
@@ -203,22 +165,20 @@ class Poller(Generic[T]):
     """Calls `fetch` when a viewer looks: at most once per tick of the clock, one at a time."""
 
     def __init__(self, fetch: Callable[[], T]) -> None:
-        self._fetch = fetch
-        self._lock = threading.Lock()
-        self._idle = threading.Event()
-        self._idle.set()
-        self._asked_at = self._not_before = float("-inf")
-        self._latest = Latest[T]((), None)
+        self._fetch, self._lock = fetch, threading.Lock()
+        self._thread = threading.Thread()  # of the last request; this one is never started
+        self._next_at = float("-inf")
+        self._latest = Latest[T]()
 
     def latest(self, wait_seconds: float) -> Latest[T]:
         """Start a request if one is due; return what is known after at most `wait_seconds`."""
         with self._lock:
-            due = now() // TICK_SECONDS != self._asked_at // TICK_SECONDS
-            if due and now() >= self._not_before and self._idle.is_set():
-                self._asked_at = now()
-                self._idle.clear()
-                threading.Thread(target=self._poll, name="poller", daemon=True).start()
-        self._idle.wait(wait_seconds)
+            if now() >= self._next_at and not self._thread.is_alive():
+                self._next_at = (now() // TICK_SECONDS + 1) * TICK_SECONDS
+                self._thread = threading.Thread(target=self._poll, name="poller", daemon=True)
+                self._thread.start()
+            thread = self._thread
+        thread.join(wait_seconds)
         return self._latest
 
     def _poll(self) -> None:
@@ -229,9 +189,8 @@ class Poller(Generic[T]):
             history = (*recent, (now(), response))
         except ApiError as caught:
             error = caught.with_traceback(None)  # its frames would keep whole responses in memory
-            self._not_before = now() + error.retry_after_seconds
+            self._next_at = max(self._next_at, now() + error.retry_after_seconds)
         except Exception:  # the page must go on
             logging.exception("Reading a response failed.")
             error = ApiError("API error", "", "The dashboard failed to read the response.")
         self._latest = Latest(history, error)
-        self._idle.set()

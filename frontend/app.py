@@ -32,9 +32,8 @@ def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[Api
 
 
 @st.fragment(run_every=TICK_SECONDS)
-def live() -> None:
-    """How old the users are. The page redraws itself every TICK_SECONDS."""
-    api, ages, _ = shared(settings)
+def show_live(api: ApiClient, ages: Poller[AgeCounts]) -> None:
+    """Show how old the users are. The page redraws itself every TICK_SECONDS."""
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         title = st.container(width="content")
         refresh_seconds = widgets.choose_refresh_seconds()
@@ -55,24 +54,16 @@ def live() -> None:
         widgets.show_source(api, counts)
 
 
-def users() -> None:
-    """Who the users are."""
-    users_page(shared(settings)[0])
-
-
-def system() -> None:
-    """How the three services are."""
-    system_page(*shared(settings))
-
-
 if __name__ == "__main__":  # a viewer
     st.set_page_config(page_title="User dashboard", layout="wide")
+    api, ages, health = shared(settings)
     # No icons: Streamlit fetches a page's icon from the internet.
-    titles = {"Live": live, "Users": users, "System": system}
-    pages = [st.Page(page, title=title, default=page is live) for title, page in titles.items()]
-    page = st.navigation(pages, position="top")
-    if page.title != "Users":
-        forget_users()  # a viewer who comes back sees the users of then
+    live = st.Page(lambda: show_live(api, ages), title="Live", url_path="live", default=True)
+    users = st.Page(lambda: users_page(api), title="Users", url_path="users")
+    system = st.Page(lambda: system_page(api, ages, health), title="System", url_path="system")
+    page = st.navigation([live, users, system], position="top")
+    if page is not users:
+        forget_users()  # a viewer who comes back sees new data
     page.run()
 else:  # the start of the server
     streamlit = st  # `streamlit run` recognises the next line by this name

@@ -1,60 +1,49 @@
 """The system page: simulator, API and dashboard as a picture, with the state of each one now."""
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import streamlit as st
 
 from ages import AgeCounts
-from api_client import TICK_SECONDS, TOTAL_TIMEOUT_SECONDS, ApiClient, ApiError, Latest, Poller
-from history import MINUTE_SECONDS, recent_change, totals_of
+from api_client import TICK_SECONDS, ApiClient, ApiError, Latest, Poller
+from history import Change, recent_change
 from widgets import State, next_request, show_error, show_state, show_title, state_of, time_ago
 
-MAX_OPENAPI_BYTES = 4 * 1024 * 1024
 WAIT_SECONDS = 0.25  # for each of two pollers, before a redraw shows what is known
 DASH = "\N{EN DASH}"
 DURABLE = {True: "Users survive a restart", False: "Users are lost when the API stops"}
 
 
 class Readiness(msgspec.Struct):
-    """The body of `GET /ready`; None is what the API does not tell."""
+    """The body of `GET /ready`; an API may say less."""
 
-    store: str | None = None
+    store: str = "unknown"
     durable: bool | None = None
 
 
 class ApiHealth(NamedTuple):
-    """How the API is. `replica` is the one that responded; a None is not known."""
+    """How the API is. `replica` is the name of the one that responded."""
 
     not_ready: ApiError | None
     readiness: Readiness
-    replica: str | None
+    replica: str
     latency_seconds: float
 
 
 def check_health(api: ApiClient) -> ApiHealth:
     """Ask the API whether it is alive and ready. Raises ApiError if it is not alive."""
-    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
-    alive = api.request(api.beside("health"), deadline)
+    started_at = time.monotonic()
+    alive = api.request(api.beside("health"))
+    latency_seconds = time.monotonic() - started_at
     not_ready, readiness = None, Readiness()
     try:
-        readiness = api.request(api.beside("ready"), deadline).decode(Readiness)
+        readiness = api.request(api.beside("ready")).decode(Readiness)
     except ApiError as error:
         not_ready = error.with_traceback(None)
-    replica = alive.headers.get("x-replica", "")[:100] or None
-    return ApiHealth(not_ready, readiness, replica, alive.seconds)
-
-
-@st.cache_resource(ttl=60, show_spinner=False, hash_funcs={ApiClient: id})
-def fetch_version(api: ApiClient) -> str:
-    """Return the version in the API's OpenAPI document; all viewers share it for a minute."""
-    try:
-        url, deadline = api.beside("openapi.json"), time.monotonic() + TOTAL_TIMEOUT_SECONDS
-        document = api.request(url, deadline, max_bytes=MAX_OPENAPI_BYTES).decode(dict[str, Any])
-        return str(document["info"]["version"])[:50]
-    except (ApiError, LookupError, TypeError):
-        return "unknown"
+    replica = alive.headers.get("x-replica", "unknown")[:100]
+    return ApiHealth(not_ready, readiness, replica, latency_seconds)
 
 
 @st.fragment(run_every=TICK_SECONDS)
@@ -64,8 +53,8 @@ def system_page(api: ApiClient, ages: Poller[AgeCounts], health: Poller[ApiHealt
     api_state, ages_state = state_of_api(checked), state_of(latest)
     live = ages_state.colour == "green"
     show_title("The system", api_state if live and api_state.colour != "green" else ages_state)
-    change = recent_change(totals_of(latest), MINUTE_SECONDS) if live else None
-    rate = f"{change[0] / change[1] * MINUTE_SECONDS:+,.1f}" if change else DASH
+    change = recent_change(latest) if live else None
+    rate = f"{change.per_minute:+,.1f}" if change else DASH
     simulator, posts, service, gets, dashboard = st.columns(
         [5, 2, 5, 2, 5], gap="small", vertical_alignment="center"
     )
@@ -75,7 +64,7 @@ def system_page(api: ApiClient, ages: Poller[AgeCounts], health: Poller[ApiHealt
     text = f"POST /users/\n\N{RIGHTWARDS ARROW}\n{rate_text}"
     posts.text(text, width="stretch", text_alignment="center")
     with service.container(border=True, height="stretch", gap="small"):
-        show_api(api, checked, api_state)
+        show_api(checked, api_state)
     ago = "broken" if latest.error else time_ago(latest.seconds_old) if latest.history else DASH
     text = f"GET /stats/ages\n\N{LEFTWARDS ARROW}\n{ago}"
     gets.text(text, width="stretch", text_alignment="center")
@@ -101,32 +90,30 @@ def state_of_api(checked: Latest[ApiHealth]) -> State:
     return State("Alive and ready", "check_circle", "green")
 
 
-def show_simulator(change: tuple[int, float] | None, rate: str) -> None:
-    """Show what the simulator sends, as far as the number of users tells."""
+def show_simulator(change: Change | None, rate: str) -> None:
+    """Show whether users arrive. The simulator itself has no address to ask."""
     st.header("Simulator", anchor=False)
     # As many users may be deleted as are created: no growth does not prove that none are sent.
     state = State("No growth seen", "pause_circle", "orange")
     if change is None:
         state = State("Unknown", "help", "gray")
-    elif change[0] > 0:
+    elif change.users > 0:
         state = State("Users arrive", "check_circle", "green")
     show_state(state)
     st.metric("Net change per minute", rate)
     st.text("New users minus deleted users, from all clients, in the last minute")
 
 
-def show_api(api: ApiClient, checked: Latest[ApiHealth], state: State) -> None:
-    """Show the state of the API, and what it tells about itself."""
+def show_api(checked: Latest[ApiHealth], state: State) -> None:
+    """Show the state of the API, and what it says about itself."""
     st.header("User Management API", anchor=False)
     show_state(state)
     current = checked.value if state.colour == "green" or state.text == "Alive, not ready" else None
     milliseconds = f"{current.latency_seconds * 1000:.1f} ms" if current else DASH
     st.metric("Latency of /health", milliseconds)
-    version = fetch_version(api) if current else "unknown"
-    st.text(f"Version: {version}")
-    st.text(f"Replica: {(current and current.replica) or 'unknown'}")
+    st.text(f"Replica: {current.replica if current else 'unknown'}")
     st.text("\N{DOWNWARDS ARROW} stores the users in", width="stretch", text_alignment="center")
     readiness = current.readiness if current else Readiness()
     with st.container(border=True, gap="xsmall"):
-        st.text(f"Store: {(readiness.store or 'unknown')[:50]}")
+        st.text(f"Store: {readiness.store[:50]}")
         st.text("Durable: unknown" if readiness.durable is None else DURABLE[readiness.durable])

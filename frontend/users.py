@@ -1,19 +1,18 @@
-"""The users: what the dashboard asks the API about them, and their export as a file."""
+"""The requests about users: their ages, a page of them, and all of them as a file."""
 
 import csv
 import io
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
 import streamlit as st
 
-from ages import AgeCounts
-from api_client import TOTAL_TIMEOUT_SECONDS, Age, ApiClient, ApiError, Response, fetch_age_counts
+from ages import MAX_AGE_YEARS, AgeCounts
+from api_client import ApiClient, ApiError, Response
 
 MAX_LISTING_BYTES = 256 * 1024 * 1024
 MAX_PAGE_BYTES = 4 * 1024 * 1024
@@ -29,6 +28,15 @@ NEXT_PAGE = re.compile(r'<[^>]*[?&]after=([0-9]{1,16})[^>]*>\s*;[^,]*\brel="?nex
 FORMULA = re.compile(r"(^|[;\r\n])([ \u00a0\"']*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
 T = TypeVar("T")
+Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_USER_ID + 1)]
+
+
+class Statistics(msgspec.Struct):
+    """The body of `GET /stats/ages`."""
+
+    total: Count
+    ages: dict[Age, Count]
 
 
 class AgeRow(msgspec.Struct):
@@ -73,25 +81,32 @@ def rows_of(response: Response, kind: type[T]) -> Iterator[tuple[str, T | None]]
 
 
 def fetch_counts(api: ApiClient) -> AgeCounts:
-    """Return the API's age counts, or count its listing if it keeps none. Raises ApiError."""
-    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
+    """Return the API's age counts, or count its users if it keeps no counts. Raises ApiError."""
+    url = api.beside("stats/ages")
     try:
-        return fetch_age_counts(api, deadline)
+        statistics = api.request(url).decode(Statistics)
     except ApiError as error:
         if error.status not in (404, 405):
             raise
-    listing = api.request(api.users_url, deadline, max_bytes=MAX_LISTING_BYTES)
+        return count_users(api)
+    counts = AgeCounts({age: users for age, users in statistics.ages.items() if users})
+    if counts.total != statistics.total:
+        raise ApiError("Not understood", url, "The total is not the sum of the ages.")
+    return counts
+
+
+def count_users(api: ApiClient) -> AgeCounts:
+    """Return the age counts of all users that the API lists. Raises ApiError."""
+    listing = api.request(api.users_url, max_bytes=MAX_LISTING_BYTES)
     ages = Counter(row.age if row else None for _, row in rows_of(listing, AgeRow))
     unreadable_rows = ages.pop(None, 0)
     users_by_age = {age: users for age, users in ages.items() if age is not None}
     return AgeCounts(users_by_age, from_listing=True, unreadable_rows=unreadable_rows)
 
 
-def fetch_listing(
-    api: ApiClient, params: dict[str, str | int], deadline: float, max_bytes: int
-) -> Listing:
+def fetch_listing(api: ApiClient, params: dict[str, str | int], max_bytes: int) -> Listing:
     """Return the users of one response, by id. Raises ApiError."""
-    response = api.request(api.users_url, deadline, params=params, max_bytes=max_bytes)
+    response = api.request(api.users_url, params=params, max_bytes=max_bytes)
     rows = list(rows_of(response, UserRow))
     users = [
         User(int(key), row.name, row.age)
@@ -102,11 +117,8 @@ def fetch_listing(
     return Listing(sorted(users), int(link[1]) if link else None, len(rows) - len(users))
 
 
-def find_users(api: ApiClient, wanted: str, after: int | None, deadline: float) -> Listing:
-    """Return the user with the id `wanted`, if there is one; for "" the page after an id.
-
-    Raises ApiError.
-    """
+def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
+    """Return the user with the id `wanted`, or for "" the page after an id. Raises ApiError."""
     params: dict[str, str | int] = {"limit": PAGE_USERS}
     if wanted:
         if not re.fullmatch("[0-9]{1,16}", wanted) or int(wanted) > MAX_USER_ID:
@@ -114,7 +126,7 @@ def find_users(api: ApiClient, wanted: str, after: int | None, deadline: float) 
         params, after = {"limit": 1}, int(wanted) - 1
     if after is not None and after >= 0:
         params["after"] = after
-    page = fetch_listing(api, params, deadline, MAX_PAGE_BYTES)
+    page = fetch_listing(api, params, MAX_PAGE_BYTES)
     if wanted:
         return Listing([user for user in page.users if user.user_id == int(wanted)])
     return page
@@ -122,8 +134,7 @@ def find_users(api: ApiClient, wanted: str, after: int | None, deadline: float) 
 
 def fetch_all(api: ApiClient) -> Listing:
     """Return all users, up to MAX_EXPORT_BYTES. Raises ApiError."""
-    deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
-    return fetch_listing(api, {}, deadline, MAX_EXPORT_BYTES)
+    return fetch_listing(api, {}, MAX_EXPORT_BYTES)
 
 
 def user_url(api: ApiClient, user_id: int) -> str:
@@ -139,7 +150,7 @@ def write_error(api: ApiClient) -> ApiError | None:
     before it notices.
     """
     try:
-        api.request(api.users_url, time.monotonic() + CHECK_SECONDS, "POST")
+        api.request(api.users_url, "POST", timeout_seconds=CHECK_SECONDS)
     except ApiError as error:
         return error.with_traceback(None) if error.status in (401, 403) else None
     return None

@@ -1,6 +1,5 @@
 """The users page: one page of the API's listing, to search, change and download."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -9,16 +8,8 @@ from typing import TypeVar
 import streamlit as st
 
 import widgets
-from api_client import TOTAL_TIMEOUT_SECONDS, ApiClient, ApiError
-from users import (
-    Listing,
-    User,
-    as_csv,
-    fetch_all,
-    find_users,
-    user_url,
-    write_error,
-)
+from api_client import ApiClient, ApiError, Latest
+from users import Listing, User, as_csv, fetch_all, find_users, user_url, write_error
 
 UNCERTAIN = "It is not known whether anything was changed. Close this, reload, and look."
 
@@ -37,7 +28,7 @@ def users_page(api: ApiClient) -> None:
     refused = None if error else write_error(api)
     state = widgets.State(f"Loaded at {st.session_state.loaded_at:%H:%M:%S}", "schedule", "gray")
     with head:
-        widgets.show_title("Users", widgets.error_state(error) if error else state)
+        widgets.show_title("Users", widgets.state_of(Latest(error=error)) if error else state)
     with notes:
         show_notes(refused)
     with st.container(horizontal=True):
@@ -74,9 +65,8 @@ def load_users(api: ApiClient) -> Listing | ApiError:
     """Return this viewer's users, from the API if none are loaded."""
     if "listing" not in st.session_state:
         after = st.session_state.setdefault("pages", [None])[-1]
-        deadline = time.monotonic() + TOTAL_TIMEOUT_SECONDS
         with st.spinner("Waiting for the API"):
-            st.session_state.listing = attempt(lambda: find_users(api, wanted(), after, deadline))
+            st.session_state.listing = attempt(lambda: find_users(api, wanted(), after))
         behind_utc = timedelta(minutes=st.context.timezone_offset or 0)  # of the viewer
         st.session_state.loaded_at = datetime.now(UTC) - behind_utc
     loaded: Listing | ApiError = st.session_state.listing
@@ -165,33 +155,29 @@ def show_downloads(api: ApiClient, shown: list[User]) -> None:
     """Offer the shown users, and all users up to a limit, as files."""
     with st.expander("Download", icon=":material/download:"):
         st.text("In CSV, an apostrophe is put before text that a spreadsheet would run.")
-        offer(f"The {widgets.how_many(len(shown), 'user')} shown", "shown", shown)
+        offer(f"CSV: {widgets.how_many(len(shown), 'user')} shown", "users-shown.csv", shown)
         if st.button("Collect all users"):
             st.session_state.export = attempt(lambda: fetch_all(api))
         export: Listing | ApiError | None = st.session_state.get("export")
         if isinstance(export, ApiError):
             widgets.show_error(export, "Nothing was collected. Try again later.")
         elif export:
-            offer(f"All {widgets.how_many(len(export.users), 'user')}", "all", export.users)
+            label = f"CSV: all {widgets.how_many(len(export.users), 'user')}"
+            offer(label, "users-all.csv", export.users)
             widgets.show_unreadable(export.unreadable_rows)
 
 
-def offer(label: str, name: str, users: list[User]) -> None:
-    """Offer some users as a file."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.text(f"{label}:", width="content")
-        file = f"users-{name}.csv"
-        data = partial(as_csv, users)  # made when it is asked for
-        st.download_button("CSV", data, file, "text/csv", key=file, on_click="ignore")
+def offer(label: str, file: str, users: list[User]) -> None:
+    """Offer some users as a file, which is made when it is asked for."""
+    data = partial(as_csv, users)
+    st.download_button(label, data, file, "text/csv", key=file, on_click="ignore")
 
 
 def dialog_button(label: str, icon: str, disabled: bool, dialog: Dialog, user: User | None) -> None:
     """Offer to open a dialog; it stays open until it has done its work or is dismissed."""
     title = f"{label} user {user.user_id}" if user else label
-
-    def open_dialog() -> None:
-        st.session_state.update(dialog=(title, dialog, user), writing=False, failed=None)
-
+    dialog_state = {"dialog": (title, dialog, user), "writing": False, "failed": None}
+    open_dialog = partial(st.session_state.update, dialog_state)
     st.button(label, icon=f":material/{icon}:", disabled=disabled, on_click=open_dialog)
 
 
@@ -228,15 +214,13 @@ def write(api: ApiClient, method: str, url: str, params: dict[str, str | int], d
     state = st.session_state
     if failed := state.failed:
         refused = failed.kind == "API refuses"
-        widgets.show_error(
-            failed, "Nothing was changed." if refused else UNCERTAIN, detail_first=True
-        )
+        widgets.show_error(failed, "Nothing was changed." if refused else UNCERTAIN)
     if not state.writing:
         return
     with st.spinner("Waiting for the API"):
         # All is stored before the spinner ends: a click may end this run at the next widget.
-        state.writing, deadline = False, time.monotonic() + TOTAL_TIMEOUT_SECONDS
-        result = attempt(lambda: api.request(url, deadline, method, params))
+        state.writing = False
+        result = attempt(lambda: api.request(url, method, params))
         if isinstance(result, ApiError):
             state.failed = result
         else:

@@ -23,31 +23,31 @@ CHECK_NAME = (
     "Check the name in API_URL. Between containers it is the name or alias of the API's container,"
     " and both must be in the same network."
 )
-FOLLOW_MESSAGE = "Change what the API's message names."
-CHECK_REDIRECT = "Set API_URL to the final address: redirects are not followed."
 CHECK_TLS = "Write http:// in API_URL if the API does not use TLS; else check its certificate."
+FINAL_ADDRESS = "Set API_URL to the final address: redirects are not followed."
 START_API = (
     "Start the API, or set API_URL to where it runs. Inside a container, localhost is the"
     " container itself."
 )
 HINTS = {
+    **dict.fromkeys((301, 302, 303, 307, 308), FINAL_ADDRESS),
     400: "Check ALLOWED_HOSTS of the API.",
     401: "A write needs the API_TOKEN of the API. Reading needs none: check API_URL and any proxy.",
     403: "The API refuses writes from another site: check which Origin a proxy adds.",
     404: f"{CHECK_ADDRESS} A user who is not found was deleted by another client: reload.",
     507: "Delete users, or start the API with a larger MAX_USERS.",
 }
-# The first row whose exception is among the causes tells why there is no response.
-REASONS: tuple[tuple[type[BaseException], str, str], ...] = (
-    (socket.gaierror, "The host name in the address cannot be resolved.", CHECK_NAME),
-    (ConnectionRefusedError, "Connection refused: no server listens there.", START_API),
-    (ssl.SSLError, "No secure (TLS) connection could be made.", CHECK_TLS),
-    (httpx2.ConnectTimeout, "No connection was made in time.", START_API),
-    (httpx2.TimeoutException, "The API sent nothing for too long.", CHECK_LOG),
-    (TimeoutError, "The response was not complete in time.", CHECK_LOG),
-    (httpx2.TransportError, "The connection broke.", CHECK_LOG),
-    (Exception, "The address cannot be used.", CHECK_ADDRESS),
-)
+# Why there is no response, and what to do: the first of these that is among the causes decides.
+REASONS: dict[type[BaseException], tuple[str, str]] = {
+    socket.gaierror: ("The host name in the address cannot be resolved.", CHECK_NAME),
+    ConnectionRefusedError: ("Connection refused: no server listens there.", START_API),
+    ssl.SSLError: ("No secure (TLS) connection could be made.", CHECK_TLS),
+    httpx2.ConnectTimeout: ("No connection was made in time.", START_API),
+    httpx2.TimeoutException: ("The API sent nothing for too long.", CHECK_LOG),
+    TimeoutError: ("The response was not complete in time.", CHECK_LOG),
+    httpx2.TransportError: ("The connection broke.", CHECK_LOG),
+    Exception: ("The address cannot be used.", CHECK_ADDRESS),
+}
 # The numbers of an error or of a late response are faded; small letters must stay readable.
 FADED = (
     ".st-key-numbers{filter:grayscale(1)}.st-key-numbers [data-testid=stMetricValue]{opacity:.6}"
@@ -67,8 +67,10 @@ class State(NamedTuple):
 def state_of(latest: Latest[Any], refresh_seconds: float = TICK_SECONDS) -> State:
     """Return the state of a page with this refresh time; an infinite one is a pause."""
     ago = time_ago(latest.seconds_old)
-    if latest.error:
-        return error_state(latest.error, f", last response {ago}" if latest.history else "")
+    if error := latest.error:
+        since = f", last response {ago}" if latest.history else ""
+        icon = "cloud_off" if error.kind == "API down" else "error"
+        return State(error.kind + since, icon, "red")
     if not latest.history:
         return State("Loading", "hourglass_top", "gray")
     if math.isinf(refresh_seconds):
@@ -76,11 +78,6 @@ def state_of(latest: Latest[Any], refresh_seconds: float = TICK_SECONDS) -> Stat
     if latest.seconds_old > refresh_seconds + 2 * TICK_SECONDS:
         return State(f"Stale, last response {ago}", "hourglass_top", "orange")
     return State(f"Live, updated {ago}", "sensors", "green")
-
-
-def error_state(error: ApiError, since: str = "") -> State:
-    """Return the state of a page that has an error."""
-    return State(error.kind + since, "cloud_off" if error.kind == "API down" else "error", "red")
 
 
 def show_state(state: State) -> None:
@@ -129,42 +126,38 @@ def newest(poller: Poller[AgeCounts], refresh_seconds: float) -> Latest[AgeCount
     return seen
 
 
-def show_error(error: ApiError, next_step: str, detail_first: bool = False) -> None:
+def show_error(error: ApiError, next_step: str) -> None:
     """Say in one box what is wrong and what to do."""
     with st.container(border=True, gap="small"):
         st.error(next_step, title=error.kind)
-        show_reason(error, detail_first)
+        show_reason(error)
 
 
-def show_reason(error: ApiError, detail_first: bool = False) -> None:
-    """Say why, or the API's own message first; details are folded. Plain text, never Markdown."""
-    (reason, hint), detail = explain(error), detail_of(error)
-    st.text(detail if detail and detail_first else reason)
+def show_reason(error: ApiError) -> None:
+    """Say why, and what to do. Plain text, never Markdown: the words may be the API's."""
+    reason, hint = explain(error)
+    st.text(reason)
+    if message := detail_of(error):
+        st.text(f"The API's message: {message}")
     st.text(f"What to do: {hint}")
     with st.expander("Details"):
-        if detail:
-            st.text(reason if detail_first else f"The API's message: {detail}")
         st.text(f"Address: {error.url}")
 
 
 def explain(error: ApiError) -> tuple[str, str]:
     """Return why there is no usable response, and what to do about it."""
-    if cause := error.cause:
-        causes: list[BaseException] = [cause]  # the one that tells the reason is deep inside
+    if error.cause:
+        causes: list[BaseException] = [error.cause]  # the one that decides is deep inside
         while inner := causes[-1].__cause__ or causes[-1].__context__:
             causes.append(inner)
-        return next(
-            (reason, hint)
-            for kind, reason, hint in REASONS
-            if any(isinstance(each, kind) for each in causes)
-        )
+        found = (kind for kind in REASONS if any(isinstance(each, kind) for each in causes))
+        return REASONS[next(found)]
     status = error.status or 0
-    if error.kind == "Not understood":
-        return f"The response was not understood. {error.reason}", CHECK_ADDRESS
-    if 300 <= status < 400:
-        return error.reason, CHECK_REDIRECT
-    usual = CHECK_LOG if status >= 500 else FOLLOW_MESSAGE if detail_of(error) else CHECK_ADDRESS
-    return error.reason, HINTS.get(status, usual)
+    if status in HINTS:
+        return error.reason, HINTS[status]
+    if status >= 500:
+        return error.reason, CHECK_LOG
+    return error.reason, "Change what the message names." if detail_of(error) else CHECK_ADDRESS
 
 
 def detail_of(error: ApiError) -> str:

@@ -274,7 +274,7 @@ def api() -> Iterator[Api]:
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is given up sooner; that it is given up in time is shown elsewhere, by the clock."""
-    monkeypatch.setattr(api_client, "READ_TIMEOUT_SECONDS", 0.8)
+    monkeypatch.setattr(api_client, "SILENCE_TIMEOUT_SECONDS", 0.8)
 
 
 @pytest.fixture

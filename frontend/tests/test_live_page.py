@@ -35,7 +35,7 @@ def chart(page: AppTest) -> tuple[dict[str, int], str]:
     element = page.get("vega_lite_chart")[0]
     dataset = next(each for each in element.proto.datasets if each.name == "rows")
     rows = convert_arrow_bytes_to_pandas_df(dataset.data.data)
-    drawn = {age: users for age, users in zip(rows["age"], rows["users"], strict=True) if users}
+    drawn = {age: users for age, users in zip(rows["Age"], rows["height"], strict=True) if users}
     return drawn, element.proto.alt
 
 
