@@ -31,7 +31,7 @@ COLOURS = """canvas => {
 
 
 class Misbehaving(BaseHTTPRequestHandler):
-    """An API that answers every GET as `mode` says, and takes its time for a write."""
+    """An API that responds to every GET as `mode` says, and takes its time for a write."""
 
     mode = "live"
     released = threading.Event()
@@ -72,7 +72,7 @@ class Misbehaving(BaseHTTPRequestHandler):
 
 
 class System:
-    """A real API and dashboards, each in a terminal of its own."""
+    """A real API and dashboards, each in a terminal."""
 
     def __init__(self) -> None:
         self.http = httpx2.Client(timeout=10, trust_env=False)
@@ -88,17 +88,17 @@ class System:
     def start_api(self, **variables: str) -> Terminal:
         port = str(self.api_port)
         api = self.run("api", "uvicorn", "main:app", "--port", port, **variables)
-        wait_until("the API", lambda: self.answers(f"{self.api_url}/health"))
+        wait_until("the API", lambda: self.responds(f"{self.api_url}/health"))
         return api
 
     def start_dashboard(self, api_url: str, **variables: str) -> str:
         url = f"http://localhost:{free_port()}"
         words = ("streamlit", "run", "app.py", "--server.port", url.rpartition(":")[2])
         self.run("frontend", *words, API_URL=f"{api_url}/users/", **variables)
-        wait_until("the dashboard", lambda: self.answers(f"{url}/_stcore/health"))
+        wait_until("the dashboard", lambda: self.responds(f"{url}/_stcore/health"))
         return url
 
-    def answers(self, url: str) -> bool:
+    def responds(self, url: str) -> bool:
         try:
             return self.http.get(url).status_code == 200
         except httpx2.TransportError:
@@ -107,8 +107,8 @@ class System:
     def create(self, user_id: int, age: int, name: str = "Alice", token: str = "") -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         params: dict[str, str | int] = {"user_id": user_id, "name": name, "age": age}
-        answer = self.http.post(f"{self.api_url}/users/", params=params, headers=headers)
-        assert answer.status_code == 201
+        response = self.http.post(f"{self.api_url}/users/", params=params, headers=headers)
+        assert response.status_code == 201
 
     def asked_for_ages(self) -> int:
         """Return how often the API was asked for the age counts, as it counts it itself."""
@@ -181,3 +181,12 @@ def check_tooltips(page: Page, system: System) -> None:
         page.wait_for_timeout(2.5 * 2_000)
         expect(tooltip).to_be_visible(timeout=1)
     charts.first.scroll_into_view_if_needed()
+
+
+def check_tables(page: Page) -> None:
+    """Fail unless each chart has its numbers as a table, which the keyboard opens."""
+    for column in ("Share", "Per minute"):
+        expander = page.locator("summary").filter(has_text="Numbers as a table")
+        expander.nth(0 if column == "Share" else 1).press("Enter")
+        expect(page.get_by_test_id("stTable").get_by_text(column)).to_be_visible()
+    check_accessibility(page)

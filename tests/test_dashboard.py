@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from http.server import ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +24,7 @@ from dashboard import (
     System,
     check_accessibility,
     check_both,
+    check_tables,
     check_tooltips,
     picture,
     turn_to,
@@ -89,6 +89,7 @@ def test_live(system: System, page: Page) -> None:
     check_both(page, "live")
 
     check_tooltips(page, system)
+    check_tables(page)
     page.get_by_role("slider").last.press("ArrowLeft")
     expect(page.get_by_text("From 0 to 98: ")).to_be_visible()
     expect(page).to_have_url(re.compile("ages="))
@@ -166,8 +167,9 @@ def choose_first_row(page: Page) -> None:
     raise AssertionError("no click into the table selected a user")
 
 
-def test_users(system: System, page: Page, tmp_path: Path) -> None:
-    """Search, page, create, edit, delete and download, and the words of the API in between."""
+@pytest.fixture
+def users(system: System, page: Page) -> Page:
+    """The users page of an API with 150 users."""
     system.start_api()
     for user_id in range(150):
         system.create(user_id, 20 + user_id % 50, NAMES[user_id % len(NAMES)])
@@ -175,63 +177,67 @@ def test_users(system: System, page: Page, tmp_path: Path) -> None:
     turn_to(page, "Users", "Users")
     expect(page.get_by_text("Page 1, 100 users")).to_be_visible()
     expect(page.get_by_test_id("data-grid-canvas")).to_be_visible()
-    check_both(page, "users")
-    page.get_by_role("button", name="Next").click()
-    expect(page.get_by_text("Page 2, 50 users")).to_be_visible()
+    return page
 
-    page.get_by_role("button", name="Add a user").click()
-    dialog = page.get_by_role("dialog")
+
+def test_a_user_is_created_found_changed_and_deleted(system: System, users: Page) -> None:
+    """The dialogs stay open with the API's message until the API accepts the change."""
+    users.get_by_role("button", name="Add a user").click()
+    dialog = users.get_by_role("dialog")
     dialog.get_by_label("Id").fill("7")
     dialog.get_by_label("Name").fill("Grace")
-    picture(page, "create")
-    check_accessibility(page)
+    picture(users, "create")
+    check_accessibility(users)
     dialog.get_by_role("button", name="Create").click()
     expect(dialog.get_by_text("User 7 already exists")).to_be_visible()
-    check_both(page, "refused")
+    check_both(users, "refused")
     dialog.get_by_label("Id").fill("7000")
     dialog.get_by_role("button", name="Create").click()
-    expect(page.get_by_text("The user was created.")).to_be_visible()
+    expect(users.get_by_text("The user was created.")).to_be_visible()
 
-    search = page.get_by_label("Find by id (among all users)")
+    search = users.get_by_label("Find by id (among all users)")
     search.fill("7000")
     search.press("Enter")
-    expect(page.get_by_text("User 7000 is selected.")).to_be_visible()
-    page.get_by_role("button", name="Edit").click()
+    expect(users.get_by_text("User 7000 is selected.")).to_be_visible()
+    users.get_by_role("button", name="Edit").click()
     dialog.get_by_label("Name").fill("Grace Hopper")
     dialog.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("User 7000 was changed.")).to_be_visible()
+    expect(users.get_by_text("User 7000 was changed.")).to_be_visible()
     assert system.http.get(f"{system.api_url}/users/7000").json()["name"] == "Grace Hopper"
-    page.get_by_role("button", name="Delete").click()
+
+    users.get_by_role("button", name="Delete").click()
     expect(dialog.get_by_text("User 7000: Grace Hopper, 30 years old.")).to_be_visible()
-    picture(page, "delete")
+    picture(users, "delete")
     dialog.get_by_role("button", name="Delete for good").click()
-    expect(page.get_by_text("No user has this id.")).to_be_visible()
+    expect(users.get_by_text("No user has this id.")).to_be_visible()
     assert system.http.get(f"{system.api_url}/users/7000").status_code == 404
 
-    search.fill("")
-    search.press("Enter")
-    page.get_by_label("Filter this page by name or age").fill("=1")
-    page.get_by_label("Filter this page by name or age").press("Enter")
-    choose_first_row(page)
-    page.get_by_text("Download", exact=True).click()
+
+def download(page: Page, label: str) -> list[list[str]]:
+    """Click a button that downloads a CSV file, and return its rows without the heading."""
     with page.expect_download() as download:
-        page.locator(".st-key-users-shown-csv").get_by_role("button").click()
-    download.value.save_as(tmp_path / "users.csv")
-    text = (tmp_path / "users.csv").read_text(encoding="utf-8-sig")
-    rows = list(csv.reader(text.splitlines()))
-    assert len(rows) > 1
-    assert {row[1] for row in rows[1:]} == {"'=1+2"}
-    page.get_by_role("button", name="Collect all users").click()
-    expect(page.get_by_text("All 150 users:")).to_be_visible()
-    with page.expect_download() as download:
-        page.locator(".st-key-users-all-csv").get_by_role("button").click()
-    download.value.save_as(tmp_path / "users.csv")
-    text = (tmp_path / "users.csv").read_text(encoding="utf-8-sig")
-    assert len(list(csv.reader(text.splitlines()))) == 151
-    picture(page, "download")
-    page.set_viewport_size(PHONE)
-    picture(page, "users-phone")
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+        page.get_by_role("button", name=label).click()
+    return list(csv.reader(download.value.path().read_text("utf-8-sig").splitlines()))[1:]
+
+
+def test_users_are_listed_filtered_and_downloaded(users: Page) -> None:
+    """Two pages, a filter, a row selected with the mouse, two files, and all of it on a phone."""
+    check_both(users, "users")
+    users.get_by_role("button", name="Next").click()
+    expect(users.get_by_text("Page 2, 50 users")).to_be_visible()
+    users.get_by_label("Filter this page by name or age").fill("=1")
+    users.get_by_label("Filter this page by name or age").press("Enter")
+    expect(users.get_by_text("Page 2, 9 of 50 users")).to_be_visible()
+    choose_first_row(users)
+
+    users.get_by_text("Download", exact=True).click()
+    assert {row[1] for row in download(users, "CSV: 9 users shown")} == {"'=1+2"}
+    users.get_by_role("button", name="Collect all users").click()
+    assert len(download(users, "CSV: all 150 users")) == 150
+    picture(users, "download")
+    users.set_viewport_size(PHONE)
+    picture(users, "users-phone")
+    assert users.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_a_protected_api_is_read_only_without_its_token(system: System, page: Page) -> None:

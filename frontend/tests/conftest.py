@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 import api_client
-from api_client import TICK_SECONDS, ApiClient
+from api_client import ApiClient
 from settings import Settings
 
 APP = Path(__file__).parent.parent / "app.py"
@@ -192,7 +192,7 @@ def silence(exchange: Exchange) -> None:
 
 
 def stale(responder: Responder) -> Responder:
-    """Respond the first request on a connection, and hang up on the second."""
+    """Respond to the first request on a connection, and hang up on the second."""
 
     def first_only(exchange: Exchange) -> None:
         if exchange.responded:
@@ -215,29 +215,15 @@ def trickle(start: bytes, drop: bytes) -> Responder:
 
 
 class Clock:
-    """The clock of the pages: as fast as any other, and moved on by hand."""
+    """The clock of the pages, which stands still until a test moves it."""
 
-    def __init__(self) -> None:
-        self._ahead_seconds = 0.0
-        self._stopped_at: float | None = None
+    seconds = 0.0
 
     def __call__(self) -> float:
-        at = time.monotonic() if self._stopped_at is None else self._stopped_at
-        return at + self._ahead_seconds
-
-    def stand_still(self) -> None:
-        """Move by hand only."""
-        self._stopped_at = time.monotonic()
-
-    def go_on(self) -> None:
-        self._stopped_at = None
+        return self.seconds
 
     def pass_by(self, seconds: float) -> None:
-        self._ahead_seconds += seconds
-
-    def next_tick(self) -> None:
-        """Go to where a tick begins, so that what follows happens within it."""
-        self.pass_by(TICK_SECONDS - self() % TICK_SECONDS)
+        self.seconds += seconds
 
 
 CLOCK = Clock()
@@ -247,7 +233,7 @@ CLOCK = Clock()
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time passes for the pages when a test says so: no test waits for a tick."""
     monkeypatch.setattr(api_client, "now", CLOCK)
-    CLOCK.go_on()
+    CLOCK.seconds = 0.0
     return CLOCK
 
 
@@ -279,7 +265,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def page(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
-    """The page of a process that has just started, told where the API is as in real life."""
+    """The page of a process that has just started, with API_URL set."""
     monkeypatch.setenv("API_URL", api.settings.api_url)
     streamlit.cache_resource.clear()
     yield AppTest.from_file(APP, default_timeout=6)
@@ -294,7 +280,7 @@ def turn_to(page: AppTest, name: str) -> AppTest:
 
 
 def badge(page: AppTest) -> str:
-    """Return the line that tells the state of the page: its colour and its words."""
+    """Return the badge of the page: its colour and its text."""
     return str(page.markdown[0].value)
 
 

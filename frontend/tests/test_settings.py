@@ -35,34 +35,28 @@ def test_statistics_are_beside_the_users(api_url: str, statistics_url: str) -> N
     assert ApiClient(settings.api_url).beside("stats/ages") == statistics_url
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+BAD_HOSTS = (
+    *("", ":8000", "localhost:0", "localhost:65536", "localhost:eight", "local host"),
+    *("local\thost", "[::1", "[::zz]", "999.1.1.1", "-api"),
+)
+NO_ADDRESSES = [
+    *(
         "",
         " ",
         "nonsense",
         "localhost:8000/users/",
         "//localhost:8000/users/",
         "/users/",
-        "ftp://localhost/users/",
         "http://",
-        "http:///users/",
-        "http://:8000/users/",
-        "http://localhost:0/users/",
-        "http://localhost:65536/users/",
-        "http://localhost:eight/users/",
-        "http://local host/users/",
-        "http://localhost/users/\n",
-        "http://local\thost/users/",
-        "http://localhost\\users",
-        "http://[::1/users/",
-        "http://[::zz]/users/",
-        "http://999.1.1.1/users/",
-        "http://-api/users/",
-    ],
-)
+    ),
+    *("ftp://localhost/users/", "http://localhost/users/\n", "http://localhost\\users"),
+    *(f"http://{host}/users/" for host in BAD_HOSTS),
+]
+
+
+@pytest.mark.parametrize("value", NO_ADDRESSES)
 def test_what_is_no_address_is_refused(value: str) -> None:
-    """A value that cannot be asked is refused with one sentence that names the variable."""
+    """A value that is no address is refused with one sentence that names the variable."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_URL": value})
     assert str(caught.value) == NEEDED + repr(value)
@@ -71,25 +65,17 @@ def test_what_is_no_address_is_refused(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (
-            "http://admin:hunter2@localhost/users/",
-            "API_URL must not contain a user name, a password or any other @",
-        ),
-        (
-            "http://localhost/users/?token=hunter2",
-            "API_URL must end with its path, without a query (?) or fragment (#)",
-        ),
-        (
-            "http://localhost/users/#hunter2",
-            "API_URL must end with its path, without a query (?) or fragment (#)",
-        ),
+        ("http://admin:hunter2@localhost/users/", "must not contain a user name, a password"),
+        ("http://localhost/users/?token=hunter2", "must end with its path, without a query (?)"),
+        ("http://localhost/users/#hunter2", "must end with its path, without a query (?)"),
     ],
 )
 def test_secrets_are_refused_without_repeating_them(value: str, sentence: str) -> None:
     """A value that may hold a secret is refused, and its content does not get into a log."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_URL": value})
-    assert str(caught.value) == sentence
+    assert str(caught.value).startswith(f"API_URL {sentence}")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_long_value_is_cut() -> None:

