@@ -57,12 +57,6 @@ def test_bins_hold_every_user_once(ages: list[int], width_years: int) -> None:
     assert counts[-1] > 0
 
 
-def test_bins_of_a_known_population() -> None:
-    """A case that is small enough to check by eye."""
-    bins = AgeCounts({18: 1, 20: 2, 24: 1, 34: 4}).histogram(5)
-    assert bins == {15: 1, 20: 3, 25: 0, 30: 4}
-
-
 def test_between() -> None:
     """Both ends belong to a range of ages."""
     assert AgeCounts({19: 1, 20: 2, 30: 3, 31: 4}).between(20, 30) == AgeCounts({20: 2, 30: 3})

@@ -49,13 +49,6 @@ def reason_of(client: ApiClient) -> str:
     return explain(error_of(client))[0]
 
 
-def test_the_age_counts_are_asked_for_once(api: Api) -> None:
-    """Where the API keeps age counts, one small request is all."""
-    api.counts({18: 3, 40: 1})
-    assert fetch_counts(api.client) == AgeCounts({18: 3, 40: 1})
-    assert api.paths == ["/stats/ages"]
-
-
 @pytest.mark.parametrize("status", [404, 405])
 def test_the_listing_serves_where_there_are_no_counts(api: Api, status: int) -> None:
     """An API without the statistics call still fills the page, from its list of users."""
@@ -104,19 +97,13 @@ def test_a_connection_that_the_api_has_closed_is_replaced(keeping: Api, client: 
     assert (len(keeping.paths), keeping.connections) == (3, 2)
 
 
-def test_an_api_that_hangs_up_is_asked_twice_at_most(keeping: Api, client: ApiClient) -> None:
-    """Once more is once: then it is an error."""
-    keeping.responders["/stats/ages"] = raw()
+def test_what_is_repeated(keeping: Api, client: ApiClient) -> None:
+    """A GET is sent twice at most. A write is sent once: it may be done without a response."""
+    keeping.responders["/stats/ages"] = keeping.responders["POST /users/"] = raw()
     assert reason_of(client) == "The connection broke."
-    assert len(keeping.paths) == 3
-
-
-def test_a_write_is_never_repeated(keeping: Api, client: ApiClient) -> None:
-    """It is not known whether a write without a response was done, so it is not sent again."""
-    keeping.responders["POST /users/"] = raw()
     with pytest.raises(ApiError):
         client.request(keeping.settings.api_url, "POST")
-    assert len(keeping.writes) == 1
+    assert (len(keeping.paths), len(keeping.writes)) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +113,7 @@ def test_a_write_is_never_repeated(keeping: Api, client: ApiClient) -> None:
         (401, "401 Unauthorized", "API_TOKEN"),
         (403, "403 Forbidden", "Origin"),
         (404, "404 Not Found", "API_URL"),
+        (404, "404 Not Found", "deleted by another client"),
         (503, "503 Service Unavailable", "log"),
         (507, "507 Insufficient Storage", "MAX_USERS"),
     ],

@@ -1,7 +1,5 @@
 """The page, run as Streamlit runs it, without a browser: every state and what it says."""
 
-import time
-
 import pytest
 from conftest import (
     APP,
@@ -68,17 +66,6 @@ def test_live(api: Api, page: AppTest) -> None:
     assert "From 0 to 99: 8 users, 100.0% of all, mean age 40.2." in texts(page)
 
 
-@pytest.mark.usefixtures("short_patience")
-def test_loading(api: Api, page: AppTest) -> None:
-    """Before the first response the page is there at once."""
-    api.responders["/stats/ages"] = silence
-    page.run()
-    assert "Loading" in badge(page)
-    assert not page.metric
-    assert not page.error
-    redraw_until(page, "API down")
-
-
 def test_no_users_yet(api: Api, page: AppTest) -> None:
     """An empty API is no error: the page says how to add users, until the API is down."""
     api.counts({})
@@ -126,19 +113,6 @@ def test_down_after_good_data_and_back(api: Api, page: AppTest) -> None:
     assert not is_faded(page)
     assert numbers(page)["Users"] == "1"
     assert not page.error
-
-
-def test_an_api_that_hangs(api: Api, page: AppTest) -> None:
-    """While the API hangs, a redraw is quick, the numbers stay, and the control works."""
-    api.counts(SOME)
-    page.run()
-    api.responders["/stats/ages"] = silence
-    redraw_until(page, "API down, last response")
-    assert texts(page)[0] == "The API sent nothing for too long."
-    started_at = time.monotonic()
-    page.segmented_control(key="bin").set_value(10).run()
-    assert time.monotonic() - started_at < 2
-    assert numbers(page)["Users"] == "8"
 
 
 def test_an_api_that_only_lists_its_users(api: Api, page: AppTest) -> None:

@@ -51,6 +51,7 @@ NO_ADDRESSES = [
     ),
     *("ftp://localhost/users/", "http://localhost/users/\n", "http://localhost\\users"),
     *(f"http://{host}/users/" for host in BAD_HOSTS),
+    "x" * 100_000,
 ]
 
 
@@ -59,7 +60,7 @@ def test_what_is_no_address_is_refused(value: str) -> None:
     """A value that is no address is refused with one sentence that names the variable."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_URL": value})
-    assert str(caught.value) == NEEDED + repr(value)
+    assert str(caught.value) == NEEDED + repr(value[:100])
 
 
 @pytest.mark.parametrize(
@@ -76,13 +77,6 @@ def test_secrets_are_refused_without_repeating_them(value: str, sentence: str) -
         read_settings({"API_URL": value})
     assert str(caught.value).startswith(f"API_URL {sentence}")
     assert "hunter2" not in str(caught.value)
-
-
-def test_a_long_value_is_cut() -> None:
-    """The sentence stays readable however long the value is."""
-    with pytest.raises(SettingsError) as caught:
-        read_settings({"API_URL": "x" * 100_000})
-    assert len(str(caught.value)) < 250
 
 
 @pytest.mark.parametrize("token", ["12345678", "a-token_with.+/=~!", "x" * 200])
