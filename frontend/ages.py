@@ -48,11 +48,10 @@ class AgeCounts:
     def histogram(self, width_years: int) -> dict[int, int]:
         """Return the number of users in each bin, by the bin's first age, in order, without a gap.
 
-        Bins start at multiples of their width, so they do not move when users arrive.
+        Bins start at multiples of their width, so they do not move when users arrive. Needs a user.
         """
-        present = sorted(age // width_years for age in self.users_by_age)
-        bins = range(present[0], present[-1] + 1) if present else range(0)
-        counts = {number * width_years: 0 for number in bins}
+        first = min(self.users_by_age) // width_years * width_years
+        counts = dict.fromkeys(range(first, max(self.users_by_age) + 1, width_years), 0)
         for age, count in self.users_by_age.items():
             counts[age - age % width_years] += count
         return counts

@@ -82,9 +82,9 @@ class Server(ThreadingHTTPServer):
 
 
 class Api:
-    """The API that a test talks to: `responders` by path, and the requests so far.
+    """The API of a test. `responders` by path; `paths` of the GETs so far.
 
-    `paths` are those that were read; `writes` are method, path and credentials of the others.
+    `writes` are method, path and credentials of the other requests.
     """
 
     def __init__(self, exchange: type[Exchange] = Exchange) -> None:
@@ -259,7 +259,7 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is given up sooner; that it is given up in time is shown elsewhere, by the clock."""
+    """Silence is an error sooner; another test proves the real limit."""
     monkeypatch.setattr(api_client, "SILENCE_TIMEOUT_SECONDS", 0.8)
 
 

@@ -234,7 +234,7 @@ def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tls_where_there_is_none(api: Api) -> None:
-    """https:// for an API that speaks plain HTTP is told from an API that is down."""
+    """https:// for an API without TLS is another error than an API that is down."""
     client = ApiClient(f"https://127.0.0.1:{api.port}/users/")
     assert reason_of(client) == "No secure (TLS) connection could be made."
 

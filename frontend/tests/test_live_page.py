@@ -154,11 +154,10 @@ def test_a_link_carries_the_choices(api: Api, page: AppTest, first: str, last: s
     assert any(text.startswith("From 20 to 40: 3 users") for text in texts(page))
 
 
-@pytest.mark.parametrize("width", ["banana", ""])
-def test_a_link_with_a_wrong_choice(api: Api, page: AppTest, width: str) -> None:
+def test_a_link_with_a_wrong_choice(api: Api, page: AppTest) -> None:
     """A bin width that does not exist is the usual one, not an error."""
     api.counts(SOME)
-    page.query_params["bin"] = width
+    page.query_params["bin"] = "banana"
     page.run()
     assert not page.exception
     assert "bin width in years: 5." in chart(page)[1]

@@ -43,7 +43,7 @@ def test_all_is_well(api: Api, page: AppTest) -> None:
 
 
 def test_alive_and_not_ready(api: Api, page: AppTest) -> None:
-    """An API that is alive and may not be used is told from one that is down."""
+    """An API that is alive but not ready is not shown as down."""
     healthy(api)
     api.responders["/ready"] = data({"detail": "The process is stopping"}, status=503)
     system(page)
