@@ -63,7 +63,7 @@ def draw_histogram(
     }
     # No numbers in the text alternative: for another text the browser would build the chart again.
     alt = f"Histogram of the users by age; bin width in years: {width_years}."
-    draw_bars(bars, texts, x, {"title": "Users", "axis": {"tickMinStep": 1}}, alt, 360, median)
+    draw_bars(bars, texts, x, {"title": "Users", "axis": {"tickMinStep": 1}}, alt, 320, median)
 
 
 def draw_bars(
