@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Lab, Terminal
+from conftest import Lab, Terminal, open_page
 from dashboard import System, picture
 from playwright.sync_api import Browser, Page, expect
 
@@ -41,7 +41,7 @@ def metric(page: Page, label: str) -> str:
 def test_the_page_follows_the_api(system: System, page: Page) -> None:
     """Empty, then a bar, then one user more, then the API gone, then back: all without a click."""
     api = system.start_api()
-    page.goto(system.start_dashboard(system.api_url))
+    open_page(page, system.start_dashboard(system.api_url))
     expect(page.get_by_text("No users yet")).to_be_visible()
 
     system.create(1, age=33)
