@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Final
 
 import msgspec
@@ -76,15 +77,14 @@ async def _read_body(request: Request) -> bytes:
 
 def _wrong_user(body: bytes) -> list[str]:
     """Return the key of the first wrong user, if it is found at a bounded cost."""
-    if body.count(b'"') <= MAX_LOCATED_QUOTES:
-        try:
-            for key, user in _decode_raw(body).items():
-                try:
-                    _decode(b"{%b:%b}" % (encode(key), user))
-                except msgspec.ValidationError:
-                    return [key]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # it is not JSON, or not a map: no single user is wrong
+    # Errors: it is not JSON, or not a map, so no single user is wrong.
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        users = _decode_raw(body) if body.count(b'"') <= MAX_LOCATED_QUOTES else {}
+        for key, user in users.items():
+            try:
+                _decode(b"{%b:%b}" % (encode(key), user))
+            except msgspec.ValidationError:
+                return [key]
     return []
 
 

@@ -25,10 +25,7 @@ SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two o
 
 
 class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A user's data. The user's id is the key under which the record is stored.
-
-    Smaller than a tuple by two words, because the garbage collector does not track it.
-    """
+    """A user without the id, which is its key. Not tracked by the garbage collector: small."""
 
     name: Annotated[str, Meta(min_length=1, max_length=MAX_RAW_NAME_LENGTH)]
     age: Annotated[int, Meta(ge=0, le=MAX_AGE)]
@@ -91,7 +88,6 @@ class MemoryStore:
     durable = False
 
     def __init__(self, max_users: int) -> None:
-        """Make an empty store for at most `max_users`."""
         self._max_users = max_users
         self._users: Users = {}
         self._ids = SortedList()

@@ -44,8 +44,7 @@ class Engine:
     error: type[Exception]
     no_table: type[Exception]
     conflicts: tuple[type[Exception], ...]  # after which the same transaction may succeed
-    # Which one request alone may have caused, so that the others are tried without it.
-    errors_of_one: tuple[type[Exception], ...]
+    errors_of_one: tuple[type[Exception], ...]  # which one request alone may have caused
     connect: Callable[[], Any]
     is_stale: Callable[[Any], bool]  # whether the connection's database is no longer the right one
     # Rows as a table with these types, and a list of ids as a condition, each with its parameters.
@@ -58,10 +57,6 @@ class Engine:
         code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", "")
         log.warning("%s failed: %s %s", self.kind, type(error).__name__, code)
         return StoreUnavailable(f"{self.kind} {type(error).__name__}")
-
-    def execute(self, db: Any, statement: str, values: Sequence[Any] = ()) -> Any:
-        """Run a statement with `?` for its parameters."""
-        return db.execute(statement.replace("?", self.placeholder), values)
 
     def change_each(self, db: Any, statement: str, rows: Sequence[Row]) -> None:
         """Run a statement once for each row; raise Conflict unless each run changed one user."""
@@ -118,9 +113,6 @@ def engine_for(url: str) -> Engine:
     return postgresql_engine(url) if path == url else sqlite_engine(path)
 
 
-# --------------------------------------------------------------------------------------- SQLite
-
-
 def sqlite_engine(path: str) -> Engine:
     """Return the engine that keeps its users in the file at `path`."""
     return Engine(
@@ -164,9 +156,6 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits in a power failure
     connection.file = _file_at(path)
     return connection
-
-
-# ----------------------------------------------------------------------------------- PostgreSQL
 
 
 def postgresql_engine(url: str) -> Engine:

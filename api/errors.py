@@ -73,8 +73,7 @@ async def method_not_allowed(request: Request, _: Exception) -> JSONResponse:
 def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
     """Return what is wrong with a query string, apart from the values in it.
 
-    Each parameter may be given once and must be one of `known`; all must be ASCII, with anything
-    else percent-encoded as UTF-8. Otherwise the API would store something that was not sent.
+    Each parameter may be given once and must be one of `known`; all must be percent-encoded UTF-8.
     """
     try:
         names = [name for name, _ in parse_qsl(query.decode("ascii"), True, errors="strict")]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
@@ -25,26 +25,19 @@ from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from shutdown import Shutdown, stop_supervisor
 from telemetry import Metrics, configure_log, log
 
-if TYPE_CHECKING:
-    from sql import SqlStore
-
 VERSION = "0.1.0"
 # FastAPI's own traces would contain addresses, and those of writes contain names and ages.
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
-STATIC_FOLDER = Path(__file__).parent / "static"
 
 calls = APIRouter(route_class=FastRoute, responses=openapi.error_responses(400, 422))
 
 
-async def get_store(request: Request) -> "MemoryStore | SqlStore":
-    """Return the store that the app was assembled with."""
-    store: MemoryStore | SqlStore = request.app.state.store
-    return store
+async def get_store(request: Request) -> Any:
+    """Return the store that the app was assembled with: a MemoryStore or an SqlStore."""
+    return request.app.state.store
 
 
 Store = Annotated[Any, Depends(get_store)]
-
-# ---------------------------------------------------------------------------------------- users
 
 
 @calls.post("/users", include_in_schema=False, status_code=201)
@@ -108,9 +101,6 @@ async def count_ages(store: Store) -> AgeCounts:
     return AgeCounts(total=sum(ages.values()), ages=ages)
 
 
-# --------------------------------------------------------------------------------------- probes
-
-
 @calls.get("/health", **openapi.HEALTH)
 async def health() -> Health:
     """Say that the process is alive. No other service is asked, so only a restart can help."""
@@ -137,9 +127,6 @@ async def prometheus_metrics(request: Request, store: Store) -> Response:
 async def docs() -> HTMLResponse:
     """Show Swagger UI, with its files from here: it works without internet."""
     return openapi.swagger_page("User Management API")
-
-
-# ----------------------------------------------------------------------------------- the assembly
 
 
 class Api(FastAPI):
@@ -181,7 +168,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=NO_TELEMETRY,
     )
     app.state.store, app.state.shutdown, app.state.metrics = store, shutdown, metrics
-    app.mount("/static", StaticFiles(directory=STATIC_FOLDER), name="static")
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     add_error_handlers(app)
     app.add_middleware(
         RequestMiddleware,
@@ -195,7 +182,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def open_store(settings: Settings, metrics: Metrics) -> "MemoryStore | SqlStore":
+def open_store(settings: Settings, metrics: Metrics) -> Any:
     """Return the store in memory, or the one that DATABASE_URL names."""
     if settings.database_url is None:
         return MemoryStore(settings.max_users)

@@ -42,7 +42,6 @@ class RequestMiddleware:
         observers: tuple[Observe, ...],
         is_stopping: Callable[[], bool],
     ) -> None:
-        """`observers` are called after each request."""
         self._app = app
         self._is_allowed_host = _host_check(allowed_hosts)
         self._api_token = None if api_token is None else api_token.encode()

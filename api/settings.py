@@ -55,10 +55,7 @@ def _yes(value: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """All settings with their defaults: MAX_USERS sets `max_users`, and so on.
-
-    A description says what the variable must be.
-    """
+    """All settings with their defaults: MAX_USERS sets `max_users`, and must be as described."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -16,8 +16,7 @@ class Shutdown:
     """Whether the process is stopping."""
 
     def __init__(self, drain_seconds: float) -> None:
-        """`drain_seconds` is the time from SIGTERM until the server stops."""
-        self._drain_seconds = drain_seconds
+        self._drain_seconds = drain_seconds  # from SIGTERM until the server stops
         self.stopping = threading.Event()  # set when SIGTERM has arrived
 
     def drain_on_sigterm(self) -> None:

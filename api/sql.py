@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import crud
 from crud import BatchResult, Record, StoreUnavailable, UserExists, UserNotFound, Users, compare
@@ -56,13 +56,11 @@ class SqlStore:
 
     async def create_many(self, users: Users) -> BatchResult:
         """Add, all at once, the users whose id is free."""
-        result: BatchResult = await self._writes.submit(("create_many", users), len(users))
-        return result
+        return cast(BatchResult, await self._writes.submit(("create_many", users), len(users)))
 
     async def get(self, user_id: int) -> Record:
         """Return a user. Raises UserNotFound."""
-        user: Record = await self._reads.submit(user_id)
-        return user
+        return cast(Record, await self._reads.submit(user_id))
 
     async def update(self, user_id: int, name: str, age: int) -> None:
         """Replace a user's name and age. Raises UserNotFound."""
@@ -74,13 +72,11 @@ class SqlStore:
 
     async def page(self, after: int, limit: int) -> Users:
         """Return at most `limit` users with ids above `after`, by ascending id."""
-        page: Users = await self._reads.submit(partial(self._page, after=after, limit=limit))
-        return page
+        return cast(Users, await self._reads.submit(partial(self._page, after=after, limit=limit)))
 
     async def age_counts(self) -> dict[int, int]:
         """Return the number of users of each age that occurs, by ascending age in years."""
-        counts: dict[int, int] = await self._reads.submit(self._age_counts)
-        return counts
+        return cast(dict[int, int], await self._reads.submit(self._age_counts))
 
     async def check(self) -> None:
         """Return if both connections work: a small write was committed, all shards were read."""
@@ -119,8 +115,9 @@ class SqlStore:
             worker.close(wait_seconds=0.5)
 
     def _page(self, db: Any, after: int, limit: int) -> Users:
-        statement = f"{SELECT} user_id > ? ORDER BY user_id LIMIT ?"
-        return _users(self._engine.execute(db, statement, (after, limit)))
+        mark = self._engine.placeholder
+        statement = f"{SELECT} user_id > {mark} ORDER BY user_id LIMIT {mark}"
+        return _users(db.execute(statement, (after, limit)))
 
     def _begin_snapshot(self, db: Any) -> Users:
         db.execute(self._engine.begin_snapshot)

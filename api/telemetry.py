@@ -31,7 +31,6 @@ class Metrics:
     MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, version: str) -> None:
-        """`version` is the API's own."""
         self._registry = registry = CollectorRegistry()
         requests = Counter(
             "api_requests", "Requests answered.", ["method", "route", "status"], registry=registry

@@ -97,16 +97,13 @@ class Report:
 def purpose(settings: Settings) -> str:
     """The first line: what is going to happen."""
     users = "users" if settings.count is None else f"{settings.count:,} users"
+    pace = f"{settings.concurrency} requests at once"
     if settings.interval_seconds:
-        what = f"a new user every {settings.interval_seconds:g} s"
-        what += f", {settings.count:,} in all," if settings.count else ""
+        pace = f"one every {settings.interval_seconds:g} s"
     elif settings.rate_per_second:
-        rate = f"{settings.rate_per_second:,g} a second"
-        what = f"{users}, {rate}, at most {settings.concurrency} at once,"
-    else:
-        what = f"{users}, {settings.concurrency} requests at once,"
+        pace = f"{settings.rate_per_second:,g} a second, at most {pace}"
     dry = " (a dry run: nothing is sent)" if settings.dry_run else ""
-    return f"Simulator: {what} to {settings.api_base_url}{dry}"
+    return f"Simulator: {users}, {pace}, to {settings.api_base_url}{dry}"
 
 
 def sentences(ledger: Ledger, fail_over: float) -> list[str]:

@@ -84,8 +84,7 @@ class ApiClient:
     ) -> Response:
         """Return the complete response within `timeout_seconds`. Raises ApiError."""
         http, request_id = self._http, secrets.token_hex(8)
-        trace = f"00-{request_id:0>32}-{request_id}-01"  # W3C Trace Context
-        headers = {"X-Request-ID": request_id, "traceparent": trace}
+        headers = {"X-Request-ID": request_id}
         if self._token and method != "GET":
             headers["Authorization"] = f"Bearer {self._token}"
         # The timeouts of httpx2 start again with each byte, and do not limit the host name lookup.

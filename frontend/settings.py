@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-MAX_TOKEN_FILE_BYTES = 1_000
-
 
 class SettingsError(ValueError):
     """A variable has a value that cannot be used; the message is one sentence that names it."""
@@ -26,12 +24,10 @@ class Settings:
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Return the settings in `environ`, or their defaults. Raises SettingsError."""
     name, token = "API_TOKEN", environ.get("API_TOKEN") or None  # empty: no token
-    if path := environ.get("API_TOKEN_FILE"):
+    if (path := environ.get("API_TOKEN_FILE")) is not None:
         if token:
             raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: set only one")
         name, token = "The line in API_TOKEN_FILE", _read_token(path)
-    elif path == "":
-        raise SettingsError("API_TOKEN_FILE must name a file that can be read")
     if token is not None and not re.fullmatch(r"[!-~]{8,200}", token):
         raise SettingsError(f"{name} must be 8 to 200 printable ASCII characters without a space")
     return Settings(_check_url(environ.get("API_URL", Settings().api_url)), token)
@@ -41,11 +37,11 @@ def _read_token(path: str) -> str:
     # No message repeats the value: it may be the token itself.
     try:
         with Path(path).open("rb") as file:
-            token = file.read(MAX_TOKEN_FILE_BYTES + 1).decode().rstrip("\r\n")
+            token = file.read(300).decode().rstrip("\r\n")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise SettingsError(f"API_TOKEN_FILE must name a file that can be read: {reason}") from None
-    if not 0 < len(token) <= MAX_TOKEN_FILE_BYTES or not token.isprintable():
+    if not token or not token.isprintable():
         raise SettingsError("API_TOKEN_FILE must name a file with one line of text in it")
     return token
 

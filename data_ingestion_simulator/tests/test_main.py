@@ -32,7 +32,7 @@ async def test_one_line_for_the_configuration_and_one_for_each_user() -> None:
         await until(lambda: len(process.said) >= 6)
         await process.stop()
 
-        assert process.said[0] == f"Simulator: a new user every 0.05 s to {api.url}"
+        assert process.said[0] == f"Simulator: users, one every 0.05 s, to {api.url}"
         lines = [USER_LINE.fullmatch(line) for line in process.said[1:-2]]
         said_created = [int(line["user_id"]) for line in lines if line]
         assert len(said_created) == len(lines)
