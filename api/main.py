@@ -150,9 +150,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         shutdown.drain_on_sigterm()
         future = "outlive this process" if store.durable else "are lost when this process ends"
-        writes = "by token" if settings.api_token else "open"
         start = f"User Management API {VERSION}: store={store.kind} (users {future})"
-        log.info("%s, writes=%s, %s", start, writes, settings)
+        log.info("%s, writes=%s, %s", start, "token" if settings.api_token else "open", settings)
         yield
         store.close()
 
