@@ -158,7 +158,9 @@ def configure_log(log_format: str) -> AccessLog:
     log.propagate = False
     logging.raiseExceptions = False  # no traceback on stderr for a line that cannot be written
     for name in ("uvicorn.access", "uvicorn.asgi"):  # their lines would contain addresses
-        logging.getLogger(name).addFilter(lambda _: False)
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], False  # without a handler, uvicorn makes no line
+        logger.addFilter(lambda _: False)  # some ways to start add one again
     if log_format == "json":
         logging.getLogger("uvicorn").handlers = [access_log]
     return access_log
