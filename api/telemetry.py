@@ -58,13 +58,15 @@ class Metrics:
         build = Gauge("api_build_info", "The API's version.", ["version"], registry=registry)
         build.labels(version).set(1)
         # Cached: to find the child of a metric takes longer than to count.
-        self._count = lru_cache(1000)(lambda *labels: requests.labels(*labels).inc)
-        self._measure = lru_cache(1000)(lambda *labels: durations.labels(*labels).observe)
+        self._children = lru_cache(1000)(
+            lambda *labels: (requests.labels(*labels).inc, durations.labels(*labels[:2]).observe)
+        )
 
     def observe(self, method: str, route: str, status: int, seconds: float, _: str) -> None:
         """Count a request."""
-        self._count(method, route, status)()
-        self._measure(method, route)(seconds)
+        count, measure = self._children(method, route, status)
+        count()
+        measure(seconds)
 
     async def render(self, store: Any) -> bytes:
         """Return all metrics in Prometheus' text format, with those of the store as it is now."""
@@ -93,13 +95,20 @@ class LineFormatter(logging.Formatter):
         at = _time_text(int(now), "%Y-%m-%d %H:%M:%S")
         return f"{at},{int(now % 1 * 1000):03d} {level} {message}"
 
+    def access_line(self, method: str, route: str, status: int, ms: float, request_id: str) -> str:
+        """Return the line of a request that took `ms` milliseconds."""
+        line = f"{method} {route} {status} {ms:.1f} ms {request_id}"
+        if not self._as_json:
+            return self.line("INFO", line) + "\n"
+        fields = {"method": method, "route": route, "status": status, "milliseconds": round(ms, 1)}
+        return self.line("INFO", line, **fields, request_id=request_id) + "\n"
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of an event; as text, a traceback follows it."""
-        if not record.exc_info:
-            return self.line(record.levelname, record.getMessage())
-        exception = self.formatException(record.exc_info)
-        line = self.line(record.levelname, record.getMessage(), exception=exception)
-        return line if self._as_json else f"{line}\n{exception}"
+        exception = self.formatException(record.exc_info) if record.exc_info else ""
+        fields = {"exception": exception} if exception else {}
+        line = self.line(record.levelname, record.getMessage(), **fields)
+        return line if self._as_json or not exception else f"{line}\n{exception}"
 
 
 @lru_cache(maxsize=1)
@@ -118,7 +127,7 @@ class AccessLog(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, formatter: LineFormatter) -> None:
         super().__init__(stream)
         self.setFormatter(formatter)
-        self._line = formatter.line
+        self._access_line = formatter.access_line
         self._lines: list[str] = []
 
     def observe(
@@ -127,10 +136,7 @@ class AccessLog(logging.StreamHandler[TextIO]):
         """Log a request that has been answered. Called on the event loop."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        message = f"{method} {route} {status} {seconds * 1000:.1f} ms {request_id}"
-        fields = {"method": method, "route": route, "status": status, "request_id": request_id}
-        line = self._line("INFO", message, milliseconds=round(seconds * 1000, 1), **fields)
-        self._lines.append(f"{line}\n")
+        self._lines.append(self._access_line(method, route, status, seconds * 1000, request_id))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log an event after the buffered lines. Called in a store's thread, too."""
