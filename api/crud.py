@@ -1,8 +1,8 @@
-"""What a user is, what can be done with users, and the store that keeps them in memory.
+"""What a user is, the operations on users (the verbs), and the store that keeps users in memory.
 
-Nothing here knows HTTP. The verbs are coroutines because a store on disk has to wait. In this store
-no verb ever awaits, so each one runs from its first to its last line without interruption: it is
-atomic, and needs no lock.
+This module does not know HTTP. The verbs are coroutines because a store on disk has to wait. In
+this store only `snapshot` pauses, and it reads a copy. (`update` and `delete` await `get`, which
+never waits.) So each other verb runs without interruption: it is atomic, and needs no lock.
 """
 
 from collections.abc import AsyncGenerator
@@ -21,11 +21,11 @@ MAX_RAW_NAME_LENGTH: Final = 2 * MAX_NAME_LENGTH  # with that white space
 MAX_PAGE_USERS: Final = 1_000
 MAX_BATCH_USERS: Final = 10_000
 MAX_SNAPSHOTS: Final = 4  # at once; each one is a copy, about 42 MB for a million users
-SNAPSHOT_CHUNK_USERS: Final = 2_000  # about a millisecond of work between two other requests
+SNAPSHOT_CHUNK_USERS: Final = 2_000  # a chunk delays other requests by about a millisecond
 
 
 class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A user without the id, which is its key. Not tracked by the garbage collector: small."""
+    """A user without the id, which is the dict key. gc=False saves memory; there are no cycles."""
 
     name: Annotated[str, Meta(min_length=1, max_length=MAX_RAW_NAME_LENGTH)]
     age: Annotated[int, Meta(ge=0, le=MAX_AGE)]
@@ -64,14 +64,14 @@ class UserExists(Exception):
 
 
 class StoreFull(Exception):
-    """The store holds as many users as it may."""
+    """The new users do not fit: the store may hold only `max_users`."""
 
     def __init__(self, max_users: int) -> None:
         super().__init__(f"The store is full: it may hold {max_users} users")
 
 
 class StoreUnavailable(Exception):
-    """The store cannot be reached, or does not respond in time. Later it may."""
+    """The store cannot be reached, is too slow or has too many requests. A retry may succeed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The store is unavailable: {reason}")
@@ -107,7 +107,7 @@ class MemoryStore:
     async def create_many(self, users: Users) -> BatchResult:
         """Add, all at once, the users whose id is free.
 
-        Raises StoreFull, and adds no user, when there is not enough room for all of them.
+        Raises StoreFull, and adds no user, if there is not enough room for all the new users.
         """
         new, existing, conflicting = compare(users, self._users)
         if len(self._users) + len(new) > self._max_users:
@@ -148,7 +148,7 @@ class MemoryStore:
     async def snapshot(self) -> AsyncGenerator[Users, None]:
         """Yield all users in chunks, as they were when the first chunk was requested.
 
-        Raises StoreUnavailable while MAX_SNAPSHOTS others are read.
+        Raises StoreUnavailable while MAX_SNAPSHOTS other snapshots are being read.
         """
         if self._open_snapshots >= MAX_SNAPSHOTS:
             raise StoreUnavailable("too many listings are being read")
@@ -165,10 +165,10 @@ class MemoryStore:
         return {age: users for age, users in enumerate(self._age_counts) if users}
 
     async def check(self) -> None:
-        """Return: this store can always be written. Others raise StoreUnavailable."""
+        """Do nothing: memory can always be written. Other stores may raise StoreUnavailable."""
 
     def queue_ratios(self) -> dict[str, float]:
-        """Return how full each queue of requests is, from 0 to 1: this store has none."""
+        """Return how full each queue of requests is (1: full). This store has no queue."""
         return {}
 
     def close(self) -> None:
@@ -176,9 +176,9 @@ class MemoryStore:
 
 
 def compare(users: Users, stored: Users) -> tuple[Users, list[int], list[int]]:
-    """Return the users that are not stored, the ids stored alike, and those stored otherwise."""
+    """Return the new users, the ids stored with equal data, and those stored with other data."""
     taken = [user_id for user_id in users if user_id in stored]
-    if not taken:  # the usual case: no second dict is made
+    if not taken:  # the usual case: the dict need not be copied
         return users, [], []
     new = {user_id: user for user_id, user in users.items() if user_id not in stored}
     existing = [user_id for user_id in taken if stored[user_id] == users[user_id]]

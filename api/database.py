@@ -1,7 +1,7 @@
 """The thread that talks to the database, and the queue of requests before it.
 
-A database driver blocks, and must not block the event loop. asyncio's own thread pools would delay
-the exit of the process as long as a call hangs; this thread is a daemon.
+A call of a database driver blocks its thread, so it must not run on the event loop. With asyncio's
+thread pools the process could not exit while a call hangs. This thread is a daemon: exit ends it.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from engines import Engine
 log = logging.getLogger("api")
 
 MAX_QUEUED: Final = 10_000  # requests for the database; more are rejected
-MAX_QUEUED_USERS: Final = 50_000  # in all of them together
+MAX_QUEUED_USERS: Final = 50_000  # in all queued requests together
 MAX_GROUP: Final = 500  # requests in one transaction
-# In one transaction: with three parameters each they stay below SQLite's limit of 32,766.
+# In one transaction: three parameters for each user, and SQLite allows 32,766 in a statement.
 MAX_GROUP_USERS: Final = 10_000
 DEADLINE_SECONDS: Final = 1.8  # a client learns within two seconds that the database is down
 
@@ -36,9 +36,9 @@ class _Queued(NamedTuple):
 class Worker(Generic[Request]):
     """A thread with one connection, and a queue of requests.
 
-    `run` gets the connection and a group of requests: all that were queued while the group before
-    was running. It returns a result or an exception for each. After an error of the database the
-    connection is closed; the next group opens a new one.
+    `run` gets the connection and a group: the requests that were queued while the previous group
+    was running, up to a limit. It returns a result or an exception for each request. After an
+    error of the whole group the worker closes the connection; the next group opens a new one.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Worker(Generic[Request]):
         self._connection: Any = None
 
     def queue_ratio(self) -> float:
-        """Return how full the queue is: at 1 it rejects requests, and before that a large batch."""
+        """Return how full the queue is. At 1 it rejects batches, or all requests."""
         return max(len(self._queue) / MAX_QUEUED, self._queued_users / MAX_QUEUED_USERS)
 
     async def submit(self, request: Request, users: int = 1) -> Any:
-        """Return the result of a request about so many users. Raises its error, StoreUnavailable.
+        """Queue a request for `users` users; return its result. Raises its error, StoreUnavailable.
 
-        A batch is rejected where there is no room for all its users, a single user only when the
-        queue is full: so batches cannot lock out single users.
+        The queue rejects a batch if its users would exceed MAX_QUEUED_USERS, but a single user only
+        if it holds MAX_QUEUED requests. So batches cannot keep single users out.
         """
         too_many_users = users > 1 and self._queued_users + users > MAX_QUEUED_USERS
         if too_many_users or len(self._queue) >= MAX_QUEUED:
@@ -72,7 +72,7 @@ class Worker(Generic[Request]):
         self._queued_users += users
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._start_group)  # not now: more requests of this iteration may follow
+            loop.call_soon(self._start_group)  # not now: this iteration may queue more
         timer = loop.call_later(DEADLINE_SECONDS, _fail_late, result)
         try:
             return await result
@@ -142,7 +142,7 @@ class Worker(Generic[Request]):
                 connection.close()
 
     def close(self, wait_seconds: float = 0) -> None:
-        """End the thread and its connection after the current group; wait for that end."""
+        """Let the thread run its groups, disconnect and end; wait at most `wait_seconds`."""
         self._groups.put(None)
         if self._thread is not None:
             self._thread.join(wait_seconds)
@@ -153,7 +153,7 @@ def _fail_late(result: asyncio.Future[Any]) -> None:
 
 
 def _settle(result: asyncio.Future[Any], outcome: Any) -> None:
-    """Give a request its result or its exception, unless it has one."""
+    """Give a request its result or exception, unless it already has one."""
     if result.done():
         return
     if isinstance(outcome, Exception):

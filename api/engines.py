@@ -22,9 +22,9 @@ TABLES: Final = (
     " (stripe INTEGER, age INTEGER, users BIGINT NOT NULL, PRIMARY KEY (stripe, age))",
     f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
 )
-TIMEOUT_SECONDS: Final = 1.8  # of a statement: the deadline of a request
+TIMEOUT_SECONDS: Final = 1.8  # of a statement; the same as the deadline of a request
 
-Fragment = tuple[str, list[Any]]  # of a statement, and its parameters
+Fragment = tuple[str, list[Any]]  # a part of an SQL statement, and its parameters
 Row = tuple[Any, ...]
 
 
@@ -43,11 +43,11 @@ class Engine:
     begin_snapshot: str
     error: type[Exception]
     no_table: type[Exception]
-    conflicts: tuple[type[Exception], ...]  # after which the same transaction may succeed
-    errors_of_one: tuple[type[Exception], ...]  # which one request alone may have caused
+    conflicts: tuple[type[Exception], ...]  # after these, a retry of the transaction may succeed
+    errors_of_one: tuple[type[Exception], ...]  # one request of a group may cause these
     connect: Callable[[], Any]
     is_stale: Callable[[Any], bool]  # whether the connection's database is no longer the right one
-    # Rows as a table with these types, and a list of ids as a condition, each with its parameters.
+    # SQL for rows as a table with these types, and for the condition that an id is in a list.
     table: Callable[..., Fragment]
     among: Callable[[Sequence[int]], Fragment]
 
@@ -72,10 +72,10 @@ class Engine:
         db.execute("UPDATE schema_version SET version = version")
 
     def open(self) -> Any:
-        """Return a new connection to a database with all tables, which are created if missing.
+        """Return a new connection; create the tables, all or none, if they are missing.
 
-        Either all tables are created or none. Raises StoreUnavailable for tables of another
-        version, and the engine's error where they are missing and cannot be created.
+        Raises StoreUnavailable if the tables have another version or the database a wrong encoding,
+        and the engine's error if it cannot connect or create the tables.
         """
         connection = self.connect()
         version = self._version(connection)
@@ -85,7 +85,7 @@ class Engine:
                 for statement in TABLES:
                     connection.execute(statement.format(id_type=self.id_type))
                 connection.execute("COMMIT")
-            except self.error:  # not permitted, or another process has done it
+            except self.error:  # no permission, or another process created them
                 with suppress(self.error):
                     connection.execute("ROLLBACK")
                 if self._version(connection) is None:
@@ -98,7 +98,7 @@ class Engine:
         return connection
 
     def _version(self, connection: Any) -> int | None:
-        """Return the version of the tables, or None where there are none."""
+        """Return the version of the tables, or None if there are no tables."""
         try:
             row = connection.execute("SELECT MAX(version) FROM schema_version").fetchone()
         except self.no_table:
@@ -119,7 +119,7 @@ def sqlite_engine(path: str) -> Engine:
         kind="sqlite",
         placeholder="?",
         id_type="INTEGER",
-        begin_write="BEGIN IMMEDIATE",  # lock now: a lock in the middle could fail
+        begin_write="BEGIN IMMEDIATE",  # lock at once: a later lock may fail
         begin_snapshot="BEGIN",
         error=sqlite3.Error,
         no_table=sqlite3.OperationalError,
@@ -138,13 +138,13 @@ def _values(rows: Sequence[Row], *types: str) -> Fragment:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that remembers its file: later there may be another one at the same path."""
+    """A connection that knows its file: later, another file may be at the same path."""
 
     file: int | None
 
 
 def _file_at(path: str) -> int | None:
-    """Return the number of the file at a path, if there is one."""
+    """Return the inode number of the file at a path, or None if there is no file."""
     return Path(path).stat().st_ino if Path(path).exists() else None
 
 
@@ -152,7 +152,7 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=TIMEOUT_SECONDS, isolation_level=None, factory=_Connection
     )
-    connection.execute("PRAGMA journal_mode = WAL")  # reads go on while a write commits
+    connection.execute("PRAGMA journal_mode = WAL")  # reads continue while a write commits
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits in a power failure
     connection.file = _file_at(path)
     return connection
@@ -160,7 +160,7 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
 
 def postgresql_engine(url: str) -> Engine:
     """Return the engine of the database that `postgresql://…` names."""
-    import psycopg  # only here: it takes ten megabytes and a tenth of a second
+    import psycopg  # only if needed: the import takes 10 MB and 0.1 s
     from psycopg import errors
 
     return Engine(
@@ -181,9 +181,9 @@ def postgresql_engine(url: str) -> Engine:
 
 
 def _json_rows(rows: Sequence[Row], *types: str) -> Fragment:
-    """Rows travel as one JSON text, in half of the time that psycopg takes for arrays.
+    """Return the table as one JSON parameter, which takes half of the time of psycopg's arrays.
 
-    The statement is the same for any number of rows, and therefore planned once.
+    The statement is the same for any number of rows, so it is planned only once.
     """
     columns = ", ".join(f"(row->>{number})::{each}" for number, each in enumerate(types))
     source = "json_array_elements(%s::json) AS rows(row)"
@@ -199,7 +199,7 @@ def _connect_postgresql(url: str) -> Any:
         autocommit=True,
         connect_timeout=2,
         client_encoding="utf8",
-        # A machine that vanishes is noticed in seconds, not in a quarter of an hour.
+        # Detect the loss of the database's machine in seconds, not in a quarter of an hour.
         tcp_user_timeout=5_000,
         keepalives_idle=5,
         keepalives_interval=2,
@@ -211,9 +211,9 @@ def _connect_postgresql(url: str) -> Any:
         raise StoreUnavailable(f"the database has the encoding {encoding}, which lacks most names")
     for timeout, seconds in (
         ("statement", TIMEOUT_SECONDS),
-        # Short: the other writes in a transaction with a locked user are tried again in time.
+        # Short: if one user is locked, the other writes of the group are retried in time.
         ("lock", TIMEOUT_SECONDS / 4),
-        # Longer than a listing waits for its reader. It frees the locks of an API that vanished.
+        # Longer than SEND_TIMEOUT_SECONDS. It frees the locks of an API that has disappeared.
         ("idle_in_transaction_session", 60),
     ):
         connection.execute(f"SET {timeout}_timeout = {seconds * 1000:.0f}")

@@ -1,4 +1,4 @@
-"""From an exception to a status: one table, and one shape, `{"detail": …}`, for every error."""
+"""One table gives each exception its status; every error response has a `detail` in JSON."""
 
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,7 +21,7 @@ MAX_TEXT_CHARACTERS = 100  # of a name or message that may repeat a part of the 
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let the app answer each exception with the status that the table gives it."""
+    """Register the functions that turn an exception into an error response."""
     for error in STATUS_OF_ERROR:
         app.add_exception_handler(error, store_error)
     app.add_exception_handler(RequestValidationError, invalid_request)
@@ -29,7 +29,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def store_error(_: Request, error: Exception) -> JSONResponse:
-    """Respond to an error of the store; a taken id comes with the user who has it."""
+    """Respond with the status of an error of the store; if the id is taken, show its user."""
     status = STATUS_OF_ERROR[type(error)]
     body: dict[str, Any] = {"detail": str(error)}
     if isinstance(error, UserExists):
@@ -41,7 +41,7 @@ async def store_error(_: Request, error: Exception) -> JSONResponse:
 async def invalid_request(_: Request, error: Exception) -> JSONResponse:
     """Respond with 422, and a description of each invalid value."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for no other
-    # Without the invalid value itself: it may be a name or an age, and of any length.
+    # Leave the invalid value out: it may be a name or an age, and very long.
     detail = [
         {
             "type": each["type"],
@@ -54,12 +54,12 @@ async def invalid_request(_: Request, error: Exception) -> JSONResponse:
 
 
 async def method_not_allowed(request: Request, _: Exception) -> JSONResponse:
-    """Respond with 405, and with every method of the address (RFC 9110, 15.5.6).
+    """Respond with 405, and list all methods of the address in `Allow` (RFC 9110, 15.5.6).
 
-    Starlette lists the methods of the first route alone.
+    Starlette would list only the methods of the first route with this address.
     """
     allowed: set[str] = set()
-    # Under /static the address was cut: `app_root_path` restores it.
+    # The mount of /static has added its prefix to `root_path`: undo this to match all routes.
     scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
     for route in request.app.routes:
         if route.matches(scope)[0] is not Match.NONE:
@@ -71,9 +71,9 @@ async def method_not_allowed(request: Request, _: Exception) -> JSONResponse:
 
 
 def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
-    """Return what is wrong with a query string, apart from the values in it.
+    """Return the errors in a query string; the values are checked elsewhere.
 
-    Each parameter may be given once and must be one of `known`; all must be percent-encoded UTF-8.
+    Each parameter must be one of `known` and given once. All must be percent-encoded UTF-8.
     """
     try:
         names = [name for name, _ in parse_qsl(query.decode("ascii"), True, errors="strict")]

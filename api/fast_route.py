@@ -1,9 +1,9 @@
-"""The route class of the API: strict about parameters, and fast for valid requests.
+"""The route class of the API: it rejects unknown parameters, and has a fast path.
 
-FastAPI solves dependencies, validates each parameter by itself and builds request and response
-objects. For a simple endpoint this class does less: one validation, the call, and one encoding. An
-invalid request, and every endpoint with a body, optional parameters or its own response, is left to
-FastAPI. Both ways give the same response; tests compare them.
+For each request FastAPI solves dependencies, validates the parameters one by one, and builds
+request and response objects. The fast path does less: one validation, the call, and one encoding.
+FastAPI handles invalid requests, and each endpoint that has a body or optional parameters, or that
+returns a Response. Both ways give the same response; tests compare them.
 """
 
 from collections.abc import Callable, Coroutine
@@ -29,14 +29,14 @@ BATCH_PATH = "/users/batch"
 
 
 class AddedHeaders(Response):
-    """The `response` that an endpoint may ask for, to add headers."""
+    """The parameter `response` of an endpoint on the fast path: it collects added headers."""
 
     def __init__(self) -> None:
         self.raw_headers = []
 
 
 class FastRoute(APIRoute):
-    """A route that rejects unknown and repeated parameters, and skips FastAPI where it can."""
+    """A route that rejects unknown and repeated parameters, and uses the fast path if it can."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
@@ -45,9 +45,9 @@ class FastRoute(APIRoute):
         self._takes_store = any(each.name == "store" for each in self.dependant.dependencies)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Compare the beginning of the address, which is faster, before its pattern.
+        """Compare the beginning of the path first: this is faster than the pattern.
 
-        `{user_id}` does not stand for the word `batch`, whose address has its own methods.
+        `/users/{user_id}` never matches /users/batch, which has other methods.
         """
         path = scope["path"]
         same = path.startswith(self._prefix) if self._has_path_parameter else path == self._prefix
@@ -56,7 +56,7 @@ class FastRoute(APIRoute):
         return Match.NONE, {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, by the fast path if it is valid and simple."""
+        """Respond to a request: on the fast path if it is valid and its endpoint is simple."""
         if self._validate and scope["method"] in (self.methods or ()):
             try:
                 arguments = self._validate(_parameters(scope))
@@ -97,9 +97,9 @@ class FastRoute(APIRoute):
 
 
 def _validator(route: APIRoute) -> Callable[[Any], dict[str, Any]] | None:
-    """Return a function that validates all parameters at once, or None: the endpoint is complex.
+    """Return a function that validates all parameters at once, or None for a complex endpoint.
 
-    It raises ValueError where FastAPI would find an error.
+    The function raises ValueError if FastAPI would find an error.
     """
     wants = route.dependant
     parameters = wants.path_params + wants.query_params
@@ -121,7 +121,7 @@ def _validator(route: APIRoute) -> Callable[[Any], dict[str, Any]] | None:
 
 
 def _parameters(scope: Scope) -> dict[str, str]:
-    """Return the parameters of a request. Raises ValueError for what FastAPI has to look at."""
+    """Return the parameters of a request. Raises ValueError if one is repeated or not UTF-8."""
     values: dict[str, str] = dict(scope["path_params"])
     if query := scope["query_string"]:
         for pair in query.decode("ascii").split("&"):

@@ -1,6 +1,6 @@
 """The User Management API: its calls, and how it is assembled.
 
-`fastapi dev main.py` serves it for development, `uvicorn main:app` for use.
+`fastapi dev main.py` starts it for development, `uvicorn main:app` for everything else.
 """
 
 import sys
@@ -86,7 +86,7 @@ async def list_users(
     """List all users as one consistent snapshot, or a page of them by ascending id."""
     if limit is None and after is None:
         snapshot = store.snapshot()
-        # Before the response begins, while it can still be 503.
+        # Read a chunk before the response begins: until then an error can become a 503.
         first: Users = await anext(snapshot, {})
         return Listing(first, snapshot)
     limit = MAX_PAGE_USERS if limit is None else limit
@@ -130,7 +130,7 @@ async def docs() -> HTMLResponse:
 
 
 class Api(FastAPI):
-    """FastAPI without the layers outside of RequestMiddleware, which answers exceptions itself."""
+    """FastAPI without the middleware around RequestMiddleware, which handles exceptions itself."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Skip ServerErrorMiddleware, ExceptionTelemetryMiddleware and AppBodyLimitMiddleware."""

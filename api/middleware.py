@@ -1,8 +1,8 @@
 """The one ASGI middleware: what happens to every request before and after its route.
 
-A web page that a student visits can send requests to localhost from the student's own browser. Two
-headers that browsers do not let pages forge reveal such requests: `Host`, when a foreign name was
-made to resolve to this machine (DNS rebinding), and `Origin`.
+A web page of another site can send requests to localhost from the user's own browser. Two headers
+reveal such requests, because a page cannot forge them: `Origin` names the page's site, and `Host`
+is a foreign name if that name resolves to this machine (DNS rebinding).
 """
 
 import logging
@@ -28,10 +28,10 @@ _request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestMiddleware:
-    """Checks `Host`, `Origin` and the token, answers HEAD as GET, and gives each request an id.
+    """Checks `Host`, `Origin` and the token, runs HEAD as GET, and gives each request an id.
 
-    An unexpected exception is answered here with 500, so that the response has the request id under
-    which the log has the traceback.
+    It responds to an unexpected exception with 500. So this response has a request id, too, and
+    the log has the traceback with the same id.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                if self._is_stopping():  # a kept connection would end with the process
+                if self._is_stopping():  # no new request on it: the process ends soon
                     message["headers"].append(CLOSE)
             elif method == "HEAD":
                 message = {**message, "body": b""}
@@ -92,7 +92,7 @@ class RequestMiddleware:
             return _error(400, "A request has one Host header")
         if not self._is_allowed_host(hosts[0]):
             return _error(400, "The Host header names a host that is not in ALLOWED_HOSTS")
-        if scope["path"].endswith("\n"):  # Starlette's patterns would match the address before it
+        if scope["path"].endswith("\n"):  # "$" in Starlette's patterns ignores it
             return _error(404, "Not Found")
         if scope["method"] in SAFE_METHODS:
             return None
@@ -110,7 +110,7 @@ def _has_token(headers: list[tuple[bytes, bytes]], token: bytes) -> bool:
 
 
 def _host_check(allowed_hosts: tuple[str, ...]) -> Callable[[bytes], bool]:
-    """Return the check of a Host header. It is cached: a client's header is always the same."""
+    """Return the check of a Host header. Results are cached: clients repeat the same header."""
 
     @lru_cache(maxsize=100)
     def is_allowed(host: bytes) -> bool:

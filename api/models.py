@@ -9,7 +9,7 @@ from pydantic_core import core_schema
 
 from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_PAGE_USERS, MAX_RAW_NAME_LENGTH, MAX_USER_ID
 
-# White space as in str.strip(); then control characters and those that change the direction.
+# White space as in str.strip(). Then control characters, and those that change text direction.
 _SPACE = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _HARMFUL = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
 NAME_PATTERN: Final = (
@@ -20,7 +20,7 @@ NAME_RULE: Final = (
     f"A name should have 1 to {MAX_NAME_LENGTH} characters besides white space at its ends,"
     " and no control or bidirectional-override characters"
 )
-# With one spelling for each number (not `+7`, `7.0`, `1_0` or `07`), each user has one address.
+# Each number has one spelling (not `+7`, `7.0`, `1_0` or `07`), so each user has one address.
 _digits = core_schema.custom_error_schema(
     core_schema.str_schema(pattern="^(0|[1-9][0-9]*)$"),
     custom_error_type="plain_digits",
@@ -62,7 +62,7 @@ Name = Annotated[
 Absent = SkipJsonSchema[None]  # for a parameter that may be left out, but is never null
 
 
-# Responses are dataclasses: mypy checks what they are made of, so pydantic need not do it again.
+# Responses are dataclasses: mypy checks the types of their fields, so pydantic need not check them.
 @dataclass(slots=True)
 class User:
     """A user in a response."""

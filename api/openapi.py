@@ -1,4 +1,4 @@
-"""What OpenAPI cannot read from the signatures of the calls."""
+"""The parts of the OpenAPI document that FastAPI cannot find in the functions of the calls."""
 
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class Exists(Error):
     user: models.User
 
 
-# UserId's bounds for the keys of an object: 0 to 2**53 - 1.
+# The range of UserId, 0 to 2**53 - 1, as a pattern: the keys of a JSON object are strings.
 USER_ID_PATTERN: Final = (
     "^(0|[1-9][0-9]{0,14}|[1-8][0-9]{15}|900[0-6][0-9]{12}|90070[0-9]{11}|90071[0-8][0-9]{10}"
     "|900719[0-8][0-9]{9}|9007199[01][0-9]{8}|90071992[0-4][0-9]{7}|900719925[0-3][0-9]{6}"

@@ -24,7 +24,7 @@ def _database_url(value: str) -> str:
         if not Path(value.removeprefix("sqlite:///")).parent.is_dir():
             raise SettingsError("DATABASE_URL must name a file in a folder that exists")
         return value
-    # A port of each host is checked here; whether a server listens there is found out later.
+    # Only the ports are checked here. Whether a server listens there is not known at start.
     hosts = re.fullmatch(r"postgres(?:ql)?://(?:[^@/?\s]*@)?([^@/?\s]*)(?:[/?]\S*)?", value)
     ports = re.findall(r":([^:,\]]+)(?:,|$)", hosts[1]) if hosts else []
     if hosts and all(re.fullmatch("[0-9]{1,5}", port) and int(port) < 65_536 for port in ports):
@@ -40,7 +40,7 @@ def _hosts(value: Any) -> Any:
     hosts = [f"[{h}]" if h.count(":") > 1 and not h.startswith("[") else h for h in hosts]
     if not all(re.fullmatch(r"\*|\[[0-9a-f:.]+]|[^/@:\s*[\]]+", host) for host in hosts):
         raise ValueError
-    # The names of this machine cannot mean another one, and its own health checks use them.
+    # Always allow this machine's names: they name no other machine, and health checks use them.
     return tuple(dict.fromkeys((*hosts, *LOCAL_HOSTS)))
 
 
@@ -55,7 +55,7 @@ def _yes(value: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """All settings with their defaults: MAX_USERS sets `max_users`, and must be as described."""
+    """All settings with their defaults. MAX_USERS sets `max_users`; `description`: valid values."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -89,12 +89,12 @@ class Settings(BaseModel):
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from `environ`; a variable that is not set has its default.
 
-    Raises SettingsError for the first value that cannot be used. An empty value is one.
+    Raises SettingsError for the first invalid value. An empty value is invalid, too.
     """
     names = [name.upper() for name in Settings.model_fields]
     values = {name.lower(): environ[name] for name in names if name in environ}
     if "API_TOKEN_FILE" in environ:
-        # Compose hands on an empty variable: beside a file it is no second token.
+        # Compose passes an unset variable as an empty one: with a file, this is no second token.
         if values.get("api_token"):
             raise SettingsError("API_TOKEN and API_TOKEN_FILE both set the token: give one of them")
         values["api_token"] = _secret("API_TOKEN_FILE", environ["API_TOKEN_FILE"])
@@ -117,7 +117,7 @@ def _sentence(error: ValidationError, environ: Mapping[str, str]) -> str:
 
 
 def _secret(variable: str, path: str) -> str:
-    """Return the secret in the file that a variable names, without the line's end."""
+    """Return the secret in the file that a variable names, without the newline."""
     try:
         with Path(path).open("rb") as file:
             secret = file.read(MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
@@ -145,8 +145,8 @@ def refuse_unsafe_start(
 ) -> None:
     """Raise SettingsError if the server's own options are unsafe with these settings.
 
-    Only its command line and variables show them: uvicorn and fastapi take `--host` and
-    `--workers`; `fastapi run` listens on all network interfaces by default.
+    An app can find them only in the command line and the variables of its server. uvicorn and
+    fastapi take `--host` and `--workers`; `fastapi run` listens on all interfaces by default.
     """
     server = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     server.add_argument("--host", default=environ.get("UVICORN_HOST"))

@@ -1,4 +1,4 @@
-"""How the process stops: it withdraws readiness, goes on answering for a while, then ends.
+"""How the process stops: it says "not ready", still responds for some seconds, then ends.
 
 A load balancer or Kubernetes sends requests until its next probe of /ready. If the process ended at
 once, these requests would be lost.
@@ -13,16 +13,16 @@ from types import FrameType
 
 
 class Shutdown:
-    """Whether the process is stopping."""
+    """Knows whether the process is stopping, and drains it before it stops."""
 
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds  # from SIGTERM until the server stops
         self.stopping = threading.Event()  # set when SIGTERM has arrived
 
     def drain_on_sigterm(self) -> None:
-        """Let SIGTERM reach the server only `drain_seconds` after readiness is withdrawn.
+        """On SIGTERM say "not ready", and pass the signal to the server `drain_seconds` later.
 
-        Called when the server's own handler is in place. Ctrl-C still ends the process at once.
+        Call this when the server has set its own handler. Ctrl-C still ends the process at once.
         """
         if threading.current_thread() is not threading.main_thread():
             return  # a server in a test's thread, which gets no signals
@@ -40,7 +40,7 @@ class Shutdown:
 
 
 def stop_supervisor() -> None:
-    """End the parent process that would start this worker again and again with the same mistake."""
+    """End the parent process: else it would restart this worker with the same mistake forever."""
     supervisor = multiprocessing.parent_process()
     if supervisor is not None and supervisor.pid is not None:
         os.kill(supervisor.pid, signal.SIGTERM)

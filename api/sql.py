@@ -1,11 +1,11 @@
 """The same verbs as `crud.MemoryStore`, over SQLite or PostgreSQL, with one set of statements.
 
-Group commit: a commit to disk costs the same for one write as for a hundred. So all writes that
-arrive while a transaction commits go into the next transaction together. A write is acknowledged
-after its commit: what is acknowledged is on disk.
+Group commit: a commit to disk takes as long for a hundred writes as for one. So all writes that
+arrive during a transaction share the next one. A write is acknowledged after its commit to disk.
 
-Optimistic concurrency: a transaction reads the users concerned, computes, and writes under the
-condition that no other process has changed them; otherwise it is retried. It takes no locks before.
+Optimistic concurrency: a transaction reads users, computes, and writes only if each new id is still
+free and each stored user still has the age that was read; otherwise it is retried. PostgreSQL locks
+nothing until this write. SQLite holds its write lock for the whole transaction.
 """
 
 import random
@@ -21,20 +21,20 @@ from crud import BatchResult, Record, StoreUnavailable, UserExists, UserNotFound
 from database import DEADLINE_SECONDS, Worker
 from engines import Conflict, Engine
 
-MAX_ATTEMPTS: Final = 10  # for a transaction that conflicts with another process's
+MAX_ATTEMPTS: Final = 10  # of a transaction that conflicts with another process
 SHARDS: Final = 16  # of the age counters, so that processes seldom wait for each other
 SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
 
 Write = tuple[str, Users]  # the verb, and the users concerned
-Read = int | Callable[[Any], Any]  # the id of a user, or a function of the connection
+Read = int | Callable[[Any], Any]  # a user's id, or a function that gets the connection
 
 
 class SqlStore:
-    """Users in a database that several processes may share; they outlive all of them.
+    """Users in a database that several processes may share; the users outlive the processes.
 
-    Besides its own errors every verb may raise StoreUnavailable: the database cannot be reached or
-    does not respond in time. Whether a write happened is then unknown until a read.
-    `observe_commit` is called after each transaction of writes, with its seconds.
+    Every verb may also raise StoreUnavailable: the database cannot be reached, or does not respond
+    in time. Then only a read shows whether a write was stored. After each transaction of writes the
+    store calls `observe_commit` with the duration in seconds.
     """
 
     durable = True
@@ -79,19 +79,19 @@ class SqlStore:
         return cast(dict[int, int], await self._reads.submit(self._age_counts))
 
     async def check(self) -> None:
-        """Return if both connections work: a small write was committed, all shards were read."""
+        """Commit a small write, then read all counters: this raises errors of both connections."""
         await self._writes.submit(("check", {}))
         await self._reads.submit(self._age_counts)
 
     async def snapshot(self) -> AsyncGenerator[Users, None]:
         """Yield all users in chunks by ascending id, as they were at the first chunk.
 
-        Raises StoreUnavailable while MAX_SNAPSHOTS others are read: each has its own connection.
+        Each has its own connection. Raises StoreUnavailable while MAX_SNAPSHOTS others are read.
         """
         if self._open_snapshots >= crud.MAX_SNAPSHOTS:
             raise StoreUnavailable("too many listings are being read")
         self._open_snapshots += 1
-        # A snapshot stays with its file, even if another one takes its place.
+        # A snapshot reads the same file to its end, even if another file replaces it.
         engine = replace(self._engine, is_stale=lambda _: False)
         reader: Worker[Read] = Worker(engine, self._run_reads)
         try:
@@ -106,11 +106,11 @@ class SqlStore:
             self._open_snapshots -= 1
 
     def queue_ratios(self) -> dict[str, float]:
-        """Return how full each queue of requests is, from 0 to 1."""
+        """Return how full each queue of requests is (1: full)."""
         return {"writes": self._writes.queue_ratio(), "reads": self._reads.queue_ratio()}
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; wait at most half a second for each one."""
         for worker in (self._writes, self._reads):
             worker.close(wait_seconds=0.5)
 
@@ -137,7 +137,7 @@ class SqlStore:
         return _users(db.execute(f"{SELECT} {condition}", values))
 
     def _run_reads(self, db: Any, requests: Sequence[Read]) -> list[Any]:
-        """Answer a group of reads: all single users by one statement, and equal requests once."""
+        """Run a group of reads: one statement finds all single users; equal requests run once."""
         results: dict[Read, Any] = {each: each(db) for each in set(requests) if callable(each)}
         user_ids = [each for each in requests if isinstance(each, int)]
         found = self._find(db, user_ids)
@@ -145,10 +145,10 @@ class SqlStore:
         return [results[each] for each in requests]
 
     def _run_writes(self, db: Any, writes: Sequence[Write]) -> list[Any]:
-        """Do a group of writes in one transaction, as if one after the other; commit it.
+        """Commit a group of writes in one transaction; the results are as if done one by one.
 
-        The first attempt assumes that the ids of new users are free, which they nearly always are.
-        Where one write may have failed all of them, each gets its own transaction.
+        The first attempt does not read the ids of new users: they are nearly always free. If the
+        group fails, each of its writes gets its own transaction.
         """
         all_ids = sorted({user_id for _, users in writes for user_id in users})
         changed_ids = sorted({i for verb, users in writes if verb[:6] != "create" for i in users})
@@ -180,9 +180,9 @@ class SqlStore:
         return results
 
     def _write_difference(self, db: Any, before: Users, after: Users) -> None:
-        """Turn `before` into `after`, by ascending id: so two processes seldom deadlock.
+        """Write what differs between `before` and `after`, by ascending id: deadlocks are rare.
 
-        Raises Conflict if another process has changed one of the users.
+        Raises Conflict if another process took a new id, deleted a user, or changed its age.
         """
         created = sorted((i, after[i].name, after[i].age) for i in after.keys() - before.keys())
         if created:
@@ -210,7 +210,7 @@ class SqlStore:
         self._count(db, before, after)
 
     def _count(self, db: Any, before: Users, after: Users) -> None:
-        """Bring the age counters up to date, in this process's shard."""
+        """Add the differences to the age counters, in this process's shard."""
         counts = Counter(user.age for user in after.values())
         counts.subtract(user.age for user in before.values())
         rows = [(self._shard, age, users) for age, users in sorted(counts.items()) if users]

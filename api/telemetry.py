@@ -1,7 +1,7 @@
-"""What an operator sees of a request: its line in the access log, and its share of the metrics.
+"""What an operator sees of a request: its access log line, and what the metrics count of it.
 
-Neither ever contains a name or an age. A line has the route template instead of the address,
-because the address of a write contains both; so uvicorn's own access log stays off.
+Neither ever contains a name or an age. The address of a write contains them, so a line has the
+route template instead. uvicorn's own access log stays off because it would log the address.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Metrics:
 
     async def render(self, store: Any) -> bytes:
         """Return all metrics in Prometheus' text format, with those of the store as it is now."""
-        users = math.nan  # unless the store responds: an old number would be wrong
+        users = math.nan  # if the store does not respond: an old number would be wrong
         with suppress(StoreUnavailable):
             users = sum((await store.age_counts()).values())
         self._users.set(users)
@@ -119,9 +119,9 @@ def _time_text(seconds: int, time_format: str) -> str:
 class AccessLog(logging.StreamHandler[TextIO]):
     """Buffers access log lines until the end of the event-loop iteration, then writes them at once.
 
-    To write each line by itself would cost more than most requests do. SIGKILL loses the lines of
-    one iteration. A line that cannot be written (full disk, closed pipe) is lost: a log is no
-    reason for a request or for a store's thread to fail.
+    One write for each line would take longer than most requests. SIGKILL loses the lines of one
+    iteration. A line that cannot be written (full disk, closed pipe) is lost, because a request or
+    a store's thread must not fail because of the log.
     """
 
     def __init__(self, stream: TextIO, formatter: LineFormatter) -> None:
@@ -133,7 +133,7 @@ class AccessLog(logging.StreamHandler[TextIO]):
     def observe(
         self, method: str, route: str, status: int, seconds: float, request_id: str
     ) -> None:
-        """Log a request that has been answered. Called on the event loop."""
+        """Log a request that has got its response. Called on the event loop."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
         self._lines.append(self._access_line(method, route, status, seconds * 1000, request_id))
