@@ -1,4 +1,4 @@
-"""Asking the API: create a user, resolve conflicts, retry. Nothing else in this program retries."""
+"""Creates users in the API: resolves conflicts and retries. No other file sends a retry."""
 
 import asyncio
 import random
@@ -45,19 +45,19 @@ class Response(NamedTuple):
     body: Any = None
 
     def get(self, key: str) -> Any:
-        """The value of a key, if the body is an object that has it."""
+        """The value of a key, or None if the body is not an object with this key."""
         return self.body.get(key) if isinstance(self.body, dict) else None
 
 
 class Result(NamedTuple):
-    """What became of a user or a batch; `seconds`: from the last attempt to the outcome."""
+    """The outcome of a user or a batch, `seconds` after the start of the last attempt."""
 
     outcome: Outcome
     status: int = 0
     seconds: float = 0.0
     detail: object = None  # the API's reason for an error
     request_id: str = ""  # also in the API's access log
-    # Of a batch: the users that existed, those to be sent alone, and if a response was lost before.
+    # Of a batch: ids stored before; ids to send alone; may an earlier attempt have stored users?
     existing: frozenset[int] = frozenset()
     alone: frozenset[int] = frozenset()
     perhaps_stored: bool = False
@@ -71,10 +71,10 @@ class Client:
     """Sends requests by `exchange(method, target, request_id, body)`, which raises ApiError."""
 
     exchange: Exchange
-    wait_seconds: Callable[[], float]  # at least, before a retry
+    wait_seconds: Callable[[], float]  # the shortest wait before a retry, at this moment
     say: Callable[[str], None]  # prints a sentence about an outage
     errors: Counter[str]
-    _reported: object = None  # of several failing attempts, the one that is reported
+    _reported: object = None  # the failing attempt whose errors are printed
 
     async def wait_until_healthy(self) -> None:
         """Return as soon as `GET /health` gives a 2xx that is not HTML."""
@@ -88,7 +88,7 @@ class Client:
         await self.retry(check_health)
 
     async def create(self, user: User, perhaps_stored: bool = False) -> Result:
-        """Create the user (perhaps it is stored already), and retry until the outcome is known."""
+        """Create a user, who may be stored already; retry until the outcome is known."""
         request_id = new_request_id()
         target = f"/users/?user_id={user.user_id}&name={quote_plus(user.name)}&age={user.age}"
 
@@ -120,7 +120,7 @@ class Client:
                 raise BadResponse("responded that an id is taken, but does not show its user")
             return found
 
-        # An older API does not show the user. A rejected user may be stored by an earlier attempt.
+        # An older API does not show the user. An earlier attempt may have stored a rejected user.
         stored = name_and_age(response.get("user")) or await self.retry(get)
         if stored == (user.name, user.age):
             return "created" if perhaps_stored else "already there"
@@ -129,7 +129,7 @@ class Client:
     async def retry(
         self, attempt: Callable[[bool], Awaitable[T]], perhaps_stored: bool = False
     ) -> T:
-        """Repeat `attempt(perhaps_stored)` until it raises no ApiError, or three BadResponses."""
+        """Repeat `attempt(perhaps_stored)` until success; raise the third BadResponse in a row."""
         started, errors, bad_responses = now(), 0, 0
         try:
             while True:
@@ -149,7 +149,7 @@ class Client:
                     self._reported = self._reported or attempt
                     if self._reported is attempt:
                         self.say(f"The API {error}; next try in {seconds:.1f} s")
-                while seconds > 0:  # again, if another retry was faster
+                while seconds > 0:  # again, if other retries used the budget
                     await asyncio.sleep(seconds)
                     seconds = self.wait_seconds()
         finally:
@@ -158,7 +158,7 @@ class Client:
 
 
 def backoff_seconds(errors: int, retry_after_seconds: float = 0.0) -> float:
-    """Seconds to wait after so many earlier errors, and at least what the API asked for.
+    """Seconds to wait before a retry, after so many earlier errors; at least what the API asks.
 
     The jitter keeps simulators from retrying all at once (Brooker, "Exponential Backoff", 2015).
     """
@@ -176,7 +176,7 @@ def name_and_age(user: object) -> tuple[object, object] | None:
 
 
 def new_request_id() -> str:
-    """16 hexadecimal digits, the same for all attempts to create a user."""
+    """A new id of 16 hexadecimal digits. All attempts to create a user send the same id."""
     return f"{random.getrandbits(64) or 1:016x}"
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on asyncio's sockets, parsed by httptools. Why not by a library: docs/adr/0015."""
+"""HTTP/1.1 on asyncio's sockets, parsed by httptools. Why without an HTTP client: docs/adr/0015."""
 
 import asyncio
 import errno
@@ -20,11 +20,11 @@ CONNECT_TIMEOUT_SECONDS, RESPONSE_TIMEOUT_SECONDS = 3.0, 10.0
 IDLE_CONNECTION_SECONDS = 2.0  # uvicorn closes an idle connection after 5 s
 TOO_SLOW = f"gave no response within {RESPONSE_TIMEOUT_SECONDS:g} s"
 REFUSED = f"[Errno {errno.ECONNREFUSED}]"
-LARGEST_RESPONSE_BYTES = 256 * 1024  # to a batch: it may hold ten thousand ids
+LARGEST_RESPONSE_BYTES = 256 * 1024  # the response to a batch has up to 10,000 ids
 
 
 class Connection:
-    """Sends requests to the API at `base_url`, on one socket for each request at the same time."""
+    """Sends requests to the API at `base_url`. Requests at the same time have one socket each."""
 
     def __init__(self, base_url: str, token: str | None = None) -> None:
         url = urlsplit(base_url)
@@ -38,7 +38,7 @@ class Connection:
         self._idle: list[_Socket] = []
 
     async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
-        """Send one request, once, and return the response; raises ApiError if it is not usable.
+        """Send a request once and return its response. Raises ApiError if none is usable.
 
         `target`: path and query, percent-encoded; `body`: JSON.
         """
@@ -56,7 +56,7 @@ class Connection:
             else:
                 connected.abort()
         check_status(status, headers)
-        if self._token:  # a message of the API may be printed, and it could repeat the token
+        if self._token:  # the API's message may be printed, and may contain the token
             content = content.replace(self._token, b"***")
         return Response(status, json_value(content, status))
 
@@ -79,7 +79,7 @@ class Connection:
             reason = "has a host name that cannot be looked up"
         except ssl.SSLError:
             reason = "cannot be trusted over TLS"
-        except OSError as error:  # the text is that of one address, or of several
+        except OSError as error:  # its text may be about several addresses
             refused = isinstance(error, ConnectionRefusedError) or REFUSED in str(error)
             reason = "refused the connection" if refused else f"cannot be reached ({error})"
         raise NotConnected(reason)
@@ -88,7 +88,7 @@ class Connection:
 class _Socket(asyncio.Protocol):
     """A socket for one request at a time.
 
-    asyncio calls `connection_made`, `data_received` and `connection_lost`, the parser `on_...`.
+    asyncio calls `connection_made`, `data_received` and `connection_lost`; the parser: `on_...`.
     """
 
     reusable = False
@@ -116,7 +116,7 @@ class _Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._response or self._response.done():
-            self.reusable = False  # nothing was requested
+            self.reusable = False  # data without a request
             return
         self._received_bytes += len(data)
         try:
@@ -130,13 +130,13 @@ class _Socket(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         no_length = not {"Content-Length", "Transfer-Encoding"} & self._headers.keys()
-        if error is None and self._status and no_length:  # the end of the response (RFC 9112, 6.3)
+        if error is None and self._status and no_length:  # its end is the close (RFC 9112, 6.3)
             self.on_message_complete()
         part = "in the middle of" if self._response and self._received_bytes else "without"
         self.abort(f"closed the connection {part} a response")
 
     def on_message_begin(self) -> None:
-        self.reusable = False  # also because this may be a second response, which was not requested
+        self.reusable = False  # also if this is a second response, which was not requested
         self._status, self._headers, self._body = 0, dict[str, str](), bytearray()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -156,7 +156,7 @@ class _Socket(asyncio.Protocol):
             self._response.set_result((self._status, self._headers, self._body))
 
     def abort(self, reason: str = "was not awaited") -> None:
-        """Close the socket, and fail the request that is being sent."""
+        """Close the socket; the current request raises ApiError."""
         self.reusable = False
         if self._response and not self._response.done():
             self._response.set_exception(ApiError(reason))
@@ -164,18 +164,18 @@ class _Socket(asyncio.Protocol):
 
 
 def check_status(status: int, headers: dict[str, str]) -> None:
-    """Raise ApiError for a status after which the request should be sent again.
+    """Raise ApiError for a status that may be different after a retry.
 
-    Not for a 4xx, 501 or 507 (a full store): a retry would get the same response.
+    501, 507 (the store is full) and 4xx (except 408 and 429) would be the same again.
     """
-    if 300 <= status < 400:  # without the address it leads to, which would hold the user's name
+    if 300 <= status < 400:  # without its target address, which may contain the user's name
         raise ApiError(f"responded with {status}, a redirect, which is not followed")
     if (not 200 <= status < 500 or status in (408, 429)) and status not in (501, 507):
         raise ApiError(f"responded with {status}", retry_after_seconds(headers))
 
 
 def retry_after_seconds(headers: dict[str, str]) -> float:
-    """Seconds that Retry-After asks for, as a number or a date (RFC 9110, 10.2.3); else 0."""
+    """Seconds to wait by Retry-After, a number or a date (RFC 9110, 10.2.3); 0 without one."""
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch("[0-9]{1,9}", value):
         return float(value)
@@ -186,7 +186,7 @@ def retry_after_seconds(headers: dict[str, str]) -> float:
 
 
 def json_value(body: bytes | bytearray, status: int) -> object:
-    """The JSON in a body, or None without one. Of an error response it need not be JSON."""
+    """The JSON in a body, or None. Raises an ApiError if the body of a 2xx is not JSON."""
     try:
         return json.loads(body.decode()) if body else None
     except (ValueError, RecursionError):

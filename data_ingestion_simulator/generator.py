@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-# How many of 1,000 people are 0-4, 5-9, ... 95-99 years old. The shares of the groups under 15,
-# 15-24, 25-64 and over are from the UN's World Population Prospects 2019; the rest is by eye.
+# How many of 1,000 people are 0-4, 5-9, ... 95-99 years old. The sums for under 15, 15-24, 25-64
+# and over 64 are from the UN's World Population Prospects 2019; the single numbers are estimates.
 POPULATION = [88, 86, 82, 79, 77, 78, 77, 70, 64, 62, 57, 48, 41, 33, 24, 16, 10, 5, 2, 1]
-# Ages and their weights; those of the campus are by eye, too.
+# Ages and their weights; those of the campus are estimates, too.
 AGES: dict[str, tuple[range, list[float]]] = {
     "population": (range(100), [weight for weight in POPULATION for _ in range(5)]),
     "uniform": (range(18, 81), [1] * 63),
@@ -38,11 +38,11 @@ class User(NamedTuple):
 
 
 class Users(Iterator[User]):
-    """Endless users, the same for the same arguments; raises UnknownLocale."""
+    """Endless random users; one seed always gives the same ones. Raises UnknownLocale."""
 
     def __init__(self, seed: int | None, locale: str = "en_US", ages: str = "population") -> None:
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
-        key = f"{seed} {locale} {ages}"  # with other names or ages, the ids are others, too
+        key = f"{seed} {locale} {ages}"  # another locale or choice of ages gives other ids
         self._rng, self._id_rng = random.Random(key), random.Random(f"{key} ids")  # noqa: S311
         self._years, self._totals = AGES[ages][0], list(accumulate(AGES[ages][1]))
         self._draw_name = names(self._rng, locale)
@@ -53,7 +53,7 @@ class Users(Iterator[User]):
         return User(next(self._ids), self._draw_name().strip(), age)
 
     def renumbered(self, user: User) -> User:
-        """The same person with a new id, from a new block unless this run has one already."""
+        """The same person with a new id; from a new block if the old id is of the current block."""
         if user.user_id // BLOCK_SIZE == self._block:
             self._new_block()
         return user._replace(user_id=next(self._ids))
@@ -64,16 +64,16 @@ class Users(Iterator[User]):
 
 
 def names(rng: random.Random, locale: str) -> Callable[[], str]:
-    """A function that draws names as frequent as Faker's, but faster: unlike Faker, it adds up the
-    weights of each list only once, and parses each pattern only once.
+    """A function that draws names with Faker's probabilities, but is faster: it sums the weights of
+    each list only once, and parses each pattern only once.
     """
-    from faker import Faker  # takes 0.1 s: a wrong setting is reported without it
+    from faker import Faker  # takes 0.1 s: wrong settings are reported before
     from faker.config import AVAILABLE_LOCALES
     from faker.providers.person import Provider
 
     if locale not in AVAILABLE_LOCALES:
         raise UnknownLocale(f"SIMULATION_LOCALE (--locale) must be one of Faker's, not {locale!r}")
-    with warnings.catch_warnings(action="ignore"):  # that a locale has a newer name
+    with warnings.catch_warnings(action="ignore"):  # of a locale with a newer name
         faker = Faker(locale, providers=["faker.providers.person"])
     faker.seed_instance(rng.getrandbits(64))
     generator = faker.factories[0]

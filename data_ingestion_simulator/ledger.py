@@ -1,4 +1,4 @@
-"""The accounts of a run: of users, their latency, errors, and how many requests the API gets."""
+"""The accounts of a run (users, latency, errors), and the retry budget, which limits requests."""
 
 import math
 from collections import Counter
@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from client import Exchange, Response, now
 
 OUTCOMES = ("created", "already there", "rejected", "given up")
-# Latencies are counted in buckets that grow by two per cent. So each percentile is right to within
-# one per cent, in fixed memory: 1,272 buckets (DDSketch: Masson, Rim and Lee, VLDB 2019).
+# Latencies are counted in 1,272 buckets, each two per cent above the last. So a percentile is wrong
+# by at most one per cent, in fixed memory (DDSketch: Masson, Rim and Lee, VLDB 2019).
 GROWTH, SHORTEST_SECONDS, LONGEST_SECONDS = 1.02, 1e-6, 86_400.0
 PERCENTILES = (50, 95, 99)
 MOST_RANGES = 10
@@ -33,7 +33,7 @@ class Ledger:
         self._unfinished = 0
 
     def attempt(self, user_ids: Collection[int]) -> None:
-        """Note users that are about to be sent."""
+        """Count users that are about to be sent, each one once."""
         before = len(self._open)
         self._open.update(user_ids)
         self.attempted += len(self._open) - before
@@ -44,7 +44,7 @@ class Ledger:
         self._open.add(new_id)
 
     def settle(self, user_ids: Collection[int], outcome: str, status: int = 0) -> None:
-        """Note what became of users, and the status of the response that decided it."""
+        """Note the outcome of users, and the status of the response that decided it."""
         self._open.difference_update(user_ids)
         self.settled[outcome] += len(user_ids)
         if outcome == "rejected":
@@ -53,7 +53,7 @@ class Ledger:
             self.unknown_ids += user_ids
 
     def time(self, due_at: float, ended_at: float) -> None:
-        """Note the latency of a user, or of the request for a batch."""
+        """Note the latency of a user, or of a batch: from when it was due until its end."""
         seconds = min(max(ended_at - due_at, SHORTEST_SECONDS), LONGEST_SECONDS)
         self._latencies[round(math.log(seconds, GROWTH))] += 1
         self._began_at = min(self._began_at, due_at)
@@ -78,17 +78,17 @@ class Ledger:
         return self.settled["created"] + self.settled["already there"]
 
     def users_per_second(self) -> float | None:
-        """Stored users by the time from the first one sent to the last response; None if unknown.
+        """Stored users per second, from the first due user to the last response; None if unknown.
 
-        At a pace the time goes on until the next user would have been due: three users at an
-        interval of 0.1 s are ten a second.
+        At an interval or a rate, the time also includes the period after the last user: three users
+        at an interval of 0.1 s are ten a second.
         """
         if self.settled["not sent"] or self._ended_at <= self._began_at:
             return None
         return self.stored() / (self._ended_at - self._began_at)
 
     def percentile_milliseconds(self, percent: float) -> float | None:
-        """The latency that so many per cent of all do not exceed; None in a dry run."""
+        """The latency that so many per cent of all latencies do not exceed; None in a dry run."""
         rank = math.ceil(self._latencies.total() * percent / 100)
         for bucket in sorted(self._latencies if not self.settled["not sent"] else ()):
             rank -= self._latencies[bucket]
@@ -97,12 +97,12 @@ class Ledger:
         return None
 
     def failed_share(self) -> float:
-        """The share of the users due that were rejected, given up, dropped or late."""
+        """The share of all due users that were rejected, given up, dropped or late."""
         done = self.done()
         return (done - self.stored() - self.settled["not sent"]) / (done or 1)
 
     def failed(self, fail_over: float) -> bool:
-        """Did a larger share fail, or was no user stored? Not if that is because of a stop."""
+        """Did more than `fail_over` fail? Or all, but not only because a stop interrupted them?"""
         stopped = self.done() == self._unfinished
         return self.failed_share() > fail_over or (self.failed_share() == 1 and not stopped)
 
@@ -112,7 +112,7 @@ class Ledger:
         return f"{self.attempted:,} attempted {'=' if self.balances() else '!='} {sides}{ids}"
 
     def summary(self, seconds: float) -> dict[str, object]:
-        """All of this as JSON; `seconds`: the duration of the run."""
+        """The accounts as a dict for JSON; `seconds`: the duration of the run."""
         return {
             "seconds": seconds,
             "attempted": self.attempted,
@@ -128,12 +128,12 @@ class Ledger:
 
 
 class RetryBudget:
-    """An API that fails gets at most 1.2 times its normal load, after a burst of five requests.
+    """Limits requests to a failing API to 1.2 times the normal load, after a burst of five.
 
-    A leaky bucket: each request fills it by one, it loses 1.2 times the normal load, and a retry
-    waits until there is room. The normal load is one request in `period_seconds`; in bulk (None),
-    `concurrency` by the duration of a response (Little's law). At least one request in 30 s, in
-    bulk in 5 s, is allowed: otherwise the end of an outage would be noticed late.
+    A leaky bucket: each request adds one to it, it leaks at 1.2 times the normal load, and a retry
+    waits until there is room. The normal load is one request in `period_seconds`. In bulk (None) it
+    is `concurrency` divided by the duration of a response (Little's law). At least one request in
+    30 s (in bulk: in 5 s) is always allowed: otherwise the end of an outage is detected late.
     """
 
     def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:

@@ -1,4 +1,4 @@
-"""The Data Ingestion Simulator: waits for the API, then sends it plausible users."""
+"""The Data Ingestion Simulator: it waits for the API, then sends plausible users to it."""
 
 import asyncio
 import gc
@@ -23,14 +23,14 @@ def main() -> int:
         return 2
     except ModuleNotFoundError as error:
         complain(f"{error.name} is missing: run pip install -r requirements.txt")
-    except OSError as error:  # not from the network: those errors are ApiErrors, and retried
+    except OSError as error:  # of the output: errors of the network are ApiErrors, and retried
         complain(f"The output cannot be written: {error.strerror}")
     return 1
 
 
 def run(settings: Settings) -> int:
     """Simulate, and account for every user; return the exit code."""
-    gc.set_threshold(100_000)  # else the search for reference cycles takes a tenth of the time
+    gc.set_threshold(100_000)  # else the garbage collector takes a tenth of the time
     runner = asyncio.Runner()
     stop = stop_on_signals(runner.get_loop())
     ledger = Ledger(settings.period_seconds or 0.0)
@@ -39,7 +39,7 @@ def run(settings: Settings) -> int:
         runner.run(run_until_stopped(simulate(settings, ledger, report, stop), stop))
         ledger.close()
         report.summary(stopped=stop.is_set())
-    except OSError:  # the summary cannot be printed: print at least the accounts
+    except OSError:  # stdout cannot be written: print at least the accounts
         ledger.close()
         complain(str(ledger))
         raise
@@ -49,8 +49,8 @@ def run(settings: Settings) -> int:
 
 
 async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asyncio.Event) -> None:
-    """Wait for the API, then send users to it, at their pace or in bulk."""
-    from connection import Connection  # only now: a wrong setting is reported without libraries
+    """Wait for the API, then send users at their pace or in bulk; a dry run only prints them."""
+    from connection import Connection  # late: wrong settings are reported without libraries
 
     users = Users(settings.seed, settings.locale, settings.ages)
     report.say(purpose(settings))
@@ -71,12 +71,12 @@ async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asy
     else:
         sending = scheduler.in_bulk(batches, settings.batch_size, settings.concurrency)
     try:
-        await asyncio.create_task(sending)  # a task of its own does not go through this file
+        await asyncio.create_task(sending)  # faster: each resume of this task skips `simulate`
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
 
 
 if __name__ == "__main__":
     # Not sys.exit: it would wait for the look-up of a host name, which runs in a thread, and a
-    # second signal could meet a closed event loop. All lines are written by now.
+    # second signal could meet a closed event loop. All output has been written.
     os._exit(main())

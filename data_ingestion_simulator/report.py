@@ -1,4 +1,4 @@
-"""What is printed, and in which form. Never a name or an age, except in a dry run."""
+"""What is printed, and in which form. Only a dry run prints names and ages."""
 
 import asyncio
 import io
@@ -23,9 +23,9 @@ LONGEST_REASON = 200
 
 
 class Report:
-    """Prints a line for each event: as `text`, as `json` (an object a line), or, if `quiet`, none.
+    """Prints events as lines of `text` or `json` (an object a line). `quiet`: only the summary.
 
-    In bulk only the first ten users that were not created have a line.
+    In bulk it prints only the first ten users that were not created.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
@@ -38,7 +38,7 @@ class Report:
         self._event("note", sentence, text=sentence)
 
     def users(self, users: Sequence[User], result: Result) -> None:
-        """Print what became of users and, except at an interval, now and then the progress."""
+        """Print the outcome of users and, except at an interval, the progress every few seconds."""
         if result.outcome == "not sent":  # printed by the preview
             return
         if not self._settings.period_seconds:
@@ -53,14 +53,14 @@ class Report:
             self._progress()
 
     async def preview(self, user: User, _: bool) -> Result:
-        """In place of `Client.create`: print the user, and send nothing."""
+        """The replacement for `Client.create` in a dry run: print the user, and send nothing."""
         line = f"not sent       user {user.user_id}  {user.name}, {user.age}"
         self._event("user", line, outcome="not sent", **user._asdict())
         await asyncio.sleep(0)
         return Result("not sent")
 
     def summary(self, *, stopped: bool) -> None:
-        """Print how the run went, also if `quiet`; the accounts are the last line."""
+        """Print the results of the run, also if `quiet`; the accounts are the last line."""
         seconds = time.monotonic() - self._created_at
         if self._form != "json":
             for sentence in sentences(self._ledger, self._settings.fail_over):
@@ -95,7 +95,7 @@ class Report:
 
 
 def purpose(settings: Settings) -> str:
-    """The first line: what is going to happen."""
+    """The first line: what this run will do."""
     users = "users" if settings.count is None else f"{settings.count:,} users"
     pace = f"{settings.concurrency} requests at once"
     if settings.interval_seconds:
@@ -153,7 +153,7 @@ def figure(value: float | None) -> str:
 
 
 def prepare_output() -> None:
-    """Let a pipe show each line at once, and a narrow code page not raise UnicodeEncodeError."""
+    """Flush the output after each line, and escape characters that its encoding does not have."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""When users are sent: at an interval, at a rate, or in bulk; and how often, at most."""
+"""When users are sent (at an interval, at a rate or in bulk), and with how many ids at most."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ from ledger import Ledger
 
 MOST_IDS_PER_USER = 5
 LATEST_START_SECONDS = 1.0
-Create = Callable[[User, bool], Awaitable[Result]]  # the second: perhaps it is stored already
+Create = Callable[[User, bool], Awaitable[Result]]  # the bool: perhaps it is stored already
 STOP_SECONDS = 0.5
 
 
@@ -34,9 +34,9 @@ class Scheduler:
         self._users: Iterator[User] = itertools.islice(self.source, self.count)
 
     async def at_interval(self, interval_seconds: float) -> None:
-        """Send one user after another, each at a tick of a fixed grid: the pace does not drift.
+        """Send one user after another, each at a multiple of the interval, so delays do not add up.
 
-        A tick that passes while a user is still being sent is left out: nothing is caught up.
+        A tick that passes while a user is still being sent is skipped, and not made up for later.
         """
         start, number = now(), 0
         for user in self._users:
@@ -49,8 +49,8 @@ class Scheduler:
     async def at_rate(self, period_seconds: float, concurrency: int) -> None:
         """Start a user at each tick, also while others are still being sent (an open loop).
 
-        A tick is dropped if `concurrency` users are being sent, or if this program is more than a
-        second late. It uses up one of `count`: the API cannot delay the end of the schedule.
+        A tick sends no user if `concurrency` users are being sent, or if this program is more than
+        a second late. Such a tick also counts towards `count`: a slow API does not delay the end.
         """
         start, sending = now(), set[asyncio.Task[None]]()
         async with asyncio.TaskGroup() as group:
@@ -68,13 +68,13 @@ class Scheduler:
                     task.add_done_callback(sending.discard)
 
     async def in_bulk(self, batches: "Batches | None", batch_size: int, concurrency: int) -> None:
-        """Send users as fast as the API takes them, in batches if it knows them."""
+        """Send users as fast as the API takes them, in batches if it supports them."""
         turn = asyncio.Lock()
 
         async def work() -> None:
             while True:
                 if in_batches := bool(batches and batches.known):
-                    async with turn:  # to make a batch takes long: between two, other tasks run
+                    async with turn:  # a batch takes long to make: first run other tasks
                         await asyncio.sleep(0)
                 users = list(itertools.islice(self._users, batch_size if in_batches else 1))
                 if self.stop.is_set() or not users:
@@ -84,14 +84,14 @@ class Scheduler:
                 else:
                     await self._send(users[0], now())
 
-        if batches:  # the first user finds out whether the API knows batches
+        if batches:  # the first user shows whether the API supports batches
             await self._send_batch(list(itertools.islice(self._users, 1)), batches)
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(work())
 
     async def _stopped_before(self, tick: float) -> bool:
-        """Wait for the tick or the stop; if the tick has passed, other tasks still get a turn."""
+        """Wait for the tick or a stop, and let other tasks run; return whether to stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(tick):
                 await self.stop.wait()
@@ -107,9 +107,9 @@ class Scheduler:
                     user, taken = self.source.renumbered(user), user
                     self.ledger.renumber(taken.user_id, user.user_id)
                     result = await self.create(user, False)
-        finally:  # also if it is given up: an API that never responds would look fast
+        finally:  # also without a response: else a hanging API would look fast
             self.ledger.time(due_at, now())
-        if result.outcome == "taken":  # an API that says so of every id does not want the user
+        if result.outcome == "taken":  # all ids were taken: the API rejects the user
             reason = f"{MOST_IDS_PER_USER} ids in a row were taken"
             result = result._replace(outcome="rejected", detail=reason)
         self._settle([user], result)
@@ -143,9 +143,9 @@ class Batches:
         self._client, self.known = client, True
 
     async def create(self, users: Sequence[User]) -> Result:
-        """Create the users; retry until their outcome is known, or that they must be sent alone.
+        """Create the users; retry until it is known which are stored and which must be sent alone.
 
-        The result is for all users but the `existing` ones and those to be sent `alone`.
+        The outcome is for all users except the `existing` ones and those to be sent `alone`.
         """
         items = {user_id: {"name": name, "age": age} for user_id, name, age in users}
         body = json.dumps(items, ensure_ascii=False).encode()
@@ -179,9 +179,9 @@ class Batches:
 
 
 def read_batch(response: Response, ids: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
-    """The users that were stored before, and those that must be sent alone to learn why not.
+    """The ids of users stored before, and of users to send alone: another user may have their id.
 
-    Raises BadResponse unless all are accounted for. An older API has no `conflicting`: then all of
+    Raises BadResponse if the numbers do not add up. An older API has no `conflicting`: then all of
     its `existing` are sent alone.
     """
     existing, conflicting = response.get("existing"), response.get("conflicting")
@@ -199,7 +199,7 @@ def read_batch(response: Response, ids: frozenset[int]) -> tuple[frozenset[int],
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
-    """An event that SIGINT, SIGTERM and, on Windows, Ctrl-Break set, each time they come."""
+    """An event that is set by SIGINT, by SIGTERM and, on Windows, by Ctrl-Break."""
     stop = asyncio.Event()
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):  # loop.add_signal_handler does not exist on Windows
@@ -208,7 +208,7 @@ def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
 
 
 async def run_until_stopped(work: Coroutine[None, None, None], stop: asyncio.Event) -> None:
-    """Run the work to its end; after a stop, give it half a second for the next response."""
+    """Run the work to its end, or until half a second after a stop."""
     task, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.wait({task}, timeout=STOP_SECONDS)

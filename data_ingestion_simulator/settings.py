@@ -1,4 +1,4 @@
-"""Every setting is an environment variable and a flag. Only this file reads the environment."""
+"""Each setting has an environment variable and a flag. Only this file reads the environment."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ def address(text: str) -> str:
     host = url.hostname or ""
     if ":" in host or host.replace(".", "").isdigit():
         ip_address(host)
-    if url.port == 0 or not host.encode("idna"):  # also ValueErrors: a port or a name too long
+    if url.port == 0 or not host.encode("idna"):  # raises ValueError if too long
         raise ValueError
     return text.rstrip("/")
 
@@ -99,7 +99,7 @@ SETTINGS = {each.name: each.metadata for each in fields(Settings) if each.metada
 def read_settings(
     environ: Mapping[str, str] = os.environ, arguments: Sequence[str] = ()
 ) -> Settings:
-    """Read flags, variables and defaults; an empty variable is a mistake. Raises SettingsError."""
+    """Read flags, variables and defaults; an empty variable is an error. Raises SettingsError."""
     flags, values = read_flags(arguments), dict[str, Any](api_token=read_token(environ))
     strength: dict[str, int] = {}  # 2: given by a flag, 1: by a variable, 0: the default
     for name, each in SETTINGS.items():
@@ -117,7 +117,7 @@ def read_settings(
 
 
 def choose_pace(values: dict[str, Any], interval_strength: int, rate_strength: int) -> None:
-    """Keep the interval or the rate, the one given in the stronger way; in bulk, neither."""
+    """Keep the interval or the rate: flags come before variables and defaults. In bulk, none."""
     interval, rate = values["interval_seconds"], values["rate_per_second"]
     if interval and rate and interval_strength == rate_strength:
         both = "SIMULATION_INTERVAL (--interval) and SIMULATION_RATE (--rate)"
@@ -128,7 +128,7 @@ def choose_pace(values: dict[str, Any], interval_strength: int, rate_strength: i
     if not (interval or rate or values["count"]):
         none = "SIMULATION_INTERVAL (--interval) can be none"
         raise SettingsError(f"{none} only with a rate or a count")
-    # macOS allows a process 256 open files.
+    # Not more than 200: macOS allows a process only 256 open files.
     values["concurrency"] = 1 if interval else values["concurrency"] or (200 if rate else 8)
     values |= {"interval_seconds": interval, "rate_per_second": rate}
     values["period_seconds"] = 1 / rate if rate else interval

@@ -1,4 +1,4 @@
-"""The arithmetic of age counts: how many users there are of each age. No widgets, no requests."""
+"""Age counts (how many users have each age) and figures from them, without Streamlit or HTTP."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ MAX_AGE_YEARS = 150
 
 @dataclass(frozen=True)
 class AgeCounts:
-    """How many users there are of each age in years; an age without users is left out.
+    """The number of users of each age in years; an age without users is left out.
 
-    `from_listing` is true when the API keeps no counts and the dashboard counted its users;
-    `unreadable_rows` is how many of them it could not read. Each figure costs a step per age.
+    `from_listing` is true if the API has no counts and the dashboard counted its users. It could
+    not read `unreadable_rows` of them. Each figure needs one step per age, not per user.
     """
 
     users_by_age: dict[int, int]
@@ -27,12 +27,12 @@ class AgeCounts:
 
     @cached_property
     def mean(self) -> float:
-        """The sum of all ages divided by the number of users, in years. Needs a user."""
+        """The sum of all ages divided by the number of users, in years. Needs one user at least."""
         return sum(age * count for age, count in self.users_by_age.items()) / self.total
 
     @cached_property
     def median(self) -> float:
-        """The age in the middle, or half-way between the two in the middle. Needs a user.
+        """The age in the middle, or the mean of the two in the middle. Needs one user at least.
 
         Source: NIST/SEMATECH e-Handbook of Statistical Methods, section 1.3.5.1.
         """
@@ -46,9 +46,9 @@ class AgeCounts:
         return AgeCounts({age: n for age, n in self.users_by_age.items() if first <= age <= last})
 
     def histogram(self, width_years: int) -> dict[int, int]:
-        """Return the number of users in each bin, by the bin's first age, in order, without a gap.
+        """Return the number of users in each bin, by the bin's first age; empty bins are included.
 
-        Bins start at multiples of their width, so they do not move when users arrive. Needs a user.
+        Bins start at multiples of their width, so new users do not move them. Needs one user.
         """
         first = min(self.users_by_age) // width_years * width_years
         counts = dict.fromkeys(range(first, max(self.users_by_age) + 1, width_years), 0)

@@ -18,12 +18,12 @@ SILENCE_TIMEOUT_SECONDS = 2.0  # to connect, and between two parts of a response
 TOTAL_TIMEOUT_SECONDS = 5.0
 MAX_RETRY_AFTER_SECONDS = 60
 MAX_RESPONSE_BYTES = 64 * 1024
-TICK_SECONDS = 2  # the poller sends at most one request in each
+TICK_SECONDS = 2  # the poller sends at most one request in this time
 HISTORY_SECONDS = 300
 
 T = TypeVar("T")
 
-now = time.monotonic  # the clock of the pages, which the tests move by hand
+now = time.monotonic  # the clock of the pages; tests replace it
 
 
 @dataclass(eq=False)
@@ -51,7 +51,7 @@ class Response(NamedTuple):
 
     def decode(self, kind: type[T]) -> T:
         """Return the JSON body as `kind`. Raises ApiError."""
-        # Broken characters cost the name that they are in, not the whole response.
+        # Invalid UTF-8 makes one name partly unreadable, not the whole response.
         text = self.body.decode("utf-8-sig", errors="replace")
         try:
             return msgspec.json.decode(text, type=kind)
@@ -71,7 +71,7 @@ class ApiClient:
         self._http = _new_http_client()
 
     def beside(self, path: str) -> str:
-        """Return the address of `path` beside the users, under the same prefix."""
+        """Return the address of another path of the API, such as `health`, with the same prefix."""
         return urljoin(self.users_url.rstrip("/") + "/", f"../{path}")
 
     def request(
@@ -95,7 +95,7 @@ class ApiClient:
         except (OSError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             if isinstance(error, TimeoutError):
                 self._http = _new_http_client()
-                http.close()  # which ends the thread that still reads
+                http.close()  # this ends the thread that still reads
             raise ApiError("API down", url, cause=error) from None
         finally:
             thread.shutdown(wait=False)
@@ -144,7 +144,7 @@ def _error_of(response: httpx2.Response, body: bytearray) -> ApiError:
 
 
 class Latest(NamedTuple, Generic[T]):
-    """What the poller knows: the last good responses with their times, and the error of now."""
+    """The last good responses with their times, and the error of the last request, if any."""
 
     history: tuple[tuple[float, T], ...] = ()
     error: ApiError | None = None
@@ -161,7 +161,7 @@ class Latest(NamedTuple, Generic[T]):
 
 
 class Poller(Generic[T]):
-    """Calls `fetch` when a viewer looks: at most once per tick of the clock, one at a time."""
+    """Calls `fetch` if a page needs data: at most once per TICK_SECONDS, never two at a time."""
 
     def __init__(self, fetch: Callable[[], T]) -> None:
         self._fetch, self._lock = fetch, threading.Lock()
@@ -189,7 +189,7 @@ class Poller(Generic[T]):
         except ApiError as caught:
             error = caught.with_traceback(None)  # its frames would keep whole responses in memory
             self._next_at = max(self._next_at, now() + error.retry_after_seconds)
-        except Exception:  # the page must go on
+        except Exception:  # the page must still work
             logging.exception("Reading a response failed.")
             error = ApiError("API error", "", "The dashboard failed to read the response.")
         self._latest = Latest(history, error)

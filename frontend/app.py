@@ -33,14 +33,14 @@ def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[Api
 
 @st.fragment(run_every=TICK_SECONDS)
 def show_live(api: ApiClient, ages: Poller[AgeCounts]) -> None:
-    """Show how old the users are. The page redraws itself every TICK_SECONDS."""
+    """Show the ages of the users. The page redraws itself every TICK_SECONDS."""
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         title = st.container(width="content")
         refresh_seconds = widgets.choose_refresh_seconds()
     latest = widgets.newest(ages, refresh_seconds)
     with title:
         widgets.show_title("Ages of the users", widgets.state_of(latest, refresh_seconds))
-    with st.container():  # always there: what is below it keeps its place
+    with st.container():  # always there, so that nothing below it moves
         if latest.error:
             widgets.show_error(latest.error, widgets.next_request(refresh_seconds))
     if (counts := latest.value) and counts.total:
@@ -54,7 +54,7 @@ def show_live(api: ApiClient, ages: Poller[AgeCounts]) -> None:
         widgets.show_source(api, counts)
 
 
-if __name__ == "__main__":  # a viewer
+if __name__ == "__main__":  # Streamlit runs this file for a viewer
     st.set_page_config(page_title="User dashboard", layout="wide")
     api, ages, health = shared(settings)
     # No icons: Streamlit fetches a page's icon from the internet.
@@ -63,8 +63,8 @@ if __name__ == "__main__":  # a viewer
     system = st.Page(lambda: system_page(api, ages, health), title="System", url_path="system")
     page = st.navigation([live, users, system], position="top")
     if page is not users:
-        forget_users()  # a viewer who comes back sees new data
+        forget_users()  # a viewer who returns to it sees new data
     page.run()
-else:  # the start of the server
+else:  # the server starts
     streamlit = st  # `streamlit run` recognises the next line by this name
     app = streamlit.App("app.py")

@@ -1,7 +1,7 @@
 """The last five minutes: the cards with their trends, and the net change per minute.
 
-A net change is new users minus deleted users, from all clients. A store in memory that restarts is
-empty and deletes no users: no change is computed over a restart.
+A net change is new users minus deleted users, from all clients. A restart empties a store in
+memory, but no client deletes users then. So a restart does not count as a change.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def changes(latest: Latest[AgeCounts]) -> list[Change]:
 
 
 def joined(parts: Sequence[Change]) -> Change:
-    """Return the sum of at least one change."""
+    """Join one or more successive changes into one."""
     return Change(parts[0].start, parts[-1].end, sum(part.users for part in parts))
 
 
@@ -54,9 +54,9 @@ def recent_change(latest: Latest[AgeCounts]) -> Change | None:
 
 
 def steps(latest: Latest[AgeCounts]) -> list[Change]:
-    """Return the changes whose ends are in the same STEP_SECONDS as one, oldest first.
+    """Return one change for each step of STEP_SECONDS: the sum of all changes that end in it.
 
-    Steps begin at multiples of STEP_SECONDS, so a finished step stays the same.
+    Steps begin at multiples of STEP_SECONDS, so a finished step stays the same. Oldest first.
     """
     by_step = groupby(changes(latest), lambda each: each.end // STEP_SECONDS)
     return [joined(list(parts)) for _, parts in by_step]
@@ -68,7 +68,7 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
     past, counts = list(sampled.values()), latest.history[-1][1]
     change = recent_change(latest)
     delta = f"{change.users:+,} in {change.end - change.start:.0f} s" if change else None
-    calm = bool(latest.error) or not change or not change.users  # old numbers are no good news
+    calm = bool(latest.error) or not change or not change.users  # gray, not green or red
     cards = st.grid(6, min_column_width=150)
     for label, value, trend in (
         ("Users", f"{counts.total:,}", [each.total for each in past]),
@@ -86,7 +86,7 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
 
 
 def trend_area(values: Sequence[float]) -> str:
-    """Return the area under the values as HTML: decoration, which is not read aloud."""
+    """Return the area under the values as HTML. Screen readers skip it: it is decoration."""
     low, high = min(values), max(values)
     tops = [90 - 80 * (value - low) / ((high - low) or 1) for value in [*values, values[-1]]]
     shape = ",".join(f"{100 * n / len(values):.1f}% {top:.1f}%" for n, top in enumerate(tops))

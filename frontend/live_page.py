@@ -22,11 +22,11 @@ def show_histogram(counts: AgeCounts) -> None:
         width_years = st.segmented_control(
             label, widths, default=5, required=True, key="bin", bind="query-params"
         )
-        chart = st.container()  # filled last: the slider decides which bars are pale
+        chart = st.container()  # filled last: the slider below it selects the pale bars
         if st.session_state.get("ages", (0, 0))[1] > last_age:  # a user of that age was deleted
             st.session_state.ages = (0, last_age)
         ages = st.slider("Ages", 0, last_age, (0, last_age), key="ages", bind="query-params")
-        first, last = sorted(ages)  # an address may have them in the wrong order
+        first, last = sorted(ages)  # a URL may have them in the wrong order
         part = counts.between(first, last)
         text = (
             f"From {first} to {last}: {part.total:,} users, {part.total / counts.total:.1%} of all"
@@ -61,7 +61,7 @@ def draw_histogram(
         "mark": {"type": "rule", "strokeWidth": 2, "strokeDash": [6, 4], "color": "#d9480f"},
         "encoding": {"x": {"field": "median", "type": "quantitative", "aggregate": "max"}},
     }
-    # No numbers in the text alternative: for another text the browser would build the chart again.
+    # No numbers in the text alternative: if it changes, the browser builds the whole chart again.
     alt = f"Histogram of the users by age; bin width in years: {width_years}."
     draw_bars(bars, texts, x, {"title": "Users", "axis": {"tickMinStep": 1}}, alt, 320, median)
 
@@ -69,7 +69,7 @@ def draw_histogram(
 def draw_bars(
     bars: Spec, texts: Spec, x: Spec, y: Spec, alt: str, height: int, *more: Spec
 ) -> None:
-    """Draw bars `from` a number `to` another; their `texts` are the tooltips, and a table.
+    """Draw bars `from` a number `to` another; `texts` are their tooltips, and a table below them.
 
     The numbers are in a dataset beside the Vega-Lite specification: when only they change, the
     browser moves the bars and does not build the chart again.
@@ -89,7 +89,7 @@ def draw_bars(
         "data": {"name": "rows"},
         "datasets": {"rows": pyarrow.table({**bars, **texts})},
         "layer": [layer, *more],
-        # A canvas is one picture with a text alternative; SVG would be read aloud mark by mark.
+        # A canvas is one picture with a text alternative; of SVG, screen readers read each mark.
         "usermeta": {"embedOptions": {"renderer": "canvas"}},
     }
     st.vega_lite_chart(chart, key=f"chart {y['title']}", height=height, alt=alt)

@@ -47,13 +47,13 @@ def _read_token(path: str) -> str:
 
 
 def _check_url(url: str) -> str:
-    # The value is not repeated where it may hold a password: the message goes to a log.
+    # Do not repeat a value that may contain a password: the message goes to a log.
     if "@" in url:
         raise SettingsError("API_URL must not contain a user name, a password or any other @")
     if "?" in url or "#" in url:
         raise SettingsError("API_URL must end with its path, without a query (?) or fragment (#)")
     try:
-        # urlsplit() silently drops tabs and newlines, so they are refused before.
+        # urlsplit() silently removes tabs and newlines, so they are rejected before.
         parts = urlsplit(url if url.isprintable() and not {" ", "\\"} & set(url) else "")
         host = parts.hostname or ""
         if ":" in host or host.rpartition(".")[2].isdigit():

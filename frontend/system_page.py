@@ -1,4 +1,4 @@
-"""The system page: simulator, API and dashboard as a picture, with the state of each one now."""
+"""The system page: a picture of simulator, API and dashboard, with the current state of each."""
 
 import time
 from typing import NamedTuple
@@ -11,20 +11,20 @@ from api_client import TICK_SECONDS, ApiClient, ApiError, Latest, Poller
 from history import Change, recent_change
 from widgets import State, next_request, show_error, show_state, show_title, state_of, time_ago
 
-WAIT_SECONDS = 0.25  # for each of two pollers, before a redraw shows what is known
+WAIT_SECONDS = 0.25  # the longest wait of a redraw, for each of two pollers
 DASH = "\N{EN DASH}"
 DURABLE = {True: "Users survive a restart", False: "Users are lost when the API stops"}
 
 
 class Readiness(msgspec.Struct):
-    """The body of `GET /ready`; an API may say less."""
+    """The body of `GET /ready`; an older API may omit fields."""
 
     store: str = "unknown"
     durable: bool | None = None
 
 
 class ApiHealth(NamedTuple):
-    """How the API is. `replica` is the name of the one that responded."""
+    """The result of a health check. `replica` is the name of the replica that responded."""
 
     not_ready: ApiError | None
     readiness: Readiness
@@ -91,9 +91,9 @@ def state_of_api(checked: Latest[ApiHealth]) -> State:
 
 
 def show_simulator(change: Change | None, rate: str) -> None:
-    """Show whether users arrive. The simulator itself has no address to ask."""
+    """Show whether users arrive. The simulator itself has no endpoint for its state."""
     st.header("Simulator", anchor=False)
-    # As many users may be deleted as are created: no growth does not prove that none are sent.
+    # Without growth, users may still arrive: perhaps as many are deleted as are created.
     state = State("No growth seen", "pause_circle", "orange")
     if change is None:
         state = State("Unknown", "help", "gray")

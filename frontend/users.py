@@ -40,13 +40,13 @@ class Statistics(msgspec.Struct):
 
 
 class AgeRow(msgspec.Struct):
-    """The part of a listed user that is counted."""
+    """A user in a listing; to count ages, only the age is read."""
 
     age: Age
 
 
 class UserRow(AgeRow):
-    """A user without the id, which is the row's key."""
+    """A user in a listing. The id is missing: it is the key of the row."""
 
     name: str
 
@@ -60,9 +60,9 @@ class User(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Some users by ascending id; rows that could not be read are only counted.
+    """Some users by ascending id, and the number of rows that could not be read.
 
-    `next_after` is the id after which the next page begins, None at the end.
+    The next page begins after the id `next_after`, which is None on the last page.
     """
 
     users: list[User]
@@ -71,7 +71,7 @@ class Listing(NamedTuple):
 
 
 def rows_of(response: Response, kind: type[T]) -> Iterator[tuple[str, T | None]]:
-    """Yield the key of each row of a listing with the row, or with None if it cannot be read."""
+    """Yield each row of a listing as its key and its user, or None if this cannot be read."""
     decoder = msgspec.json.Decoder(kind)
     for key, raw in response.decode(dict[str, msgspec.Raw]).items():
         row = None
@@ -81,7 +81,7 @@ def rows_of(response: Response, kind: type[T]) -> Iterator[tuple[str, T | None]]
 
 
 def fetch_counts(api: ApiClient) -> AgeCounts:
-    """Return the API's age counts, or count its users if it keeps no counts. Raises ApiError."""
+    """Return the API's age counts. If it has none, count its users. Raises ApiError."""
     url = api.beside("stats/ages")
     try:
         statistics = api.request(url).decode(Statistics)
@@ -118,11 +118,11 @@ def fetch_listing(api: ApiClient, params: dict[str, str | int], max_bytes: int) 
 
 
 def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
-    """Return the user with the id `wanted`, or for "" the page after an id. Raises ApiError."""
+    """Return the user with the id `wanted`; if it is "", the page after an id. Raises ApiError."""
     params: dict[str, str | int] = {"limit": PAGE_USERS}
     if wanted:
         if not re.fullmatch("[0-9]{1,16}", wanted) or int(wanted) > MAX_USER_ID:
-            return Listing([])  # perhaps a name, which must not get into an address
+            return Listing([])  # perhaps a name: it must not be part of an address
         params, after = {"limit": 1}, int(wanted) - 1
     if after is not None and after >= 0:
         params["after"] = after
@@ -144,10 +144,10 @@ def user_url(api: ApiClient, user_id: int) -> str:
 
 @st.cache_resource(ttl=60, show_spinner=False, hash_funcs={ApiClient: id})
 def write_error(api: ApiClient) -> ApiError | None:
-    """Return why the API would refuse a write, or None; all viewers share it for a minute.
+    """Return why the API rejects all writes, or None; all viewers share the result for a minute.
 
-    The request creates no user, since it has none: a protected API refuses it with 401 or 403
-    before it notices.
+    The request has no parameters, so it creates no user. An API that is protected responds with
+    401 or 403 before it checks the parameters.
     """
     try:
         api.request(api.users_url, "POST", timeout_seconds=CHECK_SECONDS)
@@ -162,7 +162,7 @@ def as_csv(users: Iterable[User]) -> bytes:
     writer = csv.writer(file)
     writer.writerow(User._fields)
     writer.writerows((user.user_id, defuse(user.name), user.age) for user in users)
-    return file.getvalue().encode("utf-8-sig")  # the mark by which Excel knows that it is UTF-8
+    return file.getvalue().encode("utf-8-sig")  # its first bytes show Excel that this is UTF-8
 
 
 def defuse(cell: str) -> str:

@@ -15,7 +15,7 @@ UNCERTAIN = "It is not known whether anything was changed. Close this, reload, a
 
 T = TypeVar("T")
 Dialog = Callable[[ApiClient, User | None], None]
-# The next run writes, once; until it is done the button of the dialog is off.
+# The next run of the page writes, once. Until this is done the dialog's button is disabled.
 begin_write = partial(st.session_state.update, writing=True, failed=None)
 
 
@@ -62,19 +62,19 @@ def attempt(work: Callable[[], T]) -> T | ApiError:
 
 
 def load_users(api: ApiClient) -> Listing | ApiError:
-    """Return this viewer's users, from the API if none are loaded."""
+    """Return this viewer's loaded users; if there are none, load them from the API."""
     if "listing" not in st.session_state:
         after = st.session_state.setdefault("pages", [None])[-1]
         with st.spinner("Waiting for the API"):
             st.session_state.listing = attempt(lambda: find_users(api, wanted(), after))
-        behind_utc = timedelta(minutes=st.context.timezone_offset or 0)  # of the viewer
+        behind_utc = timedelta(minutes=st.context.timezone_offset or 0)  # in the viewer's zone
         st.session_state.loaded_at = datetime.now(UTC) - behind_utc
     loaded: Listing | ApiError = st.session_state.listing
     return loaded
 
 
 def forget_users() -> None:
-    """Load the users again the next time they are shown, and close the dialog."""
+    """Delete the loaded users, so that the next run loads them again; close the dialog."""
     for name in ("listing", "export", "dialog"):
         st.session_state.pop(name, None)
 
@@ -85,7 +85,7 @@ def wanted() -> str:
 
 
 def show_notes(refused: ApiError | None) -> None:
-    """Say what was done, and why nothing can be changed."""
+    """Show what was changed, and why this viewer cannot change users."""
     if done := st.session_state.pop("done", None):
         st.success(done, icon=":material/check:")
     if refused:
@@ -95,7 +95,7 @@ def show_notes(refused: ApiError | None) -> None:
 
 
 def show_search(users: list[User]) -> list[User]:
-    """Return the loaded users that match the filter."""
+    """Show the search fields; return the loaded users that match the filter."""
     by_id, by_text = st.columns(2)
     label, example = "Find by id (among all users)", "123"
     by_id.text_input(label, key="id", type="search", placeholder=example, on_change=forget_users)
@@ -116,13 +116,13 @@ def show_users(users: list[User], listing: Listing) -> User | None:
         {
             "Id": [user.user_id for user in users],
             "Age": [user.age for user in users],
-            "Name": [user.name for user in users],  # last: a long one hides nothing on a phone
+            "Name": [user.name for user in users],  # last: a long name hides no other column
         },
         column_config={
             "Id": st.column_config.NumberColumn(format="%d", alignment="left"),
             "Age": st.column_config.NumberColumn(width="small", alignment="left"),
         },
-        # Other users are another table: a row that was selected in one must not stay selected.
+        # Other users get another key: else the row with the same number would stay selected.
         key=f"users {hash(tuple(users))}",
         hide_index=True,
         on_select="rerun",
@@ -146,7 +146,7 @@ def show_paging(listing: Listing, shown: int) -> None:
 
 
 def turn_to(pages: list[int | None]) -> None:
-    """Show the page after the last of these ids; the others are the pages before."""
+    """Show the page after the last of these ids; the other ids are for the previous pages."""
     st.session_state.pages = pages
     forget_users()
 
@@ -168,13 +168,13 @@ def show_downloads(api: ApiClient, shown: list[User]) -> None:
 
 
 def offer(label: str, file: str, users: list[User]) -> None:
-    """Offer some users as a file, which is made when it is asked for."""
+    """Offer some users as a file. It is made when the viewer clicks."""
     data = partial(as_csv, users)
     st.download_button(label, data, file, "text/csv", key=file, on_click="ignore")
 
 
 def dialog_button(label: str, icon: str, disabled: bool, dialog: Dialog, user: User | None) -> None:
-    """Offer to open a dialog; it stays open until it has done its work or is dismissed."""
+    """Show a button that opens a dialog. A successful write or the viewer closes the dialog."""
     title = f"{label} user {user.user_id}" if user else label
     dialog_state = {"dialog": (title, dialog, user), "writing": False, "failed": None}
     open_dialog = partial(st.session_state.update, dialog_state)
@@ -186,7 +186,7 @@ def edit_dialog(api: ApiClient, user: User | None) -> None:
     with st.form("user", border=False):
         user_id = st.text_input("Id", str(user.user_id) if user else "", disabled=bool(user))
         name = st.text_input("Name", user.name if user else "")
-        # Without limits: the API checks the age. Two messages would stand side by side.
+        # No limits here: the API checks the age. With limits the viewer could get two messages.
         age = st.number_input("Age in years", value=user.age if user else 30)
         label, off = "Save" if user else "Create", st.session_state.writing
         st.form_submit_button(label, type="primary", disabled=off, on_click=begin_write)
@@ -199,7 +199,7 @@ def edit_dialog(api: ApiClient, user: User | None) -> None:
 
 
 def delete_dialog(api: ApiClient, user: User | None) -> None:
-    """Ask whether a user is to be deleted."""
+    """Ask the viewer to confirm that a user is deleted."""
     if user:
         st.text(f"User {user.user_id}: {user.name}, {user.age} years old.")
         st.text("This cannot be undone.")
@@ -210,7 +210,7 @@ def delete_dialog(api: ApiClient, user: User | None) -> None:
 
 
 def write(api: ApiClient, method: str, url: str, params: dict[str, str | int], done: str) -> None:
-    """Write if the button was clicked, and show the users; or show why the last try failed."""
+    """Show why the last write failed. If the button was clicked, write; show the users again."""
     state = st.session_state
     if failed := state.failed:
         refused = failed.kind == "API refuses"
@@ -218,7 +218,7 @@ def write(api: ApiClient, method: str, url: str, params: dict[str, str | int], d
     if not state.writing:
         return
     with st.spinner("Waiting for the API"):
-        # All is stored before the spinner ends: a click may end this run at the next widget.
+        # Store the result before the spinner ends: a click may end this run at the next widget.
         state.writing = False
         result = attempt(lambda: api.request(url, method, params))
         if isinstance(result, ApiError):

@@ -1,4 +1,4 @@
-"""What all pages share: the state of a page, errors with what to do about them, and tables."""
+"""What all pages share: the state of a page, and errors with what to do about them."""
 
 import math
 import socket
@@ -13,7 +13,7 @@ from ages import AgeCounts
 from api_client import TICK_SECONDS, ApiClient, ApiError, Latest, Poller
 
 REFRESH_SECONDS = {"Pause": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
-WAIT_SECONDS = 0.5  # how long a redraw waits for a response before it shows what is known
+WAIT_SECONDS = 0.5  # the longest wait of a redraw for a new response
 
 CHECK_ADDRESS = (
     "Check API_URL: it must be the full address of the users, such as http://localhost:8000/users/."
@@ -37,7 +37,7 @@ HINTS = {
     404: f"{CHECK_ADDRESS} A user who is not found was deleted by another client: reload.",
     507: "Delete users, or start the API with a larger MAX_USERS.",
 }
-# Why there is no response, and what to do: the first of these that is among the causes decides.
+# Why there is no response, and what to do. The first type that is among the causes is used.
 REASONS: dict[type[BaseException], tuple[str, str]] = {
     socket.gaierror: ("The host name in the address cannot be resolved.", CHECK_NAME),
     ConnectionRefusedError: ("Connection refused: no server listens there.", START_API),
@@ -48,16 +48,16 @@ REASONS: dict[type[BaseException], tuple[str, str]] = {
     httpx2.TransportError: ("The connection broke.", CHECK_LOG),
     Exception: ("The address cannot be used.", CHECK_ADDRESS),
 }
-# The numbers of an error or of a late response are faded; small letters must stay readable.
+# After an error or a late response, numbers are faded; small text must stay readable.
 FADED = (
     ".st-key-numbers{filter:grayscale(1)}.st-key-numbers [data-testid=stMetricValue]{opacity:.6}"
 )
-# Its tools show and copy the numbers of a chart in a form that is not for viewers.
+# Hide Streamlit's toolbar of a chart: it shows the columns that we made for Vega-Lite.
 NO_TOOLS = ".st-key-numbers [data-testid=stElementToolbar]{display:none}"
 
 
 class State(NamedTuple):
-    """The badge of a page: how far its numbers can be trusted."""
+    """The badge of a page: whether its numbers are current."""
 
     text: str
     icon: str
@@ -65,7 +65,7 @@ class State(NamedTuple):
 
 
 def state_of(latest: Latest[Any], refresh_seconds: float = TICK_SECONDS) -> State:
-    """Return the state of a page with this refresh time; an infinite one is a pause."""
+    """Return the state of a page; an infinite refresh time means that it is paused."""
     ago = time_ago(latest.seconds_old)
     if error := latest.error:
         since = f", last response {ago}" if latest.history else ""
@@ -86,7 +86,7 @@ def show_state(state: State) -> None:
 
 
 def show_title(title: str, state: State) -> None:
-    """Show the name of a page and its state; numbers that are not of now are faded."""
+    """Show the name of a page and its state, and fade its numbers if they are not current."""
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
         st.title(title, anchor=False, width="content")
         show_state(state)
@@ -118,7 +118,7 @@ def choose_refresh_seconds() -> float:
 
 
 def newest(poller: Poller[AgeCounts], refresh_seconds: float) -> Latest[AgeCounts]:
-    """Return what this viewer sees: the same numbers until their refresh time has passed."""
+    """Return the responses for this viewer: the same ones until the refresh time has passed."""
     seen: Latest[AgeCounts] | None = st.session_state.get("seen")
     if seen is None or seen.seconds_old + TICK_SECONDS / 2 > refresh_seconds:
         seen = poller.latest(WAIT_SECONDS)
@@ -134,7 +134,7 @@ def show_error(error: ApiError, next_step: str) -> None:
 
 
 def show_reason(error: ApiError) -> None:
-    """Say why, and what to do. Plain text, never Markdown: the words may be the API's."""
+    """Say why, and what to do. Plain text, not Markdown: the API may have written it."""
     reason, hint = explain(error)
     st.text(reason)
     if message := detail_of(error):
@@ -147,7 +147,7 @@ def show_reason(error: ApiError) -> None:
 def explain(error: ApiError) -> tuple[str, str]:
     """Return why there is no usable response, and what to do about it."""
     if error.cause:
-        causes: list[BaseException] = [error.cause]  # the one that decides is deep inside
+        causes: list[BaseException] = [error.cause]  # an inner one is the real cause
         while inner := causes[-1].__cause__ or causes[-1].__context__:
             causes.append(inner)
         found = (kind for kind in REASONS if any(isinstance(each, kind) for each in causes))
@@ -161,7 +161,7 @@ def explain(error: ApiError) -> tuple[str, str]:
 
 
 def detail_of(error: ApiError) -> str:
-    """Return the API's own message, in both shapes that FastAPI has, or an empty string."""
+    """Return the API's own message (FastAPI has two formats for it), or an empty string."""
     try:
         detail = msgspec.json.decode(error.body)["detail"]
         if not isinstance(detail, str):
