@@ -32,9 +32,9 @@ from tools.processes import ROOT, LabError, ServiceEnded, Stopped, System, run, 
 SERVICES = ("api", "data_ingestion_simulator", "frontend")
 SUITES = (*SERVICES, "tests")
 LOCKED = (*SUITES, "benchmarks/api", "benchmarks/dashboard", "benchmarks/simulator")
-# A client that never reads its response must not keep a stopped server alive.
+# A client that does not read its response must not prevent the server from stopping.
 SHUTDOWN = ("--timeout-graceful-shutdown", "3")
-# A busy machine misses a deadline now and then: three tests of a suite may fail once.
+# On a busy machine a test may miss its deadline: three tests of a suite may fail once.
 RERUNS = ("--reruns=1", "--reruns-delay=5", "--max-suite-reruns=3", "--rerun-show-tracebacks")
 NO_TEST_SELECTED = 5  # pytest's exit code
 # mypy finds the other files of tools and benchmarks by their imports.
@@ -186,10 +186,10 @@ def lint() -> int:
 
 
 def pin_without_extras(lock: Path) -> None:
-    """Repeat each pin of a package with extras as a pin without them.
+    """Add to each pin of a package with extras, such as `a[b]`, the same pin without them.
 
-    To pip before 23.3 they are two packages: it takes the newest release of the one that is not
-    pinned, and then fails because that release has no hash in the lock.
+    For pip before 23.3, `a[b]` and `a` are two packages. It installs the newest release of the one
+    that is not pinned, and fails because the lock has no hash of that release.
     """
     pins = lock.read_text(encoding="utf-8")
     both = re.sub(r"^([\w.-]+)\[[^]]*\]((?:.*\\\n)+.*\n)", r"\1\2\g<0>", pins, flags=re.M)

@@ -21,10 +21,10 @@ from tools.processes import (
 
 
 def environment(folder: Path, *locks: str) -> str:
-    """Return the Python of a folder's `.venv`, with the packages of these lock files installed.
+    """Return the path of Python in a folder's `.venv`; install these lock files if needed.
 
-    `.venv/lab-locks.txt` holds the digests of the lock files that are installed. An environment
-    of another Python version is created again.
+    `.venv/lab-locks.txt` has the digests of the lock files that are installed. An environment
+    with another Python version is created again.
     """
     venv = folder / ".venv"
     python = venv / ("Scripts/python.exe" if WINDOWS else "bin/python")
@@ -56,7 +56,7 @@ def version_of(venv: Path) -> tuple[int, ...]:
 
 
 def progress(label: str, command: list[str], packages: int = 0) -> None:
-    """Run a long command and report its progress. Raises LabError if it fails, and Stopped."""
+    """Run a long command and report its progress. Raises LabError if it fails, or Stopped."""
     started_at, reported_at = time.monotonic(), 0.0
     output: list[str] = []
     live = sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""Check that local ports are free, and name the program that uses a taken one."""
+"""Check that a local port is free; if it is taken, find the program that uses it."""
 
 import argparse
 import contextlib
@@ -18,9 +18,9 @@ def port_number(text: str) -> int:
 
 
 def refuse_taken_port(port: int, flag: str) -> None:
-    """Raise LabError, which names the program, if a program listens on a local port already.
+    """Raise LabError if a program already listens on a local port; the message names the program.
 
-    Checks ::1 too: some browsers try this address of "localhost" first.
+    This checks ::1, too: some browsers try this address of "localhost" first.
     """
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
@@ -54,7 +54,7 @@ def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
 
 
 def holder_of(port: int) -> str:
-    """Return the program that listens on a local port, as far as this system shows it."""
+    """Return the program that listens on a local port, or a general text if it is not found."""
     if WINDOWS:
         rows = run_quietly("netstat", "-ano", "-p", "TCP")
         if found := re.search(rf":{port}\s+\S+\s+LISTENING\s+(\d+)", rows):
@@ -70,7 +70,7 @@ def holder_of(port: int) -> str:
 
 
 def holder_in_proc(port: int) -> str:
-    """Find the program in Linux's table of sockets and in each process's open files."""
+    """Find the port's socket in Linux's tables, then the process that has this socket open."""
     tables = [path for path in map(Path, ("/proc/net/tcp", "/proc/net/tcp6")) if path.exists()]
     rows = [line.split() for table in tables for line in table.read_text().splitlines()[1:]]
     listening = "0A"

@@ -15,10 +15,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = os.name == "nt"
 COLORS = {"api": 36, "simulator": 33, "dashboard": 35, "lab": 32}
-STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)  # the former on Windows
+STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)  # CTRL_BREAK_EVENT on Windows
 GRACE_SECONDS = 5  # between the stop signal and SIGKILL
-# A process group for each service: the terminal's Ctrl-C then reaches us only, and we stop the
-# services in the right order.
+# A process group for each service: the terminal's Ctrl-C then reaches only this program, which
+# stops the services in the right order.
 OWN_GROUP: dict[str, Any] = {
     "start_new_session": not WINDOWS,
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
@@ -44,7 +44,7 @@ class StopRequest:
         return self._is_set
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the request, at most `seconds`; return whether it is there."""
+        """Wait for the request, at most `seconds`; return whether it was made."""
         deadline = time.monotonic() + seconds
         while not self._is_set and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.05))
@@ -72,14 +72,14 @@ class ServiceEnded(Exception):
 
 
 class System:
-    """The running services: started in order, watched, stopped."""
+    """Starts the services in order, watches them, and stops them."""
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._readers: list[threading.Thread] = []
 
     def start(self, name: str, folder: str, *command: str, **variables: str) -> None:
-        """Start a service in its folder; each line of its output is printed after its name."""
+        """Start a service in its folder; print its name before each line of its output."""
         process = subprocess.Popen(
             command,
             cwd=ROOT / folder,
@@ -96,7 +96,7 @@ class System:
         self._readers.append(read_lines(process, lambda line: say(line, name)))
 
     def wait_for(self, url: str) -> None:
-        """Return when `url` responds. Raises ServiceEnded if a service ends before."""
+        """Return when `url` responds. Raises ServiceEnded if a service ends earlier, or Stopped."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while True:
             try:
@@ -126,12 +126,12 @@ class System:
             if name in self._running:
                 end(self._running[name])
         for reader in self._readers:
-            reader.join(timeout=1)  # until the last lines are printed
+            reader.join(timeout=1)  # it prints the last lines
 
 
 def run(command: list[str], folder: Path = ROOT) -> int:
     """Run a command in the foreground and return its exit code. Raises Stopped."""
-    # On Windows it stays in our group: there it receives Ctrl-C, and we could not send it one.
+    # On Windows it stays in our group and receives Ctrl-C itself: there we could not send it.
     process = subprocess.Popen(command, cwd=folder, start_new_session=not WINDOWS)
     try:
         while process.poll() is None:
@@ -139,7 +139,7 @@ def run(command: list[str], folder: Path = ROOT) -> int:
                 if not WINDOWS:
                     process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(30)  # pytest ends the processes of its tests
+                    process.wait(30)  # meanwhile pytest ends the processes of its tests
                 raise Stopped
         return process.returncode
     finally:
@@ -158,7 +158,7 @@ def run_quietly(*command: str) -> str:
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Stop a process, kill it after GRACE_SECONDS, and kill what is left of its process group."""
+    """Stop a process; after at most GRACE_SECONDS, kill what is left of its process group."""
     if process.poll() is None:
         with contextlib.suppress(OSError):  # on Windows, if the process has no group
             process.send_signal(STOP_SIGNAL)
@@ -187,7 +187,7 @@ def read_lines(process: subprocess.Popen[str], handle: Callable[[str], None]) ->
 
 
 def watch_signals() -> None:
-    """Make every signal that asks this program to end set `stop_requested`."""
+    """Set `stop_requested` when a signal asks this program to end."""
     names = ["SIGINT", "SIGTERM", "SIGBREAK"]
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         names.append("SIGHUP")  # nohup ignores it: then it stays ignored
@@ -197,7 +197,7 @@ def watch_signals() -> None:
 
 
 def say(line: str, name: str = "lab", overwrite: bool = False) -> None:
-    """Print a line after a name; with `overwrite`, in place of the terminal's current line."""
+    """Print a name and a line; with `overwrite`, replace the current line of the terminal."""
     if sys.stdout is None:  # the parent process closed it
         return
     label = f"{name:<10}"
