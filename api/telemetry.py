@@ -43,17 +43,11 @@ class Metrics:
             registry=registry,
         )
         self._users = Gauge("api_users", "Users in the store.", registry=registry)
-        self._queues = Gauge(
-            "api_store_queue_ratio",
-            "How full a queue for the store is: at 1, requests are rejected.",
-            ["queue"],
-            registry=registry,
-        )
+        text = "How full a queue for the store is: at 1, requests are rejected."
+        self._queues = Gauge("api_store_queue_ratio", text, ["queue"], registry=registry)
+        text = "Time of a transaction that writes, from its beginning to the end of its commit."
         self.commit_seconds = Histogram(
-            "api_store_commit_seconds",
-            "Time of a transaction that writes, from its beginning to the end of its commit.",
-            buckets=COMMIT_BUCKETS_SECONDS,
-            registry=registry,
+            "api_store_commit_seconds", text, buckets=COMMIT_BUCKETS_SECONDS, registry=registry
         )
         build = Gauge("api_build_info", "The API's version.", ["version"], registry=registry)
         build.labels(version).set(1)
@@ -105,10 +99,9 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of an event; as text, a traceback follows it."""
-        exception = self.formatException(record.exc_info) if record.exc_info else ""
-        fields = {"exception": exception} if exception else {}
-        line = self.line(record.levelname, record.getMessage(), **fields)
-        return line if self._as_json or not exception else f"{line}\n{exception}"
+        exception = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
+        line = self.line(record.levelname, record.getMessage(), **exception)
+        return "\n".join([line, *([] if self._as_json else exception.values())])
 
 
 @lru_cache(maxsize=1)
