@@ -26,6 +26,7 @@ from errors import query_errors
 encode = msgspec.json.Encoder().encode
 JSON = (b"content-type", b"application/json")
 BATCH_PATH = "/users/batch"
+NO_MATCH: tuple[Match, Scope] = (Match.NONE, {})
 
 
 class AddedHeaders(Response):
@@ -50,10 +51,10 @@ class FastRoute(APIRoute):
         `/users/{user_id}` never matches /users/batch, which has other methods.
         """
         path = scope["path"]
-        same = path.startswith(self._prefix) if self._has_path_parameter else path == self._prefix
-        if scope["root_path"] or (same and (path != BATCH_PATH or self.path == BATCH_PATH)):
+        below = self._has_path_parameter and path != BATCH_PATH and path.startswith(self._prefix)
+        if below or path == self._prefix or scope["root_path"]:
             return super().matches(scope)
-        return Match.NONE, {}
+        return NO_MATCH
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request: on the fast path if it is valid and its endpoint is simple."""
