@@ -66,9 +66,9 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
     """Show a card with its trend for each number; the first takes two columns."""
     sampled = {at // STEP_SECONDS: counts for at, counts in latest.history if counts.total}
     past, counts = list(sampled.values()), latest.history[-1][1]
-    delta = None
-    if (change := recent_change(latest)) and change.users:
-        delta = f"{change.users:+,} in {change.end - change.start:.0f} s"
+    change = recent_change(latest)
+    delta = f"{change.users:+,} in {change.end - change.start:.0f} s" if change else None
+    calm = bool(latest.error) or not change or not change.users  # no good news
     cards = st.grid(6, min_column_width=150)
     for label, value, trend in (
         ("Users", f"{counts.total:,}", [each.total for each in past]),
@@ -81,7 +81,7 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
         cell = cards.cell(column_span=2) if users else cards
         with cell.container(border=True, height="stretch", vertical_alignment="distribute"):
             shown = delta if users else None
-            st.metric(label, value, shown, delta_color="off" if latest.error else "normal")
+            st.metric(label, value, shown, delta_color="off" if calm else "normal")
             st.html(trend_area(trend))
 
 
