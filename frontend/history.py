@@ -68,7 +68,7 @@ def show_cards(latest: Latest[AgeCounts]) -> None:
     past, counts = list(sampled.values()), latest.history[-1][1]
     change = recent_change(latest)
     delta = f"{change.users:+,} in {change.end - change.start:.0f} s" if change else None
-    calm = bool(latest.error) or not change or not change.users  # no good news
+    calm = bool(latest.error) or not change or not change.users  # then no green
     cards = st.grid(6, min_column_width=150)
     for label, value, trend in (
         ("Users", f"{counts.total:,}", [each.total for each in past]),
