@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from pydantic_core import SchemaValidator, core_schema
@@ -66,7 +67,7 @@ class FastRoute(APIRoute):
             else:
                 await self._respond(arguments, scope, send)
                 return
-        await super().handle(scope, receive, send)
+        await AsyncExitStackMiddleware(super().handle)(scope, receive, send)
 
     async def _respond(self, arguments: dict[str, Any], scope: Scope, send: Send) -> None:
         if self._takes_store:

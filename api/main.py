@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 import openapi
@@ -130,12 +131,17 @@ async def docs() -> HTMLResponse:
 
 
 class Api(FastAPI):
-    """FastAPI without the middleware around RequestMiddleware, which handles exceptions itself."""
+    """FastAPI with one layer of its own around the router, instead of five."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Skip ServerErrorMiddleware, ExceptionTelemetryMiddleware and AppBodyLimitMiddleware."""
-        stack: Any = super().build_middleware_stack()
-        app: ASGIApp = stack.app.app.app  # each of the three costs about a microsecond a request
+        """Return the added middleware around ExceptionMiddleware around the router.
+
+        RequestMiddleware does the work of the other layers, FastRoute that of the last one. Each
+        layer would cost about a microsecond a request.
+        """
+        app: ASGIApp = ExceptionMiddleware(self.router, self.exception_handlers)
+        for each in reversed(self.user_middleware):
+            app = each.cls(app, *each.args, **each.kwargs)
         return app
 
 
