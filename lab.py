@@ -40,8 +40,8 @@ NO_TEST_SELECTED = 5  # pytest's exit code
 # mypy finds the other files of tools and benchmarks by their imports.
 TYPED = ("lab.py", "tests", "benchmarks/images.py")
 WRITE_CONTRACT = """
-import json, main, pathlib, sys
-contract = json.dumps(main.app.openapi(), indent=2, ensure_ascii=False) + "\\n"
+import json, main, openapi, pathlib, sys
+contract = json.dumps(openapi.openapi_document(main.app), indent=2, ensure_ascii=False) + "\\n"
 pathlib.Path(sys.argv[1]).write_text(contract, encoding="utf-8", newline="\\n")
 """
 

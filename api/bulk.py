@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Final
+from urllib.parse import quote
 
 import msgspec
 from fastapi.exceptions import RequestValidationError
@@ -14,17 +15,31 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from crud import MAX_BATCH_USERS, MAX_NAME_LENGTH, MAX_USER_ID, Record, Users
+from crud import MAX_AGE, MAX_BATCH_USERS, MAX_NAME_LENGTH, MAX_USER_ID, Record, Users
+from errors import RETRY_AFTER
 from fast_route import encode
 from models import NAME_PATTERN, NAME_RULE
 from telemetry import log
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+MAX_HELD_BYTES = 4 * MAX_BATCH_BYTES  # of all bodies that are being read
+BODY_TIMEOUT_SECONDS = 30.0
 SEND_TIMEOUT_SECONDS = 30.0  # for one chunk, about 100 kB
 LISTING_TIMEOUT_SECONDS = 600.0  # for all chunks: an open snapshot delays a database's VACUUM
+MAX_SEARCHED_USERS: Final = 10_000  # in one response: this takes 5 to 20 ms
 MAX_LOCATED_QUOTES: Final = 40 * MAX_BATCH_USERS  # with more, no search for the wrong user
 
-_decode = msgspec.json.Decoder(dict[Annotated[int, Meta(ge=0, le=MAX_USER_ID)], Record]).decode
+_Id = Annotated[int, Meta(ge=0, le=MAX_USER_ID)]
+
+
+class _SentRecord(Record):
+    """A user as JSON may write it: the age may be a number such as 42.0."""
+
+    age: Annotated[float, Meta(ge=0, le=MAX_AGE)]  # type: ignore[assignment]
+
+
+_decode = msgspec.json.Decoder(dict[_Id, Record]).decode
+_decode_floats = msgspec.json.Decoder(dict[_Id, _SentRecord]).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _name = re.compile(NAME_PATTERN)
 _negative_zero = re.compile(rb'"-0"\s*:')  # the decoder accepts this key as 0
@@ -34,17 +49,18 @@ async def read_batch(request: Request) -> Users:
     """Return the users in the body of a batch, by id.
 
     The decoder stops at the first mistake, so a thousand mistakes cost no more than one. Raises
-    RequestValidationError for that mistake, and HTTPException for a media type that is not JSON
-    (415), an incomplete body (400), and too many users or bytes (413).
+    RequestValidationError for that mistake, and HTTPException for a body that is not plain JSON
+    (415), an incomplete one (400, 408), too many users or bytes (413), and for too many bodies at
+    the same time (503).
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, "A batch is JSON: send the header Content-Type: application/json")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "Send the batch without Content-Encoding")
     try:
         body = await _read_body(request)
-        users = _decode(body)
-    except ClientDisconnect:
-        raise HTTPException(400, "The body did not arrive whole") from None
+        users = _decode_users(body)
     except UnicodeDecodeError:
         raise _invalid("The body is not UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
@@ -59,6 +75,19 @@ async def read_batch(request: Request) -> Users:
     return users
 
 
+def _decode_users(body: bytes) -> Users:
+    """Decode a body; an age such as 42.0 is the integer 42 (JSON Schema 2020-12, 6.1.1)."""
+    try:
+        return _decode(body)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+        sent = _decode_floats(body)
+        if not all(float(user.age).is_integer() for user in sent.values()):
+            raise
+    return {user_id: Record(user.name, int(user.age)) for user_id, user in sent.items()}
+
+
 def _is_name(value: str) -> bool:
     """Return whether a text may be a user's name."""
     if value.isprintable() and 0 < len(value.strip()) <= MAX_NAME_LENGTH:
@@ -66,12 +95,30 @@ def _is_name(value: str) -> bool:
     return bool(_name.fullmatch(value))
 
 
+class _Held:
+    """The bytes of all bodies that are being read."""
+
+    bytes = 0
+
+
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BATCH_BYTES:
-            raise HTTPException(413, f"A batch has at most {MAX_BATCH_BYTES} bytes")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                _Held.bytes += len(chunk)
+                if len(body) > MAX_BATCH_BYTES:
+                    raise HTTPException(413, f"A batch has at most {MAX_BATCH_BYTES} bytes")
+                if _Held.bytes > MAX_HELD_BYTES:
+                    raise HTTPException(503, "Too many batches are arriving", RETRY_AFTER[503])
+    except ClientDisconnect:
+        raise HTTPException(400, "The body did not arrive whole") from None
+    except TimeoutError:
+        limit = f"{BODY_TIMEOUT_SECONDS:g} s"
+        raise HTTPException(408, f"The body did not arrive within {limit}") from None
+    finally:
+        _Held.bytes -= len(body)
     return bytes(body)
 
 
@@ -82,7 +129,7 @@ def _wrong_user(body: bytes) -> list[str]:
         users = _decode_raw(body) if body.count(b'"') <= MAX_LOCATED_QUOTES else {}
         for key, user in users.items():
             try:
-                _decode(b"{%b:%b}" % (encode(key), user))
+                _decode_users(b"{%b:%b}" % (encode(key), user))
             except msgspec.ValidationError:
                 return [key]
     return []
@@ -108,8 +155,8 @@ class Listing(StreamingResponse):
 
     def __init__(self, first: Users, rest: AsyncGenerator[Users, None]) -> None:
         """Respond with the first chunk of a snapshot, and then with the rest of it."""
-        super().__init__(_json_chunks(first, rest))
-        self._rest = rest
+        self._chunks, self._rest = _json_chunks(first, rest), rest
+        super().__init__(self._chunks)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, then close the snapshot, also if the client has disconnected.
@@ -118,7 +165,11 @@ class Listing(StreamingResponse):
         would count towards MAX_SNAPSHOTS, and keep a transaction of the database open.
         """
         try:
-            await super().__call__(scope, receive, send)
+            if scope["http_version"] == "1.0":  # it has no chunks, so the length is needed
+                body = b"".join([chunk async for chunk in self._chunks])
+                await Response(body, media_type=self.media_type)(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
         finally:
             await self._rest.aclose()
 
@@ -138,8 +189,29 @@ class Listing(StreamingResponse):
 
 def page_response(users: Users, limit: int) -> Response:
     """Respond with the first `limit` users; if there is one more, add a link to the next page."""
-    headers = {}
-    if len(users) > limit:
+    more = len(users) > limit
+    if more:
         users.popitem()
-        headers["Link"] = f'</users/?limit={limit}&after={next(reversed(users))}>; rel="next"'
+    return _page(users, f"limit={limit}&after={next(reversed(users))}" if more else "")
+
+
+def search_response(users: Users, name: str, limit: int) -> Response:
+    """Respond with the first `limit` of `users` whose name contains `name`; link to the rest.
+
+    If there are MAX_SEARCHED_USERS users, there may be more users after them.
+    """
+    part, found, last_id = name.casefold(), Users(), -1
+    for user_id, user in users.items():
+        if len(found) == limit:
+            break
+        last_id = user_id
+        if part in user.name.casefold():
+            found[user_id] = user
+    more = last_id >= 0 and (len(users) == MAX_SEARCHED_USERS or last_id != next(reversed(users)))
+    return _page(found, f"name={quote(name)}&limit={limit}&after={last_id}" if more else "")
+
+
+def _page(users: Users, next_query: str) -> Response:
+    """Return the response of a page, with a link to the next one if there is a query for it."""
+    headers = {"Link": f'</users/?{next_query}>; rel="next"'} if next_query else {}
     return Response(encode(users), headers=headers, media_type="application/json")

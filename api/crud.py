@@ -5,8 +5,9 @@ this store only `snapshot` pauses, and it reads a copy. (`update` and `delete` a
 never waits.) So each other verb runs without interruption: it is atomic, and needs no lock.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from typing import Annotated, Final
 
@@ -32,6 +33,7 @@ class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 Users = dict[int, Record]  # by id
+Versions = Container[str] | None  # a change needs the stored user to have one of them; None: any
 
 
 @dataclass(slots=True)
@@ -59,6 +61,15 @@ class UserExists(Exception):
 
     def __init__(self, user_id: int, user: Record) -> None:
         super().__init__(f"User {user_id} already exists")
+        self.user_id = user_id
+        self.user = user
+
+
+class UserChanged(Exception):
+    """The stored user does not have the version that the client knows; `user` is the record."""
+
+    def __init__(self, user_id: int, user: Record) -> None:
+        super().__init__(f"User {user_id} was changed by somebody else")
         self.user_id = user_id
         self.user = user
 
@@ -125,16 +136,18 @@ class MemoryStore:
         except KeyError:
             raise UserNotFound(user_id) from None
 
-    async def update(self, user_id: int, name: str, age: int) -> None:
-        """Replace a user's name and age. Raises UserNotFound."""
+    async def update(self, user_id: int, name: str, age: int, versions: Versions = None) -> None:
+        """Replace a user's name and age. Raises UserNotFound or UserChanged."""
         old = await self.get(user_id)
+        require_version(user_id, old, versions)
         self._users[user_id] = Record(name, age)
         self._age_counts[old.age] -= 1
         self._age_counts[age] += 1
 
-    async def delete(self, user_id: int) -> None:
-        """Remove a user. Raises UserNotFound."""
+    async def delete(self, user_id: int, versions: Versions = None) -> None:
+        """Remove a user. Raises UserNotFound or UserChanged."""
         old = await self.get(user_id)
+        require_version(user_id, old, versions)
         del self._users[user_id]
         self._ids.remove(user_id)
         self._age_counts[old.age] -= 1
@@ -184,3 +197,14 @@ def compare(users: Users, stored: Users) -> tuple[Users, list[int], list[int]]:
     existing = [user_id for user_id in taken if stored[user_id] == users[user_id]]
     conflicting = [user_id for user_id in taken if stored[user_id] != users[user_id]]
     return new, existing, conflicting
+
+
+def version(user: Record) -> str:
+    """Return 16 hexadecimal digits, which are equal for equal names and ages, in every store."""
+    return blake2b(b"%d %b" % (user.age, user.name.encode()), digest_size=8).hexdigest()
+
+
+def require_version(user_id: int, user: Record, versions: Versions) -> None:
+    """Raise UserChanged unless the stored user has one of the versions."""
+    if versions is not None and version(user) not in versions:
+        raise UserChanged(user_id, user)

@@ -118,15 +118,17 @@ class Worker(Generic[Request]):
         self._start_group()
 
     def _run_connected(self, requests: list[Request]) -> Sequence[Any]:
+        connecting = False
         try:
             if self._connection is not None and self._engine.is_stale(self._connection):
-                log.warning("%s: the database was replaced", self._engine.kind)
+                log.warning("%s: the database was restarted or replaced", self._engine.kind)
                 self._disconnect()
-            if self._connection is None:
+            if connecting := self._connection is None:
                 self._connection = self._engine.open()
+                connecting = False
             return self._run(self._connection, requests)
         except self._engine.error as error:
-            failure: Exception = self._engine.unavailable(error)
+            failure: Exception = self._engine.unavailable(error, connecting)
         except StoreUnavailable as unavailable:
             log.warning("%s", unavailable)
             failure = unavailable

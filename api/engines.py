@@ -46,16 +46,21 @@ class Engine:
     conflicts: tuple[type[Exception], ...]  # after these, a retry of the transaction may succeed
     errors_of_one: tuple[type[Exception], ...]  # one request of a group may cause these
     connect: Callable[[], Any]
-    is_stale: Callable[[Any], bool]  # whether the connection's database is no longer the right one
+    is_stale: Callable[[Any], bool]  # whether a new connection is needed
     # SQL for rows as a table with these types, and for the condition that an id is in a list.
     table: Callable[..., Fragment]
     among: Callable[[Sequence[int]], Fragment]
 
-    def unavailable(self, error: Exception) -> StoreUnavailable:
-        """Log an error of the database; return the error for the clients."""
-        # Its code, not its message, which may contain names and ages.
-        code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", "")
-        log.warning("%s failed: %s %s", self.kind, type(error).__name__, code)
+    def unavailable(self, error: Exception, connecting: bool = False) -> StoreUnavailable:
+        """Log an error of the database; return the error for the clients.
+
+        The message of a failed statement may contain names and ages, so its code must be enough.
+        The first line of a failed connection, and SQLite's messages, tell the operator the reason.
+        """
+        reason = getattr(error, "sqlstate", None) or ""
+        if connecting or self.kind == "sqlite":
+            reason = str(error).strip().partition("\n")[0]
+        log.warning("%s failed: %s %s", self.kind, type(error).__name__, reason)
         return StoreUnavailable(f"{self.kind} {type(error).__name__}")
 
     def change_each(self, db: Any, statement: str, rows: Sequence[Row]) -> None:
@@ -152,7 +157,10 @@ def _connect_sqlite(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=TIMEOUT_SECONDS, isolation_level=None, factory=_Connection
     )
-    connection.execute("PRAGMA journal_mode = WAL")  # reads continue while a write commits
+    # With the WAL, reads continue while a write commits. Some file systems, such as those of other
+    # machines, have no shared memory, which it needs: there SQLite keeps its rollback journal.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits in a power failure
     connection.file = _file_at(path)
     return connection
@@ -174,10 +182,19 @@ def postgresql_engine(url: str) -> Engine:
         conflicts=(Conflict, errors.DeadlockDetected, errors.SerializationFailure),
         errors_of_one=(errors.LockNotAvailable, psycopg.DataError),
         connect=lambda: _connect_postgresql(url),
-        is_stale=lambda _: False,
+        is_stale=_has_ended,
         table=_json_rows,
         among=lambda ids: ("user_id = ANY(%s::bigint[])", [f"{{{','.join(map(str, ids))}}}"]),
     )
+
+
+def _has_ended(connection: Any) -> bool:
+    """Return whether the server has closed the session, because of a restart for example."""
+    with suppress(connection.OperationalError):
+        for _ in range(2):  # a message, then the end
+            connection.pgconn.consume_input()
+        return bool(connection.closed)
+    return True
 
 
 def _json_rows(rows: Sequence[Row], *types: str) -> Fragment:
@@ -209,6 +226,11 @@ def _connect_postgresql(url: str) -> Any:
     if encoding != "UTF8":
         connection.close()
         raise StoreUnavailable(f"the database has the encoding {encoding}, which lacks most names")
+    # A pooler such as PgBouncer gives each transaction another session of the server, where a
+    # statement that was prepared in an earlier one does not exist.
+    [session] = connection.execute("SELECT pg_backend_pid()").fetchone() or [0]
+    if session != connection.info.backend_pid:
+        connection.prepare_threshold = None
     for timeout, seconds in (
         ("statement", TIMEOUT_SECONDS),
         # Short: if one user is locked, the other writes of the group are retried in time.

@@ -8,15 +8,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.routing import Match
 
-from crud import StoreFull, StoreUnavailable, UserExists, UserNotFound
+from crud import StoreFull, StoreUnavailable, UserChanged, UserExists, UserNotFound
+from models import entity_tag
 
 STATUS_OF_ERROR: dict[type[Exception], int] = {
     UserNotFound: 404,
     UserExists: 409,
+    UserChanged: 412,
     StoreUnavailable: 503,
     StoreFull: 507,
 }
 RETRY_AFTER = {503: {"Retry-After": "1"}}  # seconds
+BODY_HINT = (
+    "Send the values in the address, not in the body:"
+    " POST /users/?user_id=123&name=Alice&age=30 or PUT /users/123?name=Alice&age=30"
+)
 MAX_TEXT_CHARACTERS = 100  # of a name or message that may repeat a part of the request
 
 
@@ -29,18 +35,23 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def store_error(_: Request, error: Exception) -> JSONResponse:
-    """Respond with the status of an error of the store; if the id is taken, show its user."""
+    """Respond with the status of an error of the store, and with the stored user if it has one."""
     status = STATUS_OF_ERROR[type(error)]
     body: dict[str, Any] = {"detail": str(error)}
-    if isinstance(error, UserExists):
+    headers = RETRY_AFTER.get(status)
+    if isinstance(error, UserExists | UserChanged):
         user = error.user
         body["user"] = {"user_id": error.user_id, "name": user.name, "age": user.age}
-    return JSONResponse(body, status, RETRY_AFTER.get(status))
+        headers = {"ETag": entity_tag(user)}
+    return JSONResponse(body, status, headers)
 
 
-async def invalid_request(_: Request, error: Exception) -> JSONResponse:
+async def invalid_request(request: Request, error: Exception) -> JSONResponse:
     """Respond with 422, and a description of each invalid value."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for no other
+    if "content-type" in request.headers and all(e["type"] == "missing" for e in error.errors()):
+        hint = {"type": "body", "loc": ["body"], "msg": BODY_HINT}
+        return JSONResponse({"detail": [hint]}, 422)
     # Leave the invalid value out: it may be a name or an age, and very long.
     detail = [
         {
@@ -60,7 +71,8 @@ async def method_not_allowed(request: Request, _: Exception) -> JSONResponse:
     """
     allowed: set[str] = set()
     # The mount of /static has added its prefix to `root_path`: undo this to match all routes.
-    scope = {**request.scope, "root_path": request.scope.get("app_root_path", "")}
+    root_path = request.scope.get("app_root_path", request.scope["root_path"])
+    scope = {**request.scope, "root_path": root_path}
     for route in request.app.routes:
         if route.matches(scope)[0] is not Match.NONE:
             allowed |= getattr(route, "methods", {"GET"})  # static files have only GET
@@ -70,7 +82,7 @@ async def method_not_allowed(request: Request, _: Exception) -> JSONResponse:
     return JSONResponse({"detail": "Method Not Allowed"}, 405, headers)
 
 
-def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
+def query_errors(query: bytes, known: list[str]) -> list[dict[str, Any]]:
     """Return the errors in a query string; the values are checked elsewhere.
 
     Each parameter must be one of `known` and given once. All must be percent-encoded UTF-8.
@@ -79,10 +91,11 @@ def query_errors(query: bytes, known: set[str]) -> list[dict[str, Any]]:
         names = [name for name, _ in parse_qsl(query.decode("ascii"), True, errors="strict")]
     except UnicodeDecodeError:
         return [_error("query_encoding", "Query should be UTF-8, percent-encoded")]
+    unknown = f"Unknown parameter; known: {', '.join(known) or 'none'}"
     errors = []
     for name in dict.fromkeys(names):
         if name not in known:
-            errors.append(_error("extra_forbidden", "Extra inputs are not permitted", name))
+            errors.append(_error("extra_forbidden", unknown, name))
         elif names.count(name) > 1:
             errors.append(_error("repeated", "Parameter should be given once", name))
     return errors

@@ -30,11 +30,13 @@ BATCH_PATH = "/users/batch"
 NO_MATCH: tuple[Match, Scope] = (Match.NONE, {})
 
 
-class AddedHeaders(Response):
+class AddedHeaders:
     """The parameter `response` of an endpoint on the fast path: it collects added headers."""
 
+    __slots__ = ("headers",)
+
     def __init__(self) -> None:
-        self.raw_headers = []
+        self.headers: dict[str, str] = {}
 
 
 class FastRoute(APIRoute):
@@ -45,6 +47,7 @@ class FastRoute(APIRoute):
         self._prefix, self._has_path_parameter, _ = self.path.partition("{")
         self._validate = _validator(self)
         self._takes_store = any(each.name == "store" for each in self.dependant.dependencies)
+        self._headers = {each.alias.encode() for each in self.dependant.header_params}
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Compare the beginning of the path first: this is faster than the pattern.
@@ -59,7 +62,10 @@ class FastRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request: on the fast path if it is valid and its endpoint is simple."""
-        if self._validate and scope["method"] in (self.methods or ()):
+        simple = self._validate and scope["method"] in (self.methods or ())
+        if simple and self._headers:  # optional ones: few requests have them
+            simple = self._headers.isdisjoint(name for name, _ in scope["headers"])
+        if self._validate and simple:
             try:
                 arguments = self._validate(_parameters(scope))
             except ValueError:
@@ -72,23 +78,21 @@ class FastRoute(APIRoute):
     async def _respond(self, arguments: dict[str, Any], scope: Scope, send: Send) -> None:
         if self._takes_store:
             arguments["store"] = scope["app"].state.store
-        headers = [JSON]
-        if name := self.dependant.response_param_name:
-            arguments[name] = added = AddedHeaders()
-            headers = added.raw_headers
-            headers.append(JSON)
+        name, added = self.dependant.response_param_name, AddedHeaders()
+        if name:
+            arguments[name] = added
         result = await self.endpoint(**arguments)
         status = self.status_code or 200
         body = b"" if status == 204 else encode(result)
-        if status != 204:
-            headers.append((b"content-length", b"%d" % len(body)))
+        headers = [JSON, (b"content-length", b"%d" % len(body))] if status != 204 else [JSON]
+        headers += [(key.lower().encode(), value.encode()) for key, value in added.headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return FastAPI's handler, after a check of the query string."""
         handle = super().get_route_handler()
-        known = {parameter.alias for parameter in self.dependant.query_params}
+        known = [parameter.alias for parameter in self.dependant.query_params]
 
         async def check_and_handle(request: Request) -> Response:
             if errors := query_errors(request.scope["query_string"], known):
@@ -105,8 +109,9 @@ def _validator(route: APIRoute) -> Callable[[Any], dict[str, Any]] | None:
     """
     wants = route.dependant
     parameters = wants.path_params + wants.query_params
-    complex_ = wants.body_params or wants.request_param_name or wants.header_params
+    complex_ = wants.body_params or wants.request_param_name
     required = all(each.field_info.is_required() for each in parameters)
+    required = required and not any(each.field_info.is_required() for each in wants.header_params)
     if (
         complex_
         or not required

@@ -3,34 +3,48 @@
 `fastapi dev main.py` starts it for development, `uvicorn main:app` for everything else.
 """
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 import openapi
-from bulk import Listing, page_response, read_batch
-from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, Users
+from access import Access
+from bulk import MAX_SEARCHED_USERS, Listing, page_response, read_batch, search_response
+from crud import MAX_PAGE_USERS, BatchResult, MemoryStore, Record, Users
 from errors import RETRY_AFTER, add_error_handlers
 from fast_route import FastRoute
 from middleware import RequestMiddleware
-from models import Absent, Age, AgeCounts, Health, Name, PageLimit, Readiness, User, UserId
+from models import (
+    After,
+    Age,
+    AgeCounts,
+    Health,
+    IfMatch,
+    Name,
+    NamePart,
+    PageLimit,
+    Readiness,
+    User,
+    UserId,
+    entity_tag,
+    versions_in,
+)
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
-from shutdown import Shutdown, stop_supervisor
+from shutdown import Shutdown, fail_start, refuse_second_worker
 from telemetry import Metrics, configure_log, log
 
 VERSION = "0.1.0"
 # FastAPI's own traces would contain addresses, and those of writes contain names and ages.
 NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 
-calls = APIRouter(route_class=FastRoute, responses=openapi.error_responses(400, 422))
+calls = APIRouter(route_class=FastRoute)
 
 
 async def get_store(request: Request) -> Any:
@@ -42,37 +56,47 @@ Store = Annotated[Any, Depends(get_store)]
 
 
 @calls.post("/users", include_in_schema=False, status_code=201)
-@calls.post("/users/", status_code=201, **openapi.CREATE_USER)
+@calls.post("/users/", status_code=201)
 async def create_user(
     user_id: UserId, name: Name, age: Age, store: Store, response: Response
 ) -> User:
     """Create a user. You choose the id, so you may repeat it: 409 shows the user who has the id."""
     await store.create(user_id, name, age)
     response.headers["Location"] = f"/users/{user_id}"
+    response.headers["ETag"] = entity_tag(Record(name, age))
     return User(user_id=user_id, name=name, age=age)
 
 
-@calls.get("/users/{user_id}", **openapi.GET_USER)
-async def get_user(user_id: UserId, store: Store) -> User:
+@calls.get("/users/{user_id}")
+async def get_user(user_id: UserId, store: Store, response: Response) -> User:
     """Get one user."""
     user = await store.get(user_id)
+    response.headers["ETag"] = entity_tag(user)
     return User(user_id=user_id, name=user.name, age=user.age)
 
 
-@calls.put("/users/{user_id}", **openapi.CHANGE_USER)
-async def update_user(user_id: UserId, name: Name, age: Age, store: Store) -> User:
-    """Replace a user's name and age."""
-    await store.update(user_id, name, age)
+@calls.put("/users/{user_id}")
+async def update_user(
+    user_id: UserId,
+    name: Name,
+    age: Age,
+    store: Store,
+    response: Response,
+    if_match: IfMatch = None,
+) -> User:
+    """Replace a user's name and age; with If-Match, only if nobody else has changed them."""
+    await store.update(user_id, name, age, versions_in(if_match))
+    response.headers["ETag"] = entity_tag(Record(name, age))
     return User(user_id=user_id, name=name, age=age)
 
 
-@calls.delete("/users/{user_id}", status_code=204, **openapi.CHANGE_USER)
-async def delete_user(user_id: UserId, store: Store) -> None:
-    """Delete a user."""
-    await store.delete(user_id)
+@calls.delete("/users/{user_id}", status_code=204)
+async def delete_user(user_id: UserId, store: Store, if_match: IfMatch = None) -> None:
+    """Delete a user; with If-Match, only if nobody else has changed it."""
+    await store.delete(user_id, versions_in(if_match))
 
 
-@calls.post("/users/batch", **openapi.CREATE_USERS)
+@calls.post("/users/batch")
 async def create_users(request: Request, store: Store) -> BatchResult:
     """Create users in the shape of the list, all at once; a user with a taken id is not changed."""
     result: BatchResult = await store.create_many(await read_batch(request))
@@ -80,35 +104,44 @@ async def create_users(request: Request, store: Store) -> BatchResult:
 
 
 @calls.get("/users", include_in_schema=False)
-@calls.get("/users/", **openapi.LIST_USERS)
+@calls.get("/users/")
 async def list_users(
-    store: Store, limit: PageLimit | Absent = None, after: UserId | Absent = None
+    store: Store,
+    limit: PageLimit = None,
+    after: After = None,
+    name: NamePart = None,
 ) -> Response:
-    """List all users as one consistent snapshot, or a page of them by ascending id."""
-    if limit is None and after is None:
+    """List all users as one consistent snapshot, or a page of them by ascending id.
+
+    With `name`, the page has users whose name contains this text. One response looks at no more
+    than 10,000 users, so it may have few users or none: follow its Link to see more.
+    """
+    if limit is None and after is None and name is None:
         snapshot = store.snapshot()
         # Read a chunk before the response begins: until then an error can become a 503.
         first: Users = await anext(snapshot, {})
         return Listing(first, snapshot)
     limit = MAX_PAGE_USERS if limit is None else limit
     after = -1 if after is None else after
+    if name is not None:
+        return search_response(await store.page(after, MAX_SEARCHED_USERS), name, limit)
     return page_response(await store.page(after, limit + 1), limit)
 
 
-@calls.get("/stats/ages", **openapi.COUNT_AGES)
+@calls.get("/stats/ages")
 async def count_ages(store: Store) -> AgeCounts:
     """Count users by age. Each write keeps the counts up to date: any size costs the same."""
     ages = await store.age_counts()
     return AgeCounts(total=sum(ages.values()), ages=ages)
 
 
-@calls.get("/health", **openapi.HEALTH)
+@calls.get("/health")
 async def health() -> Health:
     """Say that the process is alive. No other service is asked, so only a restart can help."""
     return Health(status="healthy")
 
 
-@calls.get("/ready", **openapi.READY)
+@calls.get("/ready")
 async def ready(request: Request, store: Store) -> Readiness:
     """Say whether to send requests here, and whether users outlive the process."""
     if request.app.state.shutdown.stopping.is_set():
@@ -117,11 +150,23 @@ async def ready(request: Request, store: Store) -> Readiness:
     return Readiness(status="ready", store=store.kind, durable=store.durable)
 
 
-@calls.get("/metrics", **openapi.METRICS)
+@calls.get("/metrics")
 async def prometheus_metrics(request: Request, store: Store) -> Response:
     """Give the metrics in Prometheus' text format."""
     metrics: Metrics = request.app.state.metrics
     return Response(await metrics.render(store), media_type=Metrics.MEDIA_TYPE)
+
+
+@calls.get("/openapi.json", include_in_schema=False)
+async def document(request: Request) -> JSONResponse:
+    """Give the description of the API in OpenAPI's format."""
+    return JSONResponse(openapi.openapi_document(request.app))
+
+
+@calls.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """Lead a browser to the documentation."""
+    return RedirectResponse("/docs")
 
 
 @calls.get("/docs", include_in_schema=False)
@@ -154,6 +199,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not store.durable:
+            refuse_second_worker()
         shutdown.drain_on_sigterm()
         future = "outlive this process" if store.durable else "are lost when this process ends"
         start = f"User Management API {VERSION}: store={store.kind} (users {future})"
@@ -168,22 +215,24 @@ def create_app(settings: Settings) -> FastAPI:
         routes=list(calls.routes),
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
     app.state.store, app.state.shutdown, app.state.metrics = store, shutdown, metrics
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.mount("/static", openapi.Files(directory=Path(__file__).parent / "static"), name="static")
     add_error_handlers(app)
     app.add_middleware(
         RequestMiddleware,
-        allowed_hosts=settings.allowed_hosts,
-        api_token=settings.api_token,
+        refusal=Access(settings).refusal,
         observers=(metrics.observe, access_log.observe),
+        report=metrics.report,
         is_stopping=shutdown.stopping.is_set,
     )
-    if settings.api_token:
-        openapi.declare_token(app)
+    if settings.allowed_origins:
+        origins = settings.allowed_origins
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **openapi.CORS)
     return app
 
 
@@ -201,8 +250,6 @@ try:
     settings = read_settings()
     refuse_unsafe_start(settings)
 except SettingsError as error:
-    print(error, file=sys.stderr)
-    stop_supervisor()
-    sys.exit(2)
+    fail_start(str(error))
 
 app = create_app(settings)

@@ -1,69 +1,70 @@
-"""The one ASGI middleware: what happens to every request before and after its route.
-
-A web page of another site can send requests to localhost from the user's own browser. Two headers
-reveal such requests, because a page cannot forge them: `Origin` names the page's site, and `Host`
-is a foreign name if that name resolves to this machine (DNS rebinding).
-"""
+"""The one ASGI middleware: what happens to every request before and after its route."""
 
 import logging
 import random
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-METHODS = SAFE_METHODS | {"POST", "PUT", "DELETE", "PATCH"}
+METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"}
 CLOSE = (b"connection", b"close")
+ADDRESSES = {b"location", b"link"}  # headers that contain a path of this API
 
 # Called after each request with its method, route template, status, seconds and request id.
 Observe = Callable[[str, str, int, float, str], None]
+# Returns the error response for a request that may not reach its route.
+Refusal = Callable[[Scope, dict[bytes, bytes]], JSONResponse | None]
 
-_port_pattern = re.compile(rb":[0-9]+\Z")
 _request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestMiddleware:
-    """Checks `Host`, `Origin` and the token, runs HEAD as GET, and gives each request an id.
+    """Asks `refusal` first, runs HEAD as GET, and gives each request an id.
 
     It responds to an unexpected exception with 500. So this response has a request id, too, and
-    the log has the traceback with the same id.
+    the log has the traceback with the same id. `report` gets what a simulator says about itself.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        allowed_hosts: tuple[str, ...],
-        api_token: str | None,
+        refusal: Refusal,
         observers: tuple[Observe, ...],
+        report: Callable[[bytes], None],
         is_stopping: Callable[[], bool],
     ) -> None:
         self._app = app
-        self._is_allowed_host = _host_check(allowed_hosts)
-        self._api_token = None if api_token is None else api_token.encode()
+        self._refusal = refusal
         self._observers = observers
+        self._report = report
         self._is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            handle = _refuse_websocket if scope["type"] == "websocket" else self._app
+            await handle(scope, receive, send)
             return
         started = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         if method == "HEAD":
             scope = {**scope, "method": "GET"}
-        request_id = _request_id(scope)
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers)
+        if b"x-simulator" in headers:
+            self._report(headers[b"x-simulator"])
         status = 0
+        prefix = ""
 
         def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                if prefix:
+                    message["headers"] = _with_prefix(message["headers"], prefix.encode())
                 if self._is_stopping():  # no new request on it: the process ends soon
                     message["headers"].append(CLOSE)
             elif method == "HEAD":
@@ -71,62 +72,45 @@ class RequestMiddleware:
             return send(message)
 
         try:
-            app = self._refusal(scope) or self._app  # a response is an ASGI app, too
+            app = self._refusal(scope, headers) or self._app  # a response is an ASGI app, too
+            prefix = scope["root_path"]
             await app(scope, receive, send_with_id)
         except Exception:
             logging.getLogger("api").exception("request %s failed", request_id.decode())
             if status:
                 raise  # the response has begun: only closing the connection can tell the client
-            await _error(500, "Internal Server Error")(scope, receive, send_with_id)
+            failed = JSONResponse({"detail": "Internal Server Error"}, 500)
+            await failed(scope, receive, send_with_id)
         finally:
-            route = getattr(scope.get("route"), "path", None) or "unmatched"
+            # A mount, such as that of the static files, has added its path to `root_path`.
+            mount = scope["root_path"].removeprefix(prefix)
+            route = getattr(scope.get("route"), "path", None) or mount or "unmatched"
             seconds = time.perf_counter() - started
             for observe in self._observers:
                 observe(method, route, status, seconds, request_id.decode())
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
-        """Return the error response for a request that may not reach its route."""
-        headers = scope["headers"]
-        hosts = [value for name, value in headers if name == b"host"]
-        if len(hosts) != 1:
-            return _error(400, "A request has one Host header")
-        if not self._is_allowed_host(hosts[0]):
-            return _error(400, "The Host header names a host that is not in ALLOWED_HOSTS")
-        if scope["path"].endswith("\n"):  # "$" in Starlette's patterns ignores it
-            return _error(404, "Not Found")
-        if scope["method"] in SAFE_METHODS:
-            return None
-        for name, value in headers:
-            if name == b"origin" and value.lower().partition(b"://")[2] != hosts[0].lower():
-                return _error(403, "A page of another site may not write here")
-        if self._api_token and not _has_token(headers, self._api_token):
-            return _error(401, "A write needs the API's token", {"WWW-Authenticate": "Bearer"})
-        return None
 
-
-def _has_token(headers: list[tuple[bytes, bytes]], token: bytes) -> bool:
-    scheme, _, given = dict(headers).get(b"authorization", b"").partition(b" ")
-    return scheme.lower() == b"bearer" and secrets.compare_digest(given.strip(), token)
-
-
-def _host_check(allowed_hosts: tuple[str, ...]) -> Callable[[bytes], bool]:
-    """Return the check of a Host header. Results are cached: clients repeat the same header."""
-
-    @lru_cache(maxsize=100)
-    def is_allowed(host: bytes) -> bool:
-        name = _port_pattern.sub(b"", host.lower()).decode("latin-1")
-        return "*" in allowed_hosts or name in allowed_hosts
-
-    return is_allowed
-
-
-def _request_id(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _request_id_pattern.fullmatch(value):
-            return bytes(value)
+def _request_id(headers: dict[bytes, bytes]) -> bytes:
+    given = headers.get(b"x-request-id", b"")
+    if _request_id_pattern.fullmatch(given):
+        return given
     # It distinguishes requests and protects nothing, so it need not be hard to guess.
     return random.randbytes(8).hex().encode()  # noqa: S311
 
 
-def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, headers)
+def _with_prefix(headers: list[tuple[bytes, bytes]], prefix: bytes) -> list[tuple[bytes, bytes]]:
+    """Put the path prefix of a proxy before the API's own addresses in a response."""
+    return [
+        (name, value.replace(b"/", prefix + b"/", 1) if name in ADDRESSES else value)
+        for name, value in headers
+    ]
+
+
+async def _refuse_websocket(scope: Scope, _: Receive, send: Send) -> None:
+    """Respond to a WebSocket with 404: the API has none."""
+    if "websocket.http.response" not in scope.get("extensions", ()):
+        await send({"type": "websocket.close"})
+        return
+    kind = [(b"content-type", b"application/json")]
+    await send({"type": "websocket.http.response.start", "status": 404, "headers": kind})
+    await send({"type": "websocket.http.response.body", "body": b'{"detail":"Not Found"}'})

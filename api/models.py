@@ -1,24 +1,40 @@
 """The shapes of parameters and responses, checked and documented by pydantic."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
+from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
-from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import core_schema
 
-from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_PAGE_USERS, MAX_RAW_NAME_LENGTH, MAX_USER_ID
-
-# White space as in str.strip(). Then control characters, and those that change text direction.
-_SPACE = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_HARMFUL = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
-NAME_PATTERN: Final = (
-    rf"^[{_SPACE}]*[^{_SPACE}{_HARMFUL}]"
-    rf"([^{_HARMFUL}]{{0,{MAX_NAME_LENGTH - 2}}}[^{_SPACE}{_HARMFUL}])?[{_SPACE}]*$"
+from crud import (
+    MAX_AGE,
+    MAX_NAME_LENGTH,
+    MAX_PAGE_USERS,
+    MAX_RAW_NAME_LENGTH,
+    MAX_USER_ID,
+    Record,
+    Versions,
+    version,
 )
+
+# White space as in str.strip(), and characters that show nothing (Unicode: default ignorable).
+_EMPTY = (
+    r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+    r"\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0"
+)
+# Control characters, ends of lines, and characters that change the direction of text.
+_HARMFUL = r"\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+NAME_PATTERN: Final = (
+    rf"^[{_EMPTY}]*[^{_EMPTY}{_HARMFUL}]"
+    rf"([^{_HARMFUL}]{{0,{MAX_NAME_LENGTH - 2}}}[^{_EMPTY}{_HARMFUL}])?[{_EMPTY}]*$"
+)
+MAX_HEADER_LENGTH: Final = 1_000
 NAME_RULE: Final = (
     f"A name should have 1 to {MAX_NAME_LENGTH} characters besides white space at its ends,"
-    " and no control or bidirectional-override characters"
+    " one that is visible, and none that is a control or changes the direction of text"
 )
 # Each number has one spelling (not `+7`, `7.0`, `1_0` or `07`), so each user has one address.
 _digits = core_schema.custom_error_schema(
@@ -44,7 +60,6 @@ def _number(least: int, most: int, example: int) -> GetPydanticSchema:
 
 UserId = Annotated[int, _number(0, MAX_USER_ID, 123), Field(description="The user's id")]
 Age = Annotated[int, _number(0, MAX_AGE, 30), Field(description="The user's age in years")]
-PageLimit = Annotated[int, _number(1, MAX_PAGE_USERS, 100), Field(description="Users on a page")]
 Name = Annotated[
     str,
     GetPydanticSchema(
@@ -59,7 +74,38 @@ Name = Annotated[
     ),
     Field(description="The user's name, stored as it is sent"),
 ]
-Absent = SkipJsonSchema[None]  # for a parameter that may be left out, but is never null
+# These may be left out, but are never null: so None is in no schema.
+PageLimit = Annotated[
+    int | None, _number(1, MAX_PAGE_USERS, 100), Field(description="Users on a page")
+]
+After = Annotated[
+    int | None, _number(0, MAX_USER_ID, 0), Field(description="The last id before the page")
+]
+NamePart = Annotated[
+    str | None,
+    GetPydanticSchema(
+        lambda *_: core_schema.str_schema(min_length=1, max_length=MAX_NAME_LENGTH),
+        lambda *_: {
+            "type": "string",
+            "example": "li",
+            "minLength": 1,
+            "maxLength": MAX_NAME_LENGTH,
+        },
+    ),
+    Field(description="A part of the name; upper and lower case are the same"),
+]
+IfMatch = Annotated[
+    str | None,
+    GetPydanticSchema(
+        lambda *_: core_schema.str_schema(max_length=MAX_HEADER_LENGTH),
+        lambda *_: {
+            "type": "string",
+            "example": "*",
+            "maxLength": MAX_HEADER_LENGTH,
+        },
+    ),
+    Header(description="The ETag of the user as you know it: 412 if somebody has changed it"),
+]
 
 
 # Responses are dataclasses: mypy checks the types of their fields, so pydantic need not check them.
@@ -107,3 +153,13 @@ class Readiness:
     status: Literal["ready"]
     store: str
     durable: bool
+
+
+def entity_tag(user: Record) -> str:
+    """Return the ETag of a user (RFC 9110, 8.8.3)."""
+    return f'"{version(user)}"'
+
+
+def versions_in(if_match: str | None) -> Versions:
+    """Return the versions that an If-Match header accepts (RFC 9110, 13.1.1); None: any."""
+    return None if if_match in (None, "*") else re.findall('(?<!/)"([0-9a-f]{16})"', if_match)

@@ -3,8 +3,10 @@
 import argparse
 import os
 import re
+import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -12,6 +14,14 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+NEVER_A_DATABASE = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+}
+NOWHERE = "/nowhere"  # a folder without sockets
+CERTIFICATES = {"sslcert", "sslkey", "sslrootcert", "sslcrl"}
 MAX_SECRET_BYTES = 1_000  # of a file that holds one
 
 
@@ -20,16 +30,54 @@ class SettingsError(Exception):
 
 
 def _database_url(value: str) -> str:
+    """Check everything that no later change of the database can repair."""
     if re.fullmatch(r"sqlite:///[^:?\s][^?\r\n]*", value):
-        if not Path(value.removeprefix("sqlite:///")).parent.is_dir():
-            raise SettingsError("DATABASE_URL must name a file in a folder that exists")
-        return value
-    # Only the ports are checked here. Whether a server listens there is not known at start.
-    hosts = re.fullmatch(r"postgres(?:ql)?://(?:[^@/?\s]*@)?([^@/?\s]*)(?:[/?]\S*)?", value)
-    ports = re.findall(r":([^:,\]]+)(?:,|$)", hosts[1]) if hosts else []
-    if hosts and all(re.fullmatch("[0-9]{1,5}", port) and int(port) < 65_536 for port in ports):
-        return value
-    raise ValueError
+        _check_sqlite(value.removeprefix("sqlite:///"))
+    elif re.fullmatch(r"postgres(?:ql)?://\S+", value):
+        _check_postgresql(value)
+    else:
+        raise ValueError
+    return value
+
+
+def _check_sqlite(path: str) -> None:
+    """Write nothing to the file, but as a writer. A lock or a full disk may end later."""
+    if not Path(path).parent.is_dir():
+        raise SettingsError("DATABASE_URL must name a file in a folder that exists")
+    try:
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("PRAGMA user_version = 0")  # this needs the file for the journal
+            db.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF in NEVER_A_DATABASE:
+            reason = f"must name a file that can be a database: {error}"
+            raise SettingsError(f"DATABASE_URL {reason}") from None
+
+
+def _check_postgresql(url: str) -> None:
+    """Let PostgreSQL's library read the URL, with a host that it cannot reach."""
+    try:
+        from psycopg import ProgrammingError, conninfo, pq
+    except ImportError:
+        raise SettingsError("DATABASE_URL needs the package psycopg[binary]") from None
+    try:
+        options: dict[str, Any] = conninfo.conninfo_to_dict(url)
+    except ProgrammingError as error:  # its text may contain a part of the password
+        reason = str(error).partition(":")[0]
+        raise SettingsError(f"DATABASE_URL cannot be used: {reason}") from None
+    hosts = str(options.get("host", "")).split(",")
+    nowhere = options | {"host": ",".join([NOWHERE] * len(hosts)), "hostaddr": ""}
+    tried = pq.PGconn.connect_start(conninfo.make_conninfo("", **nowhere).encode())
+    message = tried.error_message.decode(errors="replace").strip()
+    tried.finish()
+    if not re.fullmatch("[0-9]*", str(options.get("keepalives", ""))):
+        message = "keepalives must be a number"
+    if message and NOWHERE not in message:
+        raise SettingsError(f"DATABASE_URL cannot be used: {message}")
+    for name in CERTIFICATES & options.keys():
+        if options[name] != "system" and not Path(options[name]).is_file():
+            raise SettingsError(f"DATABASE_URL names a file in {name} that does not exist")
 
 
 def _hosts(value: Any) -> Any:
@@ -42,6 +90,17 @@ def _hosts(value: Any) -> Any:
         raise ValueError
     # Always allow this machine's names: they name no other machine, and health checks use them.
     return tuple(dict.fromkeys((*hosts, *LOCAL_HOSTS)))
+
+
+def _urls(value: Any) -> Any:
+    """Return the addresses in a list, in lower case except the path, without a slash at the end."""
+    if not isinstance(value, str):
+        return value
+    urls = [url.strip() for url in value.split(",")]
+    found = [re.fullmatch(r"(?i:(https?://[^/?#@\s]+))(/[^?#\s]*?)?/?", url) for url in urls]
+    if not all(found):
+        raise ValueError
+    return tuple(f"{url[1].lower()}{url[2] or ''}" for url in found if url)
 
 
 def _plain_digits(value: Any) -> Any:
@@ -80,6 +139,16 @@ class Settings(BaseModel):
         BeforeValidator(_hosts),
         Field(description="host names without ports, separated by commas, or *"),
     ] = LOCAL_HOSTS
+    public_url: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_urls),
+        Field(description="addresses such as https://lab.example/api, separated by commas"),
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_urls),
+        Field(description="origins such as http://localhost:3000, separated by commas"),
+    ] = ()
     log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
     drain_seconds: Annotated[
         float, Field(ge=0, le=300, description="a number of seconds from 0 to 300")
@@ -151,7 +220,7 @@ def refuse_unsafe_start(
     server = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     server.add_argument("--host", default=environ.get("UVICORN_HOST"))
     workers = environ.get("UVICORN_WORKERS") or environ.get("WEB_CONCURRENCY", "1")
-    server.add_argument("--workers", default=workers)
+    server.add_argument("-w", "--workers", default=workers)
     given, _ = server.parse_known_args(arguments[1:])
     host = given.host
     if host is None and "run" in arguments[1:3]:

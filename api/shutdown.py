@@ -8,8 +8,19 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
+import tempfile
 import threading
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+SUPERVISORS = ("uvicorn", "fastapi", "hypercorn", "granian")
 
 
 class Shutdown:
@@ -39,8 +50,36 @@ class Shutdown:
         signal.signal(signal.SIGTERM, drain)
 
 
-def stop_supervisor() -> None:
-    """End the parent process: else it would restart this worker with the same mistake forever."""
+def fail_start(reason: str) -> NoReturn:
+    """Print why the API cannot start, and end the process and its supervisor.
+
+    A supervisor would start the process again, with the same mistake, for ever. It ends with a
+    code that is not 0: gunicorn because of code 3, the others because they are killed.
+    """
+    print(reason, file=sys.stderr, flush=True)
+    if any(name in sys.argv[0] for name in SUPERVISORS):
+        _signal_supervisor(getattr(signal, "SIGKILL", 2))  # on Windows, it is the exit code
+    os._exit(3 if "gunicorn" in sys.modules else 2)
+
+
+def _signal_supervisor(signum: int) -> None:
     supervisor = multiprocessing.parent_process()
-    if supervisor is not None and supervisor.pid is not None:
-        os.kill(supervisor.pid, signal.SIGTERM)
+    if supervisor and supervisor.pid:
+        os.kill(supervisor.pid, signum)
+
+
+def refuse_second_worker() -> None:
+    """End the start if another process of the same supervisor has the memory store already."""
+    if not (multiprocessing.parent_process() or "gunicorn" in sys.modules):
+        return
+    path = Path(tempfile.gettempdir(), f"user-management-api-{os.getppid()}.lock")
+    flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        lock = os.open(path, flags, 0o600)  # never closed: the lock ends with the process
+        if sys.platform == "win32":
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        _signal_supervisor(signal.SIGTERM)  # so that it also ends the other worker
+        fail_start("DATABASE_URL must be set for more than one worker")

@@ -4,7 +4,7 @@ Group commit: a commit to disk takes as long for a hundred writes as for one. So
 arrive during a transaction share the next one. A write is acknowledged after its commit to disk.
 
 Optimistic concurrency: a transaction reads users, computes, and writes only if each new id is still
-free and each stored user still has the age that was read; otherwise it is retried. PostgreSQL locks
+free and each stored user is still as it was read; otherwise it is retried. PostgreSQL locks
 nothing until this write. SQLite holds its write lock for the whole transaction.
 """
 
@@ -17,7 +17,18 @@ from functools import partial
 from typing import Any, Final, cast
 
 import crud
-from crud import BatchResult, Record, StoreUnavailable, UserExists, UserNotFound, Users, compare
+from crud import (
+    BatchResult,
+    Record,
+    StoreUnavailable,
+    UserChanged,
+    UserExists,
+    UserNotFound,
+    Users,
+    Versions,
+    compare,
+    version,
+)
 from database import DEADLINE_SECONDS, Worker
 from engines import Conflict, Engine
 
@@ -25,7 +36,7 @@ MAX_ATTEMPTS: Final = 10  # of a transaction that conflicts with another process
 SHARDS: Final = 16  # of the age counters, so that processes seldom wait for each other
 SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
 
-Write = tuple[str, Users]  # the verb, and the users concerned
+Write = tuple[str, Users, Versions]  # the verb, the users, and the versions to be changed
 Read = int | Callable[[Any], Any]  # a user's id, or a function that gets the connection
 
 
@@ -52,23 +63,24 @@ class SqlStore:
 
     async def create(self, user_id: int, name: str, age: int) -> None:
         """Add a user. Raises UserExists."""
-        await self._writes.submit(("create", {user_id: Record(name, age)}))
+        await self._writes.submit(("create", {user_id: Record(name, age)}, None))
 
     async def create_many(self, users: Users) -> BatchResult:
         """Add, all at once, the users whose id is free."""
-        return cast(BatchResult, await self._writes.submit(("create_many", users), len(users)))
+        write = ("create_many", users, None)
+        return cast(BatchResult, await self._writes.submit(write, len(users)))
 
     async def get(self, user_id: int) -> Record:
         """Return a user. Raises UserNotFound."""
         return cast(Record, await self._reads.submit(user_id))
 
-    async def update(self, user_id: int, name: str, age: int) -> None:
-        """Replace a user's name and age. Raises UserNotFound."""
-        await self._writes.submit(("update", {user_id: Record(name, age)}))
+    async def update(self, user_id: int, name: str, age: int, versions: Versions = None) -> None:
+        """Replace a user's name and age. Raises UserNotFound or UserChanged."""
+        await self._writes.submit(("update", {user_id: Record(name, age)}, versions))
 
-    async def delete(self, user_id: int) -> None:
-        """Remove a user. Raises UserNotFound."""
-        await self._writes.submit(("delete", {user_id: Record("", 0)}))
+    async def delete(self, user_id: int, versions: Versions = None) -> None:
+        """Remove a user. Raises UserNotFound or UserChanged."""
+        await self._writes.submit(("delete", {user_id: Record("", 0)}, versions))
 
     async def page(self, after: int, limit: int) -> Users:
         """Return at most `limit` users with ids above `after`, by ascending id."""
@@ -80,7 +92,7 @@ class SqlStore:
 
     async def check(self) -> None:
         """Commit a small write, then read all counters: this raises errors of both connections."""
-        await self._writes.submit(("check", {}))
+        await self._writes.submit(("check", {}, None))
         await self._reads.submit(self._age_counts)
 
     async def snapshot(self) -> AsyncGenerator[Users, None]:
@@ -150,17 +162,17 @@ class SqlStore:
         The first attempt does not read the ids of new users: they are nearly always free. If the
         group fails, each of its writes gets its own transaction.
         """
-        all_ids = sorted({user_id for _, users in writes for user_id in users})
-        changed_ids = sorted({i for verb, users in writes if verb[:6] != "create" for i in users})
+        all_ids = sorted({user_id for _, users, _ in writes for user_id in users})
+        changed_ids = sorted({i for verb, ids, _ in writes if verb[:6] != "create" for i in ids})
         for attempt in range(MAX_ATTEMPTS):
             started = time.perf_counter()
             db.execute(self._engine.begin_write)
             try:
                 before = self._find(db, all_ids if attempt else changed_ids)
                 after = dict(before)
-                results = [_apply(verb, users, after) for verb, users in writes]
+                results = [_apply(*write, after) for write in writes]
                 self._write_difference(db, before, after)
-                if any(verb == "check" for verb, _ in writes):
+                if any(verb == "check" for verb, *_ in writes):
                     self._engine.check_writes(db)
                 db.execute("COMMIT")
                 self._observe_commit(time.perf_counter() - started)
@@ -182,7 +194,7 @@ class SqlStore:
     def _write_difference(self, db: Any, before: Users, after: Users) -> None:
         """Write what differs between `before` and `after`, by ascending id: deadlocks are rare.
 
-        Raises Conflict if another process took a new id, deleted a user, or changed its age.
+        Raises Conflict if another process took a new id, or deleted or changed a user.
         """
         created = sorted((i, after[i].name, after[i].age) for i in after.keys() - before.keys())
         if created:
@@ -199,13 +211,13 @@ class SqlStore:
         changed = [i for i in sorted(before.keys() & after.keys()) if before[i] != after[i]]
         self._engine.change_each(
             db,
-            "UPDATE users SET name = ?, age = ? WHERE user_id = ? AND age = ?",
-            [(after[i].name, after[i].age, i, before[i].age) for i in changed],
+            "UPDATE users SET name = ?, age = ? WHERE user_id = ? AND name = ? AND age = ?",
+            [(*_row(after, i), i, *_row(before, i)) for i in changed],
         )
         self._engine.change_each(
             db,
-            "DELETE FROM users WHERE user_id = ? AND age = ?",
-            [(i, before[i].age) for i in sorted(before.keys() - after.keys())],
+            "DELETE FROM users WHERE user_id = ? AND name = ? AND age = ?",
+            [(i, *_row(before, i)) for i in sorted(before.keys() - after.keys())],
         )
         self._count(db, before, after)
 
@@ -223,11 +235,15 @@ class SqlStore:
             )
 
 
+def _row(users: Users, user_id: int) -> tuple[str, int]:
+    return users[user_id].name, users[user_id].age
+
+
 def _users(rows: Any) -> Users:
     return {user_id: Record(name, age) for user_id, name, age in rows.fetchall()}
 
 
-def _apply(verb: str, users: Users, state: Users) -> Any:
+def _apply(verb: str, users: Users, versions: Versions, state: Users) -> Any:
     """Apply one write to `state`; return its result, or its error."""
     if verb == "create_many":
         new, existing, conflicting = compare(users, state)
@@ -240,6 +256,8 @@ def _apply(verb: str, users: Users, state: Users) -> Any:
         return UserExists(user_id, state[user_id])
     if verb != "create" and user_id not in state:
         return UserNotFound(user_id)
+    if versions is not None and version(state[user_id]) not in versions:
+        return UserChanged(user_id, state[user_id])
     if verb == "delete":
         del state[user_id]
     else:

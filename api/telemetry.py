@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import math
+import re
 import sys
 import time
 from contextlib import suppress
@@ -21,6 +22,11 @@ from crud import StoreUnavailable
 
 log = logging.getLogger("api")
 
+MAX_SIMULATORS = 50
+_number = rb"([0-9]{1,15}(?:\.[0-9]{1,6})?)"
+_report_pattern = re.compile(
+    rb"([A-Za-z0-9._-]{1,40}); created=%b; given-up=%b; per-second=%b" % ((_number,) * 3)
+)
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 COMMIT_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -51,6 +57,10 @@ class Metrics:
         )
         build = Gauge("api_build_info", "The API's version.", ["version"], registry=registry)
         build.labels(version).set(1)
+        text = "When this process started, in seconds since 1970."
+        Gauge("api_process_start_time_seconds", text, registry=registry).set(time.time())
+        self._simulators = Simulators(registry)
+        self.report = self._simulators.report
         # Cached: to find the child of a metric takes longer than to count.
         self._children = lru_cache(1000)(
             lambda *labels: (requests.labels(*labels).inc, durations.labels(*labels[:2]).observe)
@@ -71,6 +81,38 @@ class Metrics:
         for queue, ratio in store.queue_ratios().items():
             self._queues.labels(queue).set(ratio)
         return generate_latest(self._registry)
+
+
+class Simulators:
+    """What simulators say about themselves in the header X-Simulator; at most MAX_SIMULATORS."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        names = ["simulator"]
+        text = "Users of a simulator, by outcome, as it says."
+        self._users = Gauge("api_simulator_users", text, [*names, "outcome"], registry=registry)
+        text = "Users per second that a simulator says it creates."
+        self._rate = Gauge("api_simulator_users_per_second", text, names, registry=registry)
+        text = "When a simulator sent its last report, in seconds since 1970."
+        self._seen = Gauge("api_simulator_seen_timestamp_seconds", text, names, registry=registry)
+        self._names: dict[str, None] = {}  # the last one is the one that reported last
+
+    def report(self, header: bytes) -> None:
+        """Keep a report; ignore one that has another form."""
+        if not (found := _report_pattern.fullmatch(header)):
+            return
+        name, created, given_up, rate = (value.decode() for value in found.groups())
+        self._names.pop(name, None)
+        self._names[name] = None
+        if len(self._names) > MAX_SIMULATORS:
+            oldest = next(iter(self._names))
+            del self._names[oldest]
+            self._users.remove_by_labels({"simulator": oldest})
+            self._rate.remove(oldest)
+            self._seen.remove(oldest)
+        self._users.labels(name, "created").set(float(created))
+        self._users.labels(name, "given up").set(float(given_up))
+        self._rate.labels(name).set(float(rate))
+        self._seen.labels(name).set(time.time())
 
 
 class LineFormatter(logging.Formatter):
@@ -149,17 +191,28 @@ class AccessLog(logging.StreamHandler[TextIO]):
             self.release()
 
 
+ACCESS_LOGS = ["uvicorn.access", "uvicorn.asgi", "gunicorn.access", "hypercorn.access"]
+ACCESS_LOGS += ["granian.access", "_granian.access"]
+
+
 def configure_log(log_format: str) -> AccessLog:
-    """Send the log to standard output as `text` or `json`; as `json`, uvicorn's log, too."""
+    """Send the log to standard output as `text` or `json`; as `json`, uvicorn's log, too.
+
+    The access logs of the servers are off, because their lines contain addresses.
+    """
     access_log = AccessLog(sys.stdout, LineFormatter(log_format == "json"))
     log.handlers = [access_log]
     log.setLevel(logging.INFO)
     log.propagate = False
     logging.raiseExceptions = False  # no traceback on stderr for a line that cannot be written
-    for name in ("uvicorn.access", "uvicorn.asgi"):  # their lines would contain addresses
+    for name in ACCESS_LOGS:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], False  # without a handler, uvicorn makes no line
         logger.addFilter(lambda _: False)  # some ways to start add one again
+    # Its debug lines, and the one about a WebSocket, contain addresses.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda line: line.levelno > logging.DEBUG and "WebSocket" not in str(line.msg)
+    )
     if log_format == "json":
         logging.getLogger("uvicorn").handlers = [access_log]
     return access_log

@@ -91,6 +91,32 @@ def test_a_name_that_the_database_rejects_fails_alone(postgresql_url: str) -> No
 # ------------------------------------------------------------------------------- too many requests
 
 
+def end_other_sessions(url: str) -> None:
+    """End all sessions of the server, as its restart does; return when they have ended."""
+    other = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    deadline = time.monotonic() + 20
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"SELECT pg_terminate_backend(pid) {other}")
+        while admin.execute(f"SELECT count(*) {other}").fetchone() != (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("verb", ["get", "create", "age_counts", "check"])
+def test_after_a_restart_of_the_database_no_request_fails(postgresql_url: str, verb: str) -> None:
+    """A session that the server has closed is noticed before it is used, so nothing is lost."""
+
+    async def scenario(store: Store) -> None:
+        await store.create(1, "Al", 1)
+        for number in range(2, 5):
+            await store.check()  # both connections are open
+            await asyncio.to_thread(end_other_sessions, postgresql_url)
+            arguments = {"get": (1,), "create": (number, "Bo", 2)}.get(verb, ())
+            await getattr(store, verb)(*arguments)
+
+    run(postgresql_url, scenario)
+
+
 def test_batches_do_not_lock_out_single_users(sqlite_url: str) -> None:
     """When the queue has no room for another batch, that batch is rejected; a create is not."""
 

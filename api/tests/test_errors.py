@@ -21,7 +21,7 @@ def test_every_error_has_the_same_shape(api: TestClient) -> None:
         api.get("/users/9"),
         api.get("/users/x"),
         api.request("PATCH", "/users/"),
-        api.get("/health", headers={"host": "evil.example"}),
+        api.get("/users/", headers={"host": "evil.example"}),
         api.post(CREATE, headers={"origin": "null"}),
         api.post("/users/batch", content="[]"),
     ]

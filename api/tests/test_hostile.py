@@ -123,9 +123,11 @@ ADDRESSES: dict[str, Case] = {
 BODIES: dict[str, Case] = {
     **{
         f"age {text[:20]}": (one(age=text), 422)
-        for text in ("30.0", "30.5", '"30"', "true", "null", "-1", "151", "NaN", "Infinity", "1e2",
-                     "1e400", "9" * 400, "[]", "{}")
+        for text in ("30.5", '"30"', "true", "null", "-1", "151", "151.0", "NaN", "Infinity", "1e3",
+                     "-1e0", "1e400", "9" * 400, "[]", "{}")
     },
+    # JSON Schema calls these integers (2020-12, 6.1.1).
+    **{f"age {text}": (one(user_id="13", age=text), 200) for text in ("66.0", "6.6e1", "-0.0")},
     **{
         f"key {key[:20]}": (one(user_id=key), 422)
         for key in ("", "-1", "+1", "01", "1.0", " 1", "x", "٣", "9007199254740992", "9" * 5000)
@@ -133,7 +135,8 @@ BODIES: dict[str, Case] = {
     **{
         f"name {text[:20]}": (one(name=text), 422)
         for text in ('""', '" "', '"\\ud800"', '"\\udc00\\ud800"', '"a\\u0000"', '"a\\n"',
-                     '"\\u202e"', "null", "5", '["a"]', '"' + "x" * 101 + '"')
+                     '"\\u202e"', '"\\u200b"', '"\\u3164 \\ufeff"', '"a\\u200eb"', '"a\\u2028b"',
+                     "null", "5", '["a"]', '"' + "x" * 101 + '"')
     },
     "an extra field": (one(more=', "admin": true'), 422),
     "a missing field": (batch('{"5": {"name": "Mallory"}}'), 422),
@@ -155,6 +158,7 @@ BODIES: dict[str, Case] = {
     ),
     "over 8 MiB": (batch(b" " * (8 * 1024 * 1024 + 1)), 413),
     "over 8 MiB in chunks": (chunked(*[b" " * 65_536] * 129), 413),
+    "compressed": (batch("{}", "Content-Type: application/json\r\nContent-Encoding: gzip"), 415),
     "as text": (batch('{"5": {"name": "Mallory", "age": 66}}', "Content-Type: text/plain"), 415),
     "of no type": (batch('{"5": {"name": "Mallory", "age": 66}}', "X-No: type"), 415),
     "as a form": (batch("5=6", "Content-Type: application/x-www-form-urlencoded"), 415),

@@ -38,11 +38,11 @@ def test_bounds_and_examples_are_published(api: TestClient) -> None:
             schema = parameter["schema"]
             bounds = {
                 "integer": ("minimum", "maximum"),
-                "string": ("minLength", "maxLength", "pattern"),
+                "string": ("maxLength",),
             }
 
             assert all(bound in schema for bound in bounds[schema["type"]]), path
-            assert schema["example"], path
+            assert "example" in schema, path
 
 
 def test_the_examples_work(api: TestClient) -> None:

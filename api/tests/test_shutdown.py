@@ -28,7 +28,7 @@ def test_sigterm_withdraws_readiness_before_the_end(serve: Callable[..., Served]
             client.get("/users/"),
             client.get("/static/favicon.png"),
             client.get("/nowhere"),
-            client.get("/health", headers={"host": "evil.example"}),
+            client.get("/users/", headers={"host": "evil.example"}),
         ]
 
     assert before.status_code == 200

@@ -91,17 +91,14 @@ def test_reads_need_no_token(api: TestClient, path: str) -> None:
 
 
 def test_the_document_declares_the_token(api: TestClient) -> None:
-    """Swagger shows Authorize: all writes, and no reads, have the bearer scheme and declare 401."""
+    """Swagger shows Authorize: all writes, and no reads, may have the token and declare 401."""
     document = api.get("/openapi.json").json()
     [scheme] = document["components"]["securitySchemes"].values()
 
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     for calls in document["paths"].values():
         for verb, call in calls.items():
-            assert ("security" in call) == ("401" in call["responses"]) == (verb != "get")
-    with api_client() as without_token:
-        document = without_token.get("/openapi.json").json()
-        assert "securitySchemes" not in document["components"]
+            assert ("401" in call["responses"]) == bool(call["security"]) == (verb != "get")
 
 
 def test_a_page_of_another_site_may_not_write_with_the_token(api: TestClient) -> None:
