@@ -8,8 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.routing import Match
 
-from crud import StoreFull, StoreUnavailable, UserChanged, UserExists, UserNotFound
-from models import entity_tag
+from crud import StoreFull, StoreUnavailable, UserChanged, UserExists, UserNotFound, version
 
 STATUS_OF_ERROR: dict[type[Exception], int] = {
     UserNotFound: 404,
@@ -42,7 +41,7 @@ async def store_error(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, UserExists | UserChanged):
         user = error.user
         body["user"] = {"user_id": error.user_id, "name": user.name, "age": user.age}
-        headers = {"ETag": entity_tag(user)}
+        headers = {"ETag": f'"{version(user)}"'}
     return JSONResponse(body, status, headers)
 
 

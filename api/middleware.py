@@ -1,28 +1,40 @@
-"""The one ASGI middleware: what happens to every request before and after its route."""
+"""The one ASGI middleware: what happens to every request before and after its route.
+
+A web page of another site can send requests to localhost from the user's own browser. Two headers
+reveal such requests, because a page cannot forge them: `Origin` names the page's site, and `Host`
+is a foreign name if that name resolves to this machine (DNS rebinding).
+"""
 
 import logging
 import random
 import re
+import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from functools import lru_cache
+from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"}
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+METHODS = SAFE_METHODS | {"POST", "PUT", "DELETE", "PATCH"}
+PROBES = {"/health", "/ready"}  # probes use any name or address, and learn nothing secret
+DEFAULT_PORTS = {"http": "80", "https": "443"}
 CLOSE = (b"connection", b"close")
 ADDRESSES = {b"location", b"link"}  # headers that contain a path of this API
 
+Headers = dict[bytes, bytes]  # the last value of each header
 # Called after each request with its method, route template, status, seconds and request id.
 Observe = Callable[[str, str, int, float, str], None]
-# Returns the error response for a request that may not reach its route.
-Refusal = Callable[[Scope, dict[bytes, bytes]], JSONResponse | None]
 
+_port = re.compile(":[0-9]+$")
 _request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestMiddleware:
-    """Asks `refusal` first, runs HEAD as GET, and gives each request an id.
+    """Checks `Host`, `Origin` and the token, runs HEAD as GET, and gives each request an id.
 
     It responds to an unexpected exception with 500. So this response has a request id, too, and
     the log has the traceback with the same id. `report` gets what a simulator says about itself.
@@ -31,13 +43,20 @@ class RequestMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        refusal: Refusal,
+        allowed_hosts: Collection[str],
+        public_urls: Collection[str],
+        allowed_origins: Collection[str],
+        api_token: str | None,
         observers: tuple[Observe, ...],
         report: Callable[[bytes], None],
         is_stopping: Callable[[], bool],
     ) -> None:
         self._app = app
-        self._refusal = refusal
+        urls = [urlsplit(url) for url in public_urls]
+        self._prefixes = {url.netloc: url.path for url in urls if url.path}
+        self._is_allowed_host = _host_check({*allowed_hosts, *(url.netloc for url in urls)})
+        self._origins = {_origin(url) for url in (*public_urls, *allowed_origins)}
+        self._api_token = None if api_token is None else api_token.encode()
         self._observers = observers
         self._report = report
         self._is_stopping = is_stopping
@@ -49,14 +68,13 @@ class RequestMiddleware:
             return
         started = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        if method == "HEAD":
-            scope = {**scope, "method": "GET"}
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
-        if b"x-simulator" in headers:
-            self._report(headers[b"x-simulator"])
+        prefix = scope["root_path"] or (self._prefixes and self._prefix(headers)) or ""
+        if method == "HEAD" or prefix:
+            get = "GET" if method == "HEAD" else scope["method"]
+            scope = {**scope, "method": get, "root_path": prefix}
         status = 0
-        prefix = ""
 
         def send_with_id(message: Message) -> Awaitable[None]:
             nonlocal status
@@ -73,14 +91,12 @@ class RequestMiddleware:
 
         try:
             app = self._refusal(scope, headers) or self._app  # a response is an ASGI app, too
-            prefix = scope["root_path"]
             await app(scope, receive, send_with_id)
         except Exception:
             logging.getLogger("api").exception("request %s failed", request_id.decode())
             if status:
                 raise  # the response has begun: only closing the connection can tell the client
-            failed = JSONResponse({"detail": "Internal Server Error"}, 500)
-            await failed(scope, receive, send_with_id)
+            await _error(500, "Internal Server Error")(scope, receive, send_with_id)
         finally:
             # A mount, such as that of the static files, has added its path to `root_path`.
             mount = scope["root_path"].removeprefix(prefix)
@@ -88,9 +104,76 @@ class RequestMiddleware:
             seconds = time.perf_counter() - started
             for observe in self._observers:
                 observe(method, route, status, seconds, request_id.decode())
+            if b"x-simulator" in headers:
+                self._report(headers[b"x-simulator"])
+
+    def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
+        """Return the error response for a request that may not reach its route."""
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        # HTTP/1.0 needs no Host; browsers do not use it.
+        if scope["path"] not in PROBES and (hosts or scope["http_version"] != "1.0"):
+            if len(hosts) != 1:
+                return _error(400, "A request has one Host header")
+            if not self._is_allowed_host(hosts[0]):
+                place = "ALLOWED_HOSTS or PUBLIC_URL"
+                return _error(400, f"The Host header names a host that is not in {place}")
+        if scope["path"].endswith("\n"):  # "$" in Starlette's patterns ignores it
+            return _error(404, "Not Found")
+        if scope["method"] in SAFE_METHODS:
+            return None
+        for name, value in scope["headers"]:
+            if name == b"origin" and not self._may_write(value, headers.get(b"host", b""), scope):
+                return _error(403, "A page of another site may not write here")
+        if self._api_token and not _has_token(headers, self._api_token):
+            return _error(401, "A write needs the API's token", {"WWW-Authenticate": "Bearer"})
+        return None
+
+    def _may_write(self, origin: bytes, host: bytes, scope: Scope) -> bool:
+        """Return whether a page of this origin may write: the API's own, or one in the settings.
+
+        A port forwarder may rewrite Host or Origin to the API's own address, but leave the other.
+        """
+        sent = origin.decode("latin-1").lower()
+        scheme = sent.partition("://")[0]
+        port = (scope["server"] or ("", 0))[1]
+        own = [host.decode("latin-1").lower(), *(f"{name}:{port}" for name in LOCAL_HOSTS)]
+        allowed = {*self._origins, *(_origin(f"{scheme}://{name}") for name in own)}
+        return scheme in DEFAULT_PORTS and _origin(sent) in allowed
+
+    def _prefix(self, headers: Headers) -> str | None:
+        """Return the path prefix of the public address by which a request came, if it has one."""
+        host = headers.get(b"x-forwarded-host", headers.get(b"host", b""))
+        names = (b"x-forwarded-prefix", b"x-forwarded-context")
+        given = [headers.get(name, b"").decode("latin-1").rstrip("/") for name in names]
+        known = (path for path in self._prefixes.values() if path in given)
+        return self._prefixes.get(host.decode("latin-1").lower()) or next(known, None)
 
 
-def _request_id(headers: dict[bytes, bytes]) -> bytes:
+def _origin(url: str) -> str:
+    """Return the scheme, host and port of an address; the default port is always written."""
+    scheme, _, rest = url.partition("://")
+    netloc = rest.partition("/")[0]
+    port = "" if _port.search(netloc) else f":{DEFAULT_PORTS.get(scheme)}"
+    return f"{scheme}://{netloc}{port}"
+
+
+def _has_token(headers: Headers, token: bytes) -> bool:
+    scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+    return scheme.lower() == b"bearer" and secrets.compare_digest(given.strip(), token)
+
+
+def _host_check(allowed_hosts: Collection[str]) -> Callable[[bytes], bool]:
+    """Return the check of a Host header. Results are cached: clients repeat the same header."""
+    names = {_port.sub("", host) for host in allowed_hosts}
+
+    @lru_cache(maxsize=100)
+    def is_allowed(host: bytes) -> bool:
+        return "*" in names or _port.sub("", host.decode("latin-1").lower()) in names
+
+    return is_allowed
+
+
+def _request_id(headers: Headers) -> bytes:
     given = headers.get(b"x-request-id", b"")
     if _request_id_pattern.fullmatch(given):
         return given
@@ -114,3 +197,7 @@ async def _refuse_websocket(scope: Scope, _: Receive, send: Send) -> None:
     kind = [(b"content-type", b"application/json")]
     await send({"type": "websocket.http.response.start", "status": 404, "headers": kind})
     await send({"type": "websocket.http.response.body", "body": b'{"detail":"Not Found"}'})
+
+
+def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers)

@@ -14,9 +14,7 @@ from crud import (
     MAX_PAGE_USERS,
     MAX_RAW_NAME_LENGTH,
     MAX_USER_ID,
-    Record,
     Versions,
-    version,
 )
 
 # White space as in str.strip(), and characters that show nothing (Unicode: default ignorable).
@@ -153,11 +151,6 @@ class Readiness:
     status: Literal["ready"]
     store: str
     durable: bool
-
-
-def entity_tag(user: Record) -> str:
-    """Return the ETag of a user (RFC 9110, 8.8.3)."""
-    return f'"{version(user)}"'
 
 
 def versions_in(if_match: str | None) -> Versions:

@@ -1,4 +1,4 @@
-"""The OpenAPI document and the page that shows it.
+"""The calls for operators and developers: metrics, the OpenAPI document, and its page.
 
 FastAPI makes the document from the functions of the calls. `openapi_overlay.json` adds what they do
 not say: error responses, headers, groups and security.
@@ -8,13 +8,17 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from fast_route import FastRoute
 from models import ListedUser
+from telemetry import Metrics
+
+pages = APIRouter(route_class=FastRoute)
 
 OVERLAY: Final = Path(__file__).with_name("openapi_overlay.json")
 # What pages of ALLOWED_ORIGINS may send and read.
@@ -56,11 +60,25 @@ class Files(StaticFiles):
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 
-def swagger_page(title: str) -> HTMLResponse:
-    """Return the page of Swagger UI. Its addresses are relative: they work behind each prefix."""
+@pages.get("/metrics")
+async def prometheus_metrics(request: Request) -> Response:
+    """Give the metrics in Prometheus' text format."""
+    state = request.app.state
+    return Response(await state.metrics.render(state.store), media_type=Metrics.MEDIA_TYPE)
+
+
+@pages.get("/openapi.json", include_in_schema=False)
+async def document(request: Request) -> JSONResponse:
+    """Give the description of the API in OpenAPI's format."""
+    return JSONResponse(openapi_document(request.app))
+
+
+@pages.get("/docs", include_in_schema=False)
+async def docs() -> HTMLResponse:
+    """Show Swagger UI, with its files from here: it works without internet, behind each prefix."""
     return get_swagger_ui_html(
         openapi_url="openapi.json",
-        title=title,
+        title="User Management API",
         swagger_js_url="static/swagger-ui-bundle.js",
         swagger_css_url="static/swagger-ui.css",
         swagger_favicon_url="static/favicon.png",

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+from middleware import LOCAL_HOSTS
+
 NEVER_A_DATABASE = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
@@ -113,46 +114,40 @@ def _yes(value: Any) -> Any:
     return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
 
 
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+Token = Annotated[str, Field(pattern="^[!-~]{8,200}$")]
+YesNo = Annotated[bool, BeforeValidator(_yes)]
+Digits = Annotated[int, BeforeValidator(_plain_digits)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_hosts)]
+Urls = Annotated[tuple[str, ...], BeforeValidator(_urls)]
+
+
 class Settings(BaseModel):
     """All settings with their defaults. MAX_USERS sets `max_users`; `description`: valid values."""
 
     model_config = ConfigDict(frozen=True)
 
     database_url: Annotated[
-        Annotated[str, AfterValidator(_database_url)] | None,
+        DatabaseUrl | None,
         Field(description="sqlite:///file or postgresql://user:password@host/database", repr=False),
     ] = None
     api_token: Annotated[
-        Annotated[str, Field(pattern="^[!-~]{8,200}$")] | None,
+        Token | None,
         Field(description="8 to 200 printable ASCII characters without white space", repr=False),
     ] = None
-    open_to_network: Annotated[
-        bool, BeforeValidator(_yes), Field(strict=True, description="yes or no")
-    ] = False
-    max_users: Annotated[
-        int,
-        BeforeValidator(_plain_digits),
-        Field(ge=1, description="a whole number from 1 to 999999999"),
-    ] = 1_000_000
-    allowed_hosts: Annotated[
-        tuple[str, ...],
-        BeforeValidator(_hosts),
-        Field(description="host names without ports, separated by commas, or *"),
-    ] = LOCAL_HOSTS
-    public_url: Annotated[
-        tuple[str, ...],
-        BeforeValidator(_urls),
-        Field(description="addresses such as https://lab.example/api, separated by commas"),
-    ] = ()
+    open_to_network: Annotated[YesNo, Field(strict=True, description="yes or no")] = False
+    max_users: Annotated[Digits, Field(ge=1, description="a whole number from 1 to 999999999")] = (
+        1_000_000
+    )
+    allowed_hosts: Annotated[Hosts, Field(description="host names without ports, or *")] = (
+        LOCAL_HOSTS
+    )
+    public_url: Annotated[Urls, Field(description="addresses such as https://lab.example/api")] = ()
     allowed_origins: Annotated[
-        tuple[str, ...],
-        BeforeValidator(_urls),
-        Field(description="origins such as http://localhost:3000, separated by commas"),
+        Urls, Field(description="origins such as http://lab.example:3000")
     ] = ()
     log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
-    drain_seconds: Annotated[
-        float, Field(ge=0, le=300, description="a number of seconds from 0 to 300")
-    ] = 0.0
+    drain_seconds: Annotated[float, Field(ge=0, le=300, description="0 to 300 seconds")] = 0.0
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:

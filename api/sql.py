@@ -16,19 +16,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
 
+from msgspec.structs import astuple
+
 import crud
-from crud import (
-    BatchResult,
-    Record,
-    StoreUnavailable,
-    UserChanged,
-    UserExists,
-    UserNotFound,
-    Users,
-    Versions,
-    compare,
-    version,
-)
+from crud import BatchResult, Record, StoreUnavailable, UserNotFound, Users, Versions, compare
 from database import DEADLINE_SECONDS, Worker
 from engines import Conflict, Engine
 
@@ -212,12 +203,12 @@ class SqlStore:
         self._engine.change_each(
             db,
             "UPDATE users SET name = ?, age = ? WHERE user_id = ? AND name = ? AND age = ?",
-            [(*_row(after, i), i, *_row(before, i)) for i in changed],
+            [(*astuple(after[i]), i, *astuple(before[i])) for i in changed],
         )
         self._engine.change_each(
             db,
             "DELETE FROM users WHERE user_id = ? AND name = ? AND age = ?",
-            [(i, *_row(before, i)) for i in sorted(before.keys() - after.keys())],
+            [(i, *astuple(before[i])) for i in sorted(before.keys() - after.keys())],
         )
         self._count(db, before, after)
 
@@ -235,10 +226,6 @@ class SqlStore:
             )
 
 
-def _row(users: Users, user_id: int) -> tuple[str, int]:
-    return users[user_id].name, users[user_id].age
-
-
 def _users(rows: Any) -> Users:
     return {user_id: Record(name, age) for user_id, name, age in rows.fetchall()}
 
@@ -253,11 +240,11 @@ def _apply(verb: str, users: Users, versions: Versions, state: Users) -> Any:
         return None
     [(user_id, user)] = users.items()
     if verb == "create" and user_id in state:
-        return UserExists(user_id, state[user_id])
+        return crud.UserExists(user_id, state[user_id])
     if verb != "create" and user_id not in state:
         return UserNotFound(user_id)
-    if versions is not None and version(state[user_id]) not in versions:
-        return UserChanged(user_id, state[user_id])
+    if versions is not None and crud.version(state[user_id]) not in versions:
+        return crud.UserChanged(user_id, state[user_id])
     if verb == "delete":
         del state[user_id]
     else:

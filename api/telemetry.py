@@ -16,7 +16,9 @@ from functools import lru_cache
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from crud import StoreUnavailable
 
@@ -59,8 +61,9 @@ class Metrics:
         build.labels(version).set(1)
         text = "When this process started, in seconds since 1970."
         Gauge("api_process_start_time_seconds", text, registry=registry).set(time.time())
-        self._simulators = Simulators(registry)
-        self.report = self._simulators.report
+        simulators = Simulators()
+        registry.register(simulators)
+        self.report = simulators.report
         # Cached: to find the child of a metric takes longer than to count.
         self._children = lru_cache(1000)(
             lambda *labels: (requests.labels(*labels).inc, durations.labels(*labels[:2]).observe)
@@ -83,36 +86,35 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class Simulators:
-    """What simulators say about themselves in the header X-Simulator; at most MAX_SIMULATORS."""
+class Simulators(Collector):
+    """What simulators say about themselves in the header X-Simulator: the last MAX_SIMULATORS."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        names = ["simulator"]
-        text = "Users of a simulator, by outcome, as it says."
-        self._users = Gauge("api_simulator_users", text, [*names, "outcome"], registry=registry)
-        text = "Users per second that a simulator says it creates."
-        self._rate = Gauge("api_simulator_users_per_second", text, names, registry=registry)
-        text = "When a simulator sent its last report, in seconds since 1970."
-        self._seen = Gauge("api_simulator_seen_timestamp_seconds", text, names, registry=registry)
-        self._names: dict[str, None] = {}  # the last one is the one that reported last
+    def __init__(self) -> None:
+        self._reports: dict[str, tuple[float, ...]] = {}
 
     def report(self, header: bytes) -> None:
         """Keep a report; ignore one that has another form."""
-        if not (found := _report_pattern.fullmatch(header)):
-            return
-        name, created, given_up, rate = (value.decode() for value in found.groups())
-        self._names.pop(name, None)
-        self._names[name] = None
-        if len(self._names) > MAX_SIMULATORS:
-            oldest = next(iter(self._names))
-            del self._names[oldest]
-            self._users.remove_by_labels({"simulator": oldest})
-            self._rate.remove(oldest)
-            self._seen.remove(oldest)
-        self._users.labels(name, "created").set(float(created))
-        self._users.labels(name, "given up").set(float(given_up))
-        self._rate.labels(name).set(float(rate))
-        self._seen.labels(name).set(time.time())
+        if found := _report_pattern.fullmatch(header):
+            name, *numbers = (value.decode() for value in found.groups())
+            self._reports.pop(name, None)  # the one that reported last is the last in the dict
+            self._reports[name] = (*map(float, numbers), time.time())
+            if len(self._reports) > MAX_SIMULATORS:
+                del self._reports[next(iter(self._reports))]
+
+    def collect(self) -> list[Metric]:
+        """Return the reports as metrics."""
+        names, text = ["simulator"], "Users of a simulator, as it says, by outcome."
+        users = GaugeMetricFamily("api_simulator_users", text, labels=[*names, "outcome"])
+        text = "Users that a simulator creates in a second, as it says."
+        rate = GaugeMetricFamily("api_simulator_users_per_second", text, labels=names)
+        text = "When a simulator sent its last report, in seconds since 1970."
+        seen = GaugeMetricFamily("api_simulator_seen_timestamp_seconds", text, labels=names)
+        for name, (created, given_up, per_second, at) in self._reports.items():
+            users.add_metric([name, "created"], created)
+            users.add_metric([name, "given up"], given_up)
+            rate.add_metric([name], per_second)
+            seen.add_metric([name], at)
+        return [users, rate, seen]
 
 
 class LineFormatter(logging.Formatter):

@@ -39,7 +39,7 @@ def test_the_own_page_may_write(api: TestClient, host: str, origin: str) -> None
     ("host", "origin"),
     [
         ("localhost", "http://localhost:443"),
-        ("localhost:8000", "http://localhost"),
+        ("localhost:8000", "http://localhost:3000"),
         ("localhost", "http://localhost.evil.example"),
         ("localhost", "localhost"),
         ("localhost", "://localhost"),

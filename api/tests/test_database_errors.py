@@ -93,7 +93,9 @@ def test_a_name_that_the_database_rejects_fails_alone(postgresql_url: str) -> No
 
 def end_other_sessions(url: str) -> None:
     """End all sessions of the server, as its restart does; return when they have ended."""
-    other = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    other = (
+        "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
     deadline = time.monotonic() + 20
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"SELECT pg_terminate_backend(pid) {other}")

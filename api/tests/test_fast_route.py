@@ -20,9 +20,10 @@ from raw_http import exchange
 from raw_http import http as request_bytes
 from starlette.testclient import TestClient
 
+from calls import calls
 from crud import MAX_USER_ID
 from fast_route import FastRoute
-from main import calls, create_app
+from main import create_app
 from settings import read_settings
 
 DIFFERENT = (b"date:", b"x-request-id:")  # headers that two responses may differ in

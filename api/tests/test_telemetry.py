@@ -141,3 +141,34 @@ def test_an_unknown_number_of_users_is_nan(sqlite_url: str, tmp_path: Path) -> N
         with closing(sqlite3.connect(tmp_path / "users.db")) as database:
             database.execute("DROP TABLE age_counts")
         assert "\napi_users NaN\n" in api.get("/metrics").text
+
+
+def test_a_simulator_reports_itself(api: TestClient) -> None:
+    """The header X-Simulator of any request becomes metrics; another form is ignored."""
+    good = "demo-1a; created=12; given-up=3; per-second=4.25"
+    for header in (
+        good,
+        "demo; created=x",
+        "a b; created=1; given-up=0; per-second=1",
+        "x" * 5_000,
+    ):
+        assert api.get("/health", headers={"x-simulator": header}).status_code == 200
+    lines = api.get("/metrics").text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("api_simulator"))
+
+    assert values.pop('api_simulator_seen_timestamp_seconds{simulator="demo-1a"}')
+    assert {name: float(value) for name, value in values.items()} == {
+        'api_simulator_users{outcome="created",simulator="demo-1a"}': 12,
+        'api_simulator_users{outcome="given up",simulator="demo-1a"}': 3,
+        'api_simulator_users_per_second{simulator="demo-1a"}': 4.25,
+    }
+
+
+def test_only_so_many_simulators_are_kept(api: TestClient) -> None:
+    """The fifty that reported last: a client cannot fill the memory with names."""
+    for number in (0, *range(60), 0):
+        report = f"s{number}; created=1; given-up=0; per-second=1"
+        api.get("/health", headers={"x-simulator": report})
+    names = re.findall(r'per_second\{simulator="s(\d+)"\}', api.get("/metrics").text)
+
+    assert sorted(map(int, names)) == [0, *range(11, 60)]
