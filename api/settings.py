@@ -72,8 +72,9 @@ def _check_postgresql(url: str) -> None:
     tried = pq.PGconn.connect_start(conninfo.make_conninfo("", **nowhere).encode())
     message = tried.error_message.decode(errors="replace").strip()
     tried.finish()
-    if not re.fullmatch("[0-9]*", str(options.get("keepalives", ""))):
-        message = "keepalives must be a number"
+    for name in ("keepalives", "port"):  # libpq reads these numbers only when it connects
+        if not re.fullmatch("[0-9,]*", str(options.get(name, ""))):
+            message = f"{name} must be a number"
     if message and NOWHERE not in message:
         raise SettingsError(f"DATABASE_URL cannot be used: {message}")
     for name in CERTIFICATES & options.keys():
@@ -97,8 +98,8 @@ def _urls(value: Any) -> Any:
     """Return the addresses in a list, in lower case except the path, without a slash at the end."""
     if not isinstance(value, str):
         return value
-    urls = [url.strip() for url in value.split(",")]
-    found = [re.fullmatch(r"(?i:(https?://[^/?#@\s]+))(/[^?#\s]*?)?/?", url) for url in urls]
+    urls = [url.strip().rstrip("/") for url in value.split(",")]
+    found = [re.fullmatch(r"(?i:(https?://[^/?#@\s]+))(/[^?#\s]*)?", url) for url in urls]
     if not all(found):
         raise ValueError
     return tuple(f"{url[1].lower()}{url[2] or ''}" for url in found if url)

@@ -79,3 +79,29 @@ def test_a_long_value_is_not_repeated(api: TestClient) -> None:
         assert response.status_code == 422
         assert len(response.content) < 500
         assert max(response.text.count(letter * 101) for letter in "9np") == 0
+
+
+@pytest.mark.parametrize("path", ["/users/?limit=x", "/users/?after=x", "/users/?limit=0"])
+def test_one_mistake_is_one_error(api: TestClient, path: str) -> None:
+    """Its `loc` is the name of the parameter, also if the parameter may be left out."""
+    [(_, place)] = validation_errors(api, "GET", path)
+
+    assert place == "query/" + path.partition("?")[2].partition("=")[0]
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/users/"), ("PUT", "/users/1")])
+def test_values_in_a_body_get_the_right_address(api: TestClient, method: str, path: str) -> None:
+    """Many APIs take JSON, so the message shows how to send the values here."""
+    response = api.request(method, path, json={"user_id": 1, "name": "Al", "age": 1})
+    [error] = response.json()["detail"]
+
+    assert response.status_code == 422
+    assert error["loc"] == ["body"]
+    assert "POST /users/?user_id=123&name=Alice&age=30" in error["msg"]
+
+
+def test_an_unknown_parameter_names_the_known_ones(api: TestClient) -> None:
+    """So a client sees what there is instead."""
+    [error] = api.get("/users/?offset=3").json()["detail"]
+
+    assert error["msg"] == "Unknown parameter; known: limit, after, name"

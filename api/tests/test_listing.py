@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from conftest import Served, some_users
+from conftest import Served, api_client, some_users
 from fastapi import FastAPI
 from raw_http import ListingClient
+from starlette.testclient import TestClient
 
 import bulk
 from crud import MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS
@@ -170,3 +171,45 @@ def test_listings_while_eight_clients_write(serve: Callable[..., Served]) -> Non
     assert len(listings) >= 20
     with served.client() as client:
         assert client.get("/stats/ages").json()["total"] == STEADY_USERS + WRITERS
+
+
+def search(api: TestClient, name: str, limit: int) -> tuple[list[str], int]:
+    """Follow the links of a search; return the ids that were found, and the number of pages."""
+    found: list[str] = []
+    pages, path = 0, f"/users/?name={name}&limit={limit}"
+    while path:
+        response = api.get(path)
+        assert response.status_code == 200
+        found += response.json()
+        pages += 1
+        path = response.links.get("next", {}).get("url", "")
+        assert pages < 50
+    return found, pages
+
+
+def test_users_are_found_by_a_part_of_their_name(store_variables: dict[str, str]) -> None:
+    """Case does not matter, results are in the order of ids, and pages are linked."""
+    users = {str(i): {"name": f"User {i} Groß" if i % 7 else "Élan", "age": 1} for i in range(300)}
+    with api_client(**store_variables) as api:
+        api.post("/users/batch", json=users)
+        elan = [i for i in users if int(i) % 7 == 0]
+
+        assert search(api, "ÉLA", 100) == (elan, 1)
+        assert search(api, "éla", 10) == (elan, 5)
+        assert search(api, "GROSS", 1000)[0] == [i for i in users if int(i) % 7]
+        assert search(api, "user 12 ", 1000) == (["12"], 1)
+        assert search(api, "%25", 10) == ([], 1)
+        assert api.get("/users/?name=").status_code == 422
+
+
+def test_a_search_looks_at_a_bounded_number_of_users(api: TestClient) -> None:
+    """One response looks at 10,000 users; it may find none, and links to the rest."""
+    for start in range(0, 30_000, 10_000):
+        some = range(start, start + 10_000)
+        api.post("/users/batch", json={str(i): {"name": "Al", "age": 1} for i in some})
+    api.post("/users/?user_id=30000&name=Bo&age=1")
+    first = api.get("/users/?name=bo&limit=5")
+
+    assert first.json() == {}
+    assert first.links["next"]["url"] == "/users/?name=bo&limit=5&after=9999"
+    assert search(api, "bo", 5) == (["30000"], 4)

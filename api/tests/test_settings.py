@@ -1,6 +1,7 @@
 """Settings: what each variable may be, and the one sentence about a wrong value."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -237,3 +238,74 @@ def test_rejected_workers_end_with_their_supervisor() -> None:
 
     assert "DATABASE_URL must be set for more than one worker" in ended.stderr
     assert ended.returncode not in (0, None)  # of the supervisor (ADR 10)
+
+
+NEVER = [
+    "postgresql://a@h/lab?foo=bar",
+    "postgresql://a:%zz-secret@h/lab",
+    "postgresql://a:secret@h/lab?sslmode=bogus",
+    "postgresql://a:secret@h/lab?target_session_attrs=bogus",
+    "postgresql://a:secret@h/lab?channel_binding=bogus",
+    "postgresql://a:secret@h/lab?service=bogus",
+    "postgresql://a:secret@h/lab?keepalives=bogus",
+    "postgresql://a:secret@h/lab?sslmode=verify-full&sslrootcert=/nowhere/ca.pem",
+    "postgresql://a:secret@h:65536/lab",
+    "postgresql://a:secret@b,c:port/lab",
+    "sqlite:////",
+    "sqlite:////etc",
+    "sqlite:////etc/hostname",
+    "sqlite:////proc/users.db",
+]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other paths")
+@pytest.mark.parametrize("url", NEVER)
+def test_a_database_that_can_never_work_is_rejected(url: str) -> None:
+    """The sentence says why, and does not contain the password."""
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL .+") as error:
+        read_settings({"DATABASE_URL": url})
+
+    assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a:b@nowhere.invalid/lab?sslmode=require",
+        "postgresql://a:b@[::1]:1/lab?target_session_attrs=read-write",
+        "postgresql://a@b,c/lab?connect_timeout=3&keepalives=0",
+    ],
+)
+def test_a_database_that_may_come_later_is_accepted(url: str) -> None:
+    """A server that does not exist yet, or does not respond, may be there later."""
+    assert read_settings({"DATABASE_URL": url}).database_url == url
+
+
+def test_a_locked_database_may_be_free_later(tmp_path: Path) -> None:
+    """Another process may write to the file for a long time."""
+    with sqlite3.connect(tmp_path / "users.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert read_settings({"DATABASE_URL": f"sqlite:///{tmp_path}/users.db"}).database_url
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("https://Lab.Example/", ("https://lab.example",)),
+        ("http://a:8000/Api/v1/, https://b", ("http://a:8000/Api/v1", "https://b")),
+    ],
+)
+def test_public_addresses_are_a_list(value: str, expected: tuple[str, ...]) -> None:
+    """Names are in lower case, and a slash at the end does not count."""
+    assert read_settings({"PUBLIC_URL": value}).public_url == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["", "lab.example", "ftp://a", "https://a?b", "https://a,,https://b"]
+)
+@pytest.mark.parametrize("variable", ["PUBLIC_URL", "ALLOWED_ORIGINS"])
+def test_other_addresses_are_rejected(variable: str, value: str) -> None:
+    """An address has a scheme and a host."""
+    with pytest.raises(SettingsError, match=f"^{variable} must be"):
+        read_settings({variable: value})
