@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import quote_plus
@@ -14,6 +13,7 @@ from generator import User
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, LONGEST_RETRY_AFTER_SECONDS = 0.3, 5.0, 60.0
 MOST_BAD_RESPONSES = 3
 T = TypeVar("T")
+Attempt = Callable[[bool], Awaitable[T]]  # the bool: perhaps an earlier attempt stored the users
 # For their meaning see README.md; taken: another user has the id, so ours needs a new one.
 Outcome = Literal["created", "already there", "taken", "rejected", "given up", "not sent"]
 
@@ -38,8 +38,11 @@ class BadResponse(ApiError):
     """The response cannot be understood: the third in a row ends the retries."""
 
 
+PAGE, OTHER = object(), object()  # the body of a 2xx that is HTML, or neither HTML nor JSON
+
+
 class Response(NamedTuple):
-    """A 2xx, or an error that a retry cannot repair; `body` is its JSON, or None."""
+    """A 2xx, or an error that a retry cannot repair; `body`: JSON, None, or `PAGE` or `OTHER`."""
 
     status: int
     body: Any = None
@@ -78,14 +81,21 @@ class Client:
 
     async def wait_until_healthy(self) -> None:
         """Return as soon as `GET /health` gives a 2xx that is not HTML."""
+        await self.retry(self._check_health)
 
-        async def check_health(_: bool) -> None:
-            with suppress(BadResponse):  # plain text is enough here
-                status = (await self.exchange("GET", "/health", new_request_id(), b"")).status
-                if status >= 300:
-                    raise ApiError(f"responded with {status} (check API_BASE_URL and API_TOKEN)")
+    async def _check_health(self, _: bool = False) -> None:
+        status, body = await self.exchange("GET", "/health", new_request_id(), b"")
+        if status >= 300:
+            raise ApiError(f"responded with {status} (check API_BASE_URL and API_TOKEN)")
+        if body is PAGE:
+            raise ApiError("responded with HTML, not JSON")
 
-        await self.retry(check_health)
+    async def ask(self, method: str, target: str, request_id: str, body: bytes = b"") -> Response:
+        """Send a request once. HTML may be of a proxy: then `/health` gives no good response."""
+        response = await self.exchange(method, target, request_id, body)
+        if response.body is PAGE:
+            await self._check_health()
+        return response
 
     async def create(self, user: User, perhaps_stored: bool = False) -> Result:
         """Create a user, who may be stored already; retry until the outcome is known."""
@@ -94,12 +104,12 @@ class Client:
 
         async def post(perhaps_stored: bool) -> tuple[float, Response, bool]:
             started = now()
-            return started, await self.exchange("POST", target, request_id, b""), perhaps_stored
+            return started, await self.ask("POST", target, request_id), perhaps_stored
 
         try:
             started, response, perhaps_stored = await self.retry(post, perhaps_stored)
             outcome = await self._outcome(user, response, perhaps_stored, request_id)
-        except BadResponse as error:
+        except ApiError as error:
             return Result("given up", detail=f"The API {error}", request_id=request_id)
         detail = response.get("detail")
         return Result(outcome, response.status, now() - started, detail, request_id)
@@ -107,43 +117,50 @@ class Client:
     async def _outcome(
         self, user: User, response: Response, perhaps_stored: bool, request_id: str
     ) -> Outcome:
+        mine, success = (user.name, user.age), response.status < 300
+        if success and response.get("user_id") == user.user_id:
+            return "created"
         # The first API of the course responds with 200 and an error inside, instead of 409.
-        conflict = response.status == 409 or (response.status < 300 and response.get("error"))
-        if not conflict and (response.status < 300 or not perhaps_stored):
-            return "created" if response.status < 300 else "rejected"
+        conflict = response.status == 409 or (success and response.get("error"))
+        doubtful = success and not conflict  # another API? Each POST might create a user there
+        if not (conflict or doubtful or perhaps_stored):
+            return "rejected"
 
         async def get(_: bool) -> tuple[object, object] | None:
-            shown = await self.exchange("GET", f"/users/{user.user_id}", request_id, b"")
+            shown = await self.ask("GET", f"/users/{user.user_id}", request_id)
             found = name_and_age(shown.body) if shown.status < 300 else None
-            if conflict and perhaps_stored and not found:
+            if (doubtful and found != mine) or (conflict and perhaps_stored and not found):
                 # The stored user may be ours: with a new id it would be stored twice.
-                raise BadResponse("responded that an id is taken, but does not show its user")
+                what = "an id is taken" if conflict else "a user was created"
+                raise BadResponse(f"responded that {what}, but does not show its user")
             return found
 
         # An older API does not show the user. An earlier attempt may have stored a rejected user.
-        stored = name_and_age(response.get("user")) or await self.retry(get)
-        if stored == (user.name, user.age):
-            return "created" if perhaps_stored else "already there"
+        stored = name_and_age(response.get("user")) or await self.retry(get, in_doubt=doubtful)
+        if stored == mine:
+            return "created" if perhaps_stored or doubtful else "already there"
         return "taken" if conflict else "rejected"
 
-    async def retry(
-        self, attempt: Callable[[bool], Awaitable[T]], perhaps_stored: bool = False
-    ) -> T:
-        """Repeat `attempt(perhaps_stored)` until success; raise the third BadResponse in a row."""
+    async def retry(self, attempt: Attempt[T], sent: bool = False, in_doubt: bool = False) -> T:
+        """Repeat `attempt(sent)` until success; raise the third BadResponse in a row.
+
+        `sent`: perhaps stored already; `in_doubt`: every error of a connection counts as bad.
+        """
         started, errors, bad_responses = now(), 0, 0
         try:
             while True:
                 try:
-                    result = await attempt(perhaps_stored)
+                    result = await attempt(sent)
                     if self._reported is attempt:
                         self.say(f"The API is back after {now() - started:.1f} s")
                     return result
                 except ApiError as error:
                     self.errors[str(error)] += 1
-                    bad_responses = bad_responses + 1 if isinstance(error, BadResponse) else 0
+                    bad = isinstance(error, BadResponse) or (in_doubt and error.perhaps_stored)
+                    bad_responses = bad_responses + 1 if bad else 0
                     if bad_responses == MOST_BAD_RESPONSES:
                         raise
-                    perhaps_stored |= error.perhaps_stored
+                    sent |= error.perhaps_stored
                     backoff = backoff_seconds(errors, error.retry_after_seconds)
                     seconds, errors = max(backoff, self.wait_seconds()), errors + 1
                     self._reported = self._reported or attempt
@@ -158,10 +175,8 @@ class Client:
 
 
 def backoff_seconds(errors: int, retry_after_seconds: float = 0.0) -> float:
-    """Seconds to wait before a retry, after so many earlier errors; at least what the API asks.
-
-    The jitter keeps simulators from retrying all at once (Brooker, "Exponential Backoff", 2015).
-    """
+    """Seconds to wait before a retry, after so many earlier errors; at least what the API asks."""
+    # The jitter keeps simulators from retrying all at once (Brooker, "Exponential Backoff", 2015).
     ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(errors, 10))
     jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 (not a secret)
     return max(jittered, min(retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS))

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from client import ApiError, BadResponse, NotConnected, Response, now
+from client import OTHER, PAGE, ApiError, NotConnected, Response, now
+from ledger import Ledger
 
 CONNECT_TIMEOUT_SECONDS, RESPONSE_TIMEOUT_SECONDS = 3.0, 10.0
-IDLE_CONNECTION_SECONDS = 2.0  # uvicorn closes an idle connection after 5 s
+INTRODUCTION_SECONDS, IDLE_CONNECTION_SECONDS = 2.0, 2.0  # uvicorn closes idle ones after 5 s
 TOO_SLOW = f"gave no response within {RESPONSE_TIMEOUT_SECONDS:g} s"
 REFUSED = f"[Errno {errno.ECONNREFUSED}]"
 LARGEST_RESPONSE_BYTES = 256 * 1024  # the response to a batch has up to 10,000 ids
@@ -26,7 +27,7 @@ LARGEST_RESPONSE_BYTES = 256 * 1024  # the response to a batch has up to 10,000 
 class Connection:
     """Sends requests to the API at `base_url`. Requests at the same time have one socket each."""
 
-    def __init__(self, base_url: str, token: str | None = None) -> None:
+    def __init__(self, base_url: str, ledger: Ledger, token: str | None = None) -> None:
         url = urlsplit(base_url)
         tls = ssl.create_default_context() if url.scheme.lower() == "https" else None
         self._address = url.hostname or "", url.port or (443 if tls else 80)
@@ -36,20 +37,24 @@ class Connection:
         self._headers = f"Host: {url.netloc}\r\nAccept: application/json\r\n"
         self._headers += f"Authorization: Bearer {token}\r\n" if token else ""
         self._idle: list[_Socket] = []
+        self._ledger, self._introduce_at = ledger, 0.0
 
     async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
-        """Send a request once and return its response. Raises ApiError if none is usable.
-
-        `target`: path and query, percent-encoded; `body`: JSON.
-        """
+        """Send a request once (`target` is percent-encoded). Raises ApiError without a response."""
         kind = "Content-Type: application/json\r\n" if body else ""
         length = f"Content-Length: {len(body)}\r\n" if method == "POST" else ""
         head = f"{method} {self._path}{target} HTTP/1.1\r\n{self._headers}{kind}{length}"
-        head += f"X-Request-ID: {request_id}\r\n\r\n"
+        started = now()
+        if started >= self._introduce_at:
+            head += f"X-Simulator: {self._ledger.describe(started)}\r\n"
+            self._introduce_at = started + INTRODUCTION_SECONDS
+        request = f"{head}X-Request-ID: {request_id}\r\n\r\n".encode() + body
         connected = self._idle_socket() or await self._connect()
+        status = 0
         try:
-            status, headers, content = await connected.send(head.encode() + body)
+            status, headers, content = await connected.send(request)
         finally:
+            self._ledger.exchanged(status, len(request), connected.received_bytes)
             if connected.reusable:
                 connected.idle_since = now()
                 self._idle.append(connected)
@@ -86,10 +91,7 @@ class Connection:
 
 
 class _Socket(asyncio.Protocol):
-    """A socket for one request at a time.
-
-    asyncio calls `connection_made`, `data_received` and `connection_lost`; the parser: `on_...`.
-    """
+    """A socket for one request at a time. The parser calls the methods `on_...`, asyncio others."""
 
     reusable = False
     idle_since = 0.0
@@ -99,7 +101,7 @@ class _Socket(asyncio.Protocol):
         """Send a request; return the status, headers and body of its response."""
         loop = asyncio.get_running_loop()
         self.on_message_begin()
-        self._received_bytes = 0
+        self.received_bytes = 0
         self._response = loop.create_future()
         timer = loop.call_later(RESPONSE_TIMEOUT_SECONDS, self.abort, TOO_SLOW)
         try:
@@ -118,21 +120,21 @@ class _Socket(asyncio.Protocol):
         if not self._response or self._response.done():
             self.reusable = False  # data without a request
             return
-        self._received_bytes += len(data)
+        self.received_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade:
             self.on_message_complete()
         except HttpParserError:
             self.abort("responded with something that is not HTTP")
-        if self._received_bytes > LARGEST_RESPONSE_BYTES:
+        if self.received_bytes > LARGEST_RESPONSE_BYTES:
             self.abort(f"responded with more than {LARGEST_RESPONSE_BYTES // 1024} KiB")
 
     def connection_lost(self, error: Exception | None) -> None:
         no_length = not {"Content-Length", "Transfer-Encoding"} & self._headers.keys()
         if error is None and self._status and no_length:  # its end is the close (RFC 9112, 6.3)
             self.on_message_complete()
-        part = "in the middle of" if self._response and self._received_bytes else "without"
+        part = "in the middle of" if self._response and self.received_bytes else "without"
         self.abort(f"closed the connection {part} a response")
 
     def on_message_begin(self) -> None:
@@ -164,10 +166,7 @@ class _Socket(asyncio.Protocol):
 
 
 def check_status(status: int, headers: dict[str, str]) -> None:
-    """Raise ApiError for a status that may be different after a retry.
-
-    501, 507 (the store is full) and 4xx (except 408 and 429) would be the same again.
-    """
+    """Raise ApiError for a status that may be different after a retry; 507 (full) is not."""
     if 300 <= status < 400:  # without its target address, which may contain the user's name
         raise ApiError(f"responded with {status}, a redirect, which is not followed")
     if (not 200 <= status < 500 or status in (408, 429)) and status not in (501, 507):
@@ -186,12 +185,9 @@ def retry_after_seconds(headers: dict[str, str]) -> float:
 
 
 def json_value(body: bytes | bytearray, status: int) -> object:
-    """The JSON in a body, or None. Raises an ApiError if the body of a 2xx is not JSON."""
+    """The JSON in a body, or None; of a 2xx that is not JSON: `PAGE` or `OTHER`."""
     try:
         return json.loads(body.decode()) if body else None
     except (ValueError, RecursionError):
-        if status < 300 and body.lstrip().startswith(b"<"):  # a page of a proxy or of a login
-            raise ApiError("responded with HTML, not JSON") from None
-        if status < 300:
-            raise BadResponse("responded with something that is not JSON") from None
-        return None
+        success = PAGE if body.lstrip().startswith(b"<") else OTHER  # a page of a proxy or a login
+        return success if status < 300 else None

@@ -1,12 +1,11 @@
 """Draws plausible users: ids, names and ages."""
 
+import itertools
 import random
 import re
-import warnings
 from bisect import bisect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 # How many of 1,000 people are 0-4, 5-9, ... 95-99 years old. The sums for under 15, 15-24, 25-64
@@ -20,13 +19,8 @@ AGES: dict[str, tuple[range, list[float]]] = {
 }
 # An id is a random block of seven digits and a running number of nine. Two simulators draw the
 # same block once in eight million times. All ids are below 2**53: JavaScript holds them exactly.
-BLOCK_SIZE = 10**9
-FIRST_BLOCK, LAST_BLOCK = 1_000_000, 2**53 // BLOCK_SIZE - 1
+BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK = 10**9, 1_000_000, 8_999_999
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-
-
-class UnknownLocale(ValueError):
-    """Faker has no such locale; the message is for the user."""
 
 
 class User(NamedTuple):
@@ -38,50 +32,43 @@ class User(NamedTuple):
 
 
 class Users(Iterator[User]):
-    """Endless random users; one seed always gives the same ones. Raises UnknownLocale."""
+    """Endless random users; one seed, locale and choice of ages always gives the same ones."""
 
     def __init__(self, seed: int | None, locale: str = "en_US", ages: str = "population") -> None:
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
         key = f"{seed} {locale} {ages}"  # another locale or choice of ages gives other ids
-        self._rng, self._id_rng = random.Random(key), random.Random(f"{key} ids")  # noqa: S311
-        self._years, self._totals = AGES[ages][0], list(accumulate(AGES[ages][1]))
+        self._rng = random.Random(key)  # noqa: S311 (not a secret)
+        self.block = random.Random(f"{key} ids").randint(FIRST_BLOCK, LAST_BLOCK)  # noqa: S311
+        self._ids = itertools.count(self.block * BLOCK_SIZE + 1)
+        self._years, self._totals = AGES[ages][0], list(itertools.accumulate(AGES[ages][1]))
         self._draw_name = names(self._rng, locale)
-        self._new_block()
 
     def __next__(self) -> User:
         age = self._years[bisect(self._totals, self._rng.random() * self._totals[-1])]
         return User(next(self._ids), self._draw_name().strip(), age)
 
     def renumbered(self, user: User) -> User:
-        """The same person with a new id; from a new block if the old id is of the current block."""
-        if user.user_id // BLOCK_SIZE == self._block:
-            self._new_block()
-        return user._replace(user_id=next(self._ids))
-
-    def _new_block(self) -> None:
-        self._block = self._id_rng.randint(FIRST_BLOCK, LAST_BLOCK)
-        self._ids = iter(range(self._block * BLOCK_SIZE + 1, (self._block + 1) * BLOCK_SIZE))
+        """The same person with a new id: the second is always the same, so that a later run with
+        the seed finds the person; the next ones are random, so that no earlier run has used them.
+        """
+        own = user.user_id // BLOCK_SIZE == self.block
+        rng = random.Random(" ".join(map(str, user))) if own else random.SystemRandom()  # noqa: S311
+        return user._replace(user_id=rng.randrange(FIRST_BLOCK * BLOCK_SIZE, 2**53))
 
 
 def names(rng: random.Random, locale: str) -> Callable[[], str]:
-    """A function that draws names with Faker's probabilities, but is faster: it sums the weights of
-    each list only once, and parses each pattern only once.
-    """
+    """A function that draws names as Faker does, but sums weights and parses patterns only once."""
     from faker import Faker  # takes 0.1 s: wrong settings are reported before
-    from faker.config import AVAILABLE_LOCALES
     from faker.providers.person import Provider
 
-    if locale not in AVAILABLE_LOCALES:
-        raise UnknownLocale(f"SIMULATION_LOCALE (--locale) must be one of Faker's, not {locale!r}")
-    with warnings.catch_warnings(action="ignore"):  # of a locale with a newer name
-        faker = Faker(locale, providers=["faker.providers.person"])
+    faker = Faker(locale, providers=["faker.providers.person"])
     faker.seed_instance(rng.getrandbits(64))
     generator = faker.factories[0]
     provider = next(each for each in generator.providers if isinstance(each, Provider))
     weighted = {}
     for words in [getattr(provider, name, None) for name in dir(type(provider))]:
         if isinstance(words, OrderedDict):
-            weighted[id(words)] = list(words), list(accumulate(words.values()))
+            weighted[id(words)] = list(words), list(itertools.accumulate(words.values()))
     faker_element = provider.random_element
     patterns: dict[str, tuple[str, list[Callable[[], str]]]] = {}
 

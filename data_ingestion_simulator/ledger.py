@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable
+from itertools import groupby
 
 from client import Exchange, Response, now
 
@@ -10,27 +11,25 @@ OUTCOMES = ("created", "already there", "rejected", "given up")
 # Latencies are counted in 1,272 buckets, each two per cent above the last. So a percentile is wrong
 # by at most one per cent, in fixed memory (DDSketch: Masson, Rim and Lee, VLDB 2019).
 GROWTH, SHORTEST_SECONDS, LONGEST_SECONDS = 1.02, 1e-6, 86_400.0
-PERCENTILES = (50, 95, 99)
-MOST_RANGES = 10
-BURST_REQUESTS = 5
+PERCENTILES = {"min": 0, "p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
+MOST_RANGES, BURST_REQUESTS = 10, 5
 
 
 class Ledger:
     """attempted = created + already there + rejected + given up (+ not sent, in a dry run).
 
-    At a rate, some users may not be attempted: `dropped`, because too many were being sent, or
-    `late`, because this program was too slow. `period_seconds`: between two users, 0 in bulk.
+    At a rate users may be `dropped` (too many were being sent) or `late` (this program was slow).
     """
 
     def __init__(self, period_seconds: float = 0.0) -> None:
-        self.attempted = self.dropped = self.late = 0
+        self.attempted = self.dropped = self.late = self.sent_bytes = self.received_bytes = 0
         self.settled = Counter(dict.fromkeys(OUTCOMES, 0))
         self.unknown_ids: list[int] = []
-        self.errors: Counter[str] = Counter()
+        self.errors, self.statuses = Counter[str](), Counter[int]()
         self._latencies, self._period_seconds = Counter[int](), period_seconds
         self._began_at, self._ended_at = math.inf, 0.0
         self._open: set[int] = set()
-        self._unfinished = 0
+        self.name, self._unfinished, self._described = "simulator", 0, (0, -math.inf)
 
     def attempt(self, user_ids: Collection[int]) -> None:
         """Count users that are about to be sent, each one once."""
@@ -59,6 +58,20 @@ class Ledger:
         self._began_at = min(self._began_at, due_at)
         self._ended_at = max(self._ended_at, ended_at, due_at + self._period_seconds)
 
+    def exchanged(self, status: int, sent_bytes: int, received_bytes: int) -> None:
+        """Note a request, and the status of its response; 0: there was none."""
+        if status:
+            self.statuses[status] += 1
+        self.sent_bytes += sent_bytes
+        self.received_bytes += received_bytes
+
+    def describe(self, at: float) -> str:
+        """What the API is told: users until now, and users a second since the last time."""
+        created, (before, last) = self.settled["created"], self._described
+        self._described, per_second = (created, at), (created - before) / (at - last)
+        counts = f"created={created}; given-up={self.settled['given up']}"
+        return f"{self.name}; {counts}; per-second={per_second:.1f}"
+
     def close(self) -> None:
         """Give up the users that are still being sent: they may be stored or not."""
         self._unfinished = len(self._open)
@@ -78,14 +91,13 @@ class Ledger:
         return self.settled["created"] + self.settled["already there"]
 
     def users_per_second(self) -> float | None:
-        """Stored users per second, from the first due user to the last response; None if unknown.
+        """How many users were stored in a second; None if unknown."""
+        known = self.seconds() and not self.settled["not sent"]
+        return self.stored() / self.seconds() if known else None
 
-        At an interval or a rate, the time also includes the period after the last user: three users
-        at an interval of 0.1 s are ten a second.
-        """
-        if self.settled["not sent"] or self._ended_at <= self._began_at:
-            return None
-        return self.stored() / (self._ended_at - self._began_at)
+    def seconds(self) -> float:
+        """From the first due user to the end of the last one's period."""
+        return max(0.0, self._ended_at - self._began_at)
 
     def percentile_milliseconds(self, percent: float) -> float | None:
         """The latency that so many per cent of all latencies do not exceed; None in a dry run."""
@@ -96,15 +108,31 @@ class Ledger:
                 return float(1000 * GROWTH**bucket)
         return None
 
+    def latency_milliseconds(self) -> dict[str, float | None]:
+        """Percentiles (`min` and `max` are two of them) and the mean; None in a dry run."""
+        figures = {name: self.percentile_milliseconds(p) for name, p in PERCENTILES.items()}
+        seconds = sum(count * GROWTH**bucket for bucket, count in self._latencies.items())
+        mean = 1000 * seconds / self._latencies.total() if figures["min"] else None
+        return {"mean": mean, **figures}
+
     def failed_share(self) -> float:
         """The share of all due users that were rejected, given up, dropped or late."""
         done = self.done()
         return (done - self.stored() - self.settled["not sent"]) / (done or 1)
 
-    def failed(self, fail_over: float) -> bool:
-        """Did more than `fail_over` fail? Or all, but not only because a stop interrupted them?"""
-        stopped = self.done() == self._unfinished
-        return self.failed_share() > fail_over or (self.failed_share() == 1 and not stopped)
+    def failures(self, fail_over: float, fail_p95_seconds: float | None) -> list[str]:
+        """Sentences: which limits the run broke. A run that stored no user failed, too."""
+        share, p95 = self.failed_share(), self.percentile_milliseconds(95) or 0.0
+        stored = (
+            f"{share * 100:.4g} % of the users were not stored, more than {fail_over * 100:g} %"
+        )
+        failures = [stored] if share > fail_over else []
+        if share == 1 and self.done() > self._unfinished:  # not only because a stop interrupted it
+            failures = ["No user was stored"]
+        if fail_p95_seconds and p95 > 1000 * fail_p95_seconds:
+            limit = f"more than {1000 * fail_p95_seconds:g} ms"
+            failures.append(f"The 95th percentile of the latency is {p95:.4g} ms, {limit}")
+        return failures
 
     def __str__(self) -> str:
         sides = " + ".join(f"{count:,} {outcome}" for outcome, count in self.settled.items())
@@ -113,15 +141,14 @@ class Ledger:
 
     def summary(self, seconds: float) -> dict[str, object]:
         """The accounts as a dict for JSON; `seconds`: the duration of the run."""
+        counted = ("attempted", "dropped", "late", "sent_bytes", "received_bytes", "statuses")
         return {
             "seconds": seconds,
-            "attempted": self.attempted,
             **{outcome.replace(" ", "_"): count for outcome, count in self.settled.items()},
-            "dropped": self.dropped,
-            "late": self.late,
+            **{name: getattr(self, name) for name in counted},
             "failed_share": self.failed_share(),
             "users_per_second": self.users_per_second(),
-            "latency_milliseconds": {f"p{p}": self.percentile_milliseconds(p) for p in PERCENTILES},
+            "latency_milliseconds": self.latency_milliseconds(),
             "errors": dict(self.errors.most_common()),
             "outcome_unknown": ranges(self.unknown_ids),
         }
@@ -130,10 +157,9 @@ class Ledger:
 class RetryBudget:
     """Limits requests to a failing API to 1.2 times the normal load, after a burst of five.
 
-    A leaky bucket: each request adds one to it, it leaks at 1.2 times the normal load, and a retry
-    waits until there is room. The normal load is one request in `period_seconds`. In bulk (None) it
-    is `concurrency` divided by the duration of a response (Little's law). At least one request in
-    30 s (in bulk: in 5 s) is always allowed: otherwise the end of an outage is detected late.
+    A leaky bucket: each request adds one, it leaks at 1.2 times the normal load, and a retry waits
+    for room. The load is one request in `period_seconds`; in bulk (None) `concurrency` divided by
+    the duration of a response (Little's law). One in 30 s (in bulk: 5 s) is always allowed.
     """
 
     def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:
@@ -167,12 +193,9 @@ class RetryBudget:
 
 def ranges(numbers: Iterable[int]) -> list[list[int]]:
     """Ascending numbers as pairs of a first and a last: [1, 3], [7, 7]."""
-    pairs: list[list[int]] = []
-    for number in numbers:
-        if not pairs or number != pairs[-1][1] + 1:
-            pairs.append([number, number])
-        pairs[-1][1] = number
-    return pairs
+    runs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    lists = [[number for _, number in run] for _, run in runs]
+    return [[run[0], run[-1]] for run in lists]
 
 
 def in_words(numbers: Iterable[int]) -> str:

@@ -1,16 +1,20 @@
 """The Data Ingestion Simulator: it waits for the API, then sends plausible users to it."""
 
+import os
+import signal
+
+signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # Ctrl-C during the imports; later see `run`
+
 import asyncio
 import gc
-import os
 import sys
 
 from client import Client
-from generator import UnknownLocale, Users
+from generator import Users
 from ledger import Ledger, RetryBudget
 from report import Report, complain, prepare_output, purpose
 from scheduler import Batches, Create, Scheduler, run_until_stopped, stop_on_signals
-from settings import Settings, SettingsError, read_settings
+from settings import Settings, SettingsError, check_locale, read_settings
 
 
 def main() -> int:
@@ -18,13 +22,14 @@ def main() -> int:
     prepare_output()
     try:
         return run(read_settings(arguments=sys.argv[1:]))
-    except (SettingsError, UnknownLocale) as error:
+    except SettingsError as error:
         complain(str(error))
         return 2
-    except ModuleNotFoundError as error:
-        complain(f"{error.name} is missing: run pip install -r requirements.txt")
-    except OSError as error:  # of the output: errors of the network are ApiErrors, and retried
-        complain(f"The output cannot be written: {error.strerror}")
+    except ImportError as error:
+        complain(f"{error.name or error} is missing or broken: run pip install -r requirements.txt")
+    except OSError as error:  # not of the network: those are ApiErrors, and retried
+        what = f"Cannot read {error.filename}" if error.filename else "The output cannot be written"
+        complain(f"{what}: {error.strerror}")
     return 1
 
 
@@ -45,33 +50,29 @@ def run(settings: Settings) -> int:
         raise
     if not ledger.balances():
         return 1
-    return 3 if ledger.failed(settings.fail_over) else 0
+    return 3 if ledger.failures(settings.fail_over, settings.fail_p95_seconds) else 0
 
 
 async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asyncio.Event) -> None:
     """Wait for the API, then send users at their pace or in bulk; a dry run only prints them."""
     from connection import Connection  # late: wrong settings are reported without libraries
 
+    check_locale(settings.locale)
     users = Users(settings.seed, settings.locale, settings.ages)
     report.say(purpose(settings))
     create: Create = report.preview
     batches = None
     if not settings.dry_run:
-        connection = Connection(settings.api_base_url, settings.api_token)
+        ledger.name = f"simulator-{users.block}"
+        connection = Connection(settings.api_base_url, ledger, settings.api_token)
         budget = RetryBudget(connection.exchange, settings.period_seconds, settings.concurrency)
         client = Client(budget.exchange, budget.wait_seconds, report.say, ledger.errors)
         await client.wait_until_healthy()
         create = client.create
         batches = Batches(client) if settings.batch_size > 1 else None
     scheduler = Scheduler(create, users, settings.count, ledger, report.users, stop)
-    if settings.interval_seconds:
-        sending = scheduler.at_interval(settings.interval_seconds)
-    elif settings.period_seconds:
-        sending = scheduler.at_rate(settings.period_seconds, settings.concurrency)
-    else:
-        sending = scheduler.in_bulk(batches, settings.batch_size, settings.concurrency)
     try:
-        await asyncio.create_task(sending)  # faster: each resume of this task skips `simulate`
+        await asyncio.create_task(scheduler.run(settings, batches))  # faster: it skips `simulate`
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
 

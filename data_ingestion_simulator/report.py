@@ -14,19 +14,14 @@ from urllib.parse import quote
 
 from client import Result
 from generator import User
-from ledger import PERCENTILES, Ledger
+from ledger import Ledger
 from settings import Settings
 
-PROGRESS_SECONDS = 5.0
-MOST_LINES_IN_BULK = 10
-LONGEST_REASON = 200
+PROGRESS_SECONDS, MOST_LINES_IN_BULK, LONGEST_REASON = 5.0, 10, 200
 
 
 class Report:
-    """Prints events as lines of `text` or `json` (an object a line). `quiet`: only the summary.
-
-    In bulk it prints only the first ten users that were not created.
-    """
+    """Prints events as lines of text or JSON; in bulk only ten users that were not created."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings, self._form, self._ledger = settings, settings.output, ledger
@@ -63,23 +58,25 @@ class Report:
         """Print the results of the run, also if `quiet`; the accounts are the last line."""
         seconds = time.monotonic() - self._created_at
         if self._form != "json":
-            for sentence in sentences(self._ledger, self._settings.fail_over):
+            for sentence in sentences(self._ledger, self._settings):
                 self._event("summary", sentence)
         accounts = f"{'Stopped' if stopped else 'Done'} after {seconds:,.1f} s: {self._ledger}"
         self._event("summary", accounts, stopped=stopped, **self._ledger.summary(seconds))
 
     def _user(self, user: User, result: Result) -> None:
-        milliseconds, why = result.seconds * 1000, reason(user, result)
-        line = f"{result.outcome:<13}  user {user.user_id}  {result.status}  {milliseconds:,.0f} ms"
-        facts: dict[str, object] = {"outcome": result.outcome, "status": result.status}
-        facts |= {"milliseconds": milliseconds, "request_id": result.request_id, "reason": why}
-        line += f"  {result.request_id}  {why}"
-        self._event("user", line.rstrip(), user_id=user.user_id, **facts)
+        outcome, status, seconds, _, request_id, *_ = result
+        milliseconds, why = seconds * 1000, reason(user, result)
+        line = f"{outcome:<13}  user {user.user_id}  {status}  {milliseconds:,.0f} ms  {request_id}"
+        facts = {"milliseconds": milliseconds, "request_id": request_id, "reason": why}
+        facts |= {"user_id": user.user_id, "outcome": outcome, "status": status}
+        self._event("user", f"{line}  {why}".rstrip(), **facts)
 
     def _progress(self) -> None:
         done, rate = self._ledger.done(), self._ledger.users_per_second()
-        count = self._settings.count
-        left_seconds = (count - done) / rate if count and rate else None
+        count, duration_seconds = self._settings.count, self._settings.duration_seconds
+        ends = [(count - done) / rate] if count and rate else []
+        ends += [max(0.0, duration_seconds - self._ledger.seconds())] if duration_seconds else []
+        left_seconds = min(ends, default=None)
         share = f" of {count:,} users ({done / count:.0%})" if count else " users"
         left = f", {left_seconds:,.0f} s left" if left_seconds else ""
         sentence = f"{done:,}{share}, {figure(rate)} a second{left}"
@@ -97,6 +94,7 @@ class Report:
 def purpose(settings: Settings) -> str:
     """The first line: what this run will do."""
     users = "users" if settings.count is None else f"{settings.count:,} users"
+    users += f" for {settings.duration_seconds:g} s" if settings.duration_seconds else ""
     pace = f"{settings.concurrency} requests at once"
     if settings.interval_seconds:
         pace = f"one every {settings.interval_seconds:g} s"
@@ -106,14 +104,18 @@ def purpose(settings: Settings) -> str:
     return f"Simulator: {users}, {pace}, to {settings.api_base_url}{dry}"
 
 
-def sentences(ledger: Ledger, fail_over: float) -> list[str]:
-    """The summary without the accounts: rate, latency, users not attempted, errors, failure."""
+def sentences(ledger: Ledger, settings: Settings) -> list[str]:
+    """The summary without the accounts: rate, latency, responses, users not attempted, errors."""
     lines = []
-    if not ledger.settled["not sent"]:
-        latencies = [f"p{p} {figure(ledger.percentile_milliseconds(p))} ms" for p in PERCENTILES]
+    if not settings.dry_run:
+        milliseconds = ledger.latency_milliseconds().items()
+        latencies = ", ".join(f"{name} {figure(value)}" for name, value in milliseconds)
         without = ", without the dropped" if ledger.dropped + ledger.late else ""
         rate = f"{figure(ledger.users_per_second())} users a second"
-        lines = [f"{rate}; latency {', '.join(latencies)}{without}"]
+        lines.append(f"{rate}; latency in ms: {latencies}{without}")
+        statuses = [f"{count:,} with {status}" for status, count in sorted(ledger.statuses.items())]
+        volume = f"{ledger.sent_bytes:,} bytes sent, {ledger.received_bytes:,} received"
+        lines.append(f"Responses: {', '.join(statuses) or 'none'}; {volume}")
     for count, why in (
         (ledger.dropped, "as many as --concurrency allows were being sent"),
         (ledger.late, "this program could not keep up with the rate"),
@@ -121,12 +123,7 @@ def sentences(ledger: Ledger, fail_over: float) -> list[str]:
         lines += [f"{count:,} of {ledger.done():,} users were dropped: {why}"] if count else []
     for error, count in ledger.errors.most_common():
         lines.append(f"The API {error}: {'once' if count == 1 else f'{count:,} times'}")
-    if ledger.failed(fail_over) and not ledger.stored():
-        lines.append("No user was stored")
-    elif ledger.failed(fail_over):
-        share = f"{ledger.failed_share() * 100:.4g} % of the users were not stored"
-        lines.append(f"{share}, more than {fail_over * 100:g} %")
-    return lines
+    return lines + ledger.failures(settings.fail_over, settings.fail_p95_seconds)
 
 
 def reason(user: User, result: Result) -> str:

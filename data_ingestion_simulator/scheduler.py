@@ -4,19 +4,22 @@ import asyncio
 import itertools
 import json
 import math
+import random
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from client import BadResponse, Client, Outcome, Response, Result, new_request_id, now
+from client import Client, Outcome, Response, Result, new_request_id, now
 from generator import User, Users
 from ledger import Ledger
+from settings import Settings
 
-MOST_IDS_PER_USER = 5
-LATEST_START_SECONDS = 1.0
+MOST_IDS_PER_USER, MOST_STRANGE = 5, 3
+MISFIT = "responded to a batch with numbers that do not add up"
+LATEST_START_SECONDS, LAST_RESPONSES_SECONDS, STOP_SECONDS = 1.0, 30.0, 0.5
+Ids = frozenset[int]
 Create = Callable[[User, bool], Awaitable[Result]]  # the bool: perhaps it is stored already
-STOP_SECONDS = 0.5
 
 
 @dataclass
@@ -32,40 +35,46 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self._users: Iterator[User] = itertools.islice(self.source, self.count)
+        self._ends_at = math.inf
 
-    async def at_interval(self, interval_seconds: float) -> None:
-        """Send one user after another, each at a multiple of the interval, so delays do not add up.
+    async def run(self, settings: Settings, batches: "Batches | None") -> None:
+        """Send users until the count, the duration or a stop; then wait for the last responses."""
+        limit_seconds = settings.duration_seconds or math.inf
+        self._ends_at = now() + limit_seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds + LAST_RESPONSES_SECONDS):
+                if settings.period_seconds:
+                    rng = random.Random(settings.seed) if settings.arrivals == "poisson" else None  # noqa: S311
+                    concurrency = settings.concurrency if settings.rate_per_second else None
+                    await self.at_pace(settings.period_seconds, concurrency, rng)
+                else:
+                    await self.in_bulk(batches, settings.batch_size, settings.concurrency)
 
-        A tick that passes while a user is still being sent is skipped, and not made up for later.
-        """
-        start, number = now(), 0
-        for user in self._users:
-            tick = start + number * interval_seconds
-            if await self._stopped_before(tick):
-                return
-            await self._send(user, tick)
-            number = max(number + 1, math.ceil((now() - start) / interval_seconds))
-
-    async def at_rate(self, period_seconds: float, concurrency: int) -> None:
+    async def at_pace(
+        self, period_seconds: float, concurrency: int | None, rng: random.Random | None = None
+    ) -> None:
         """Start a user at each tick, also while others are still being sent (an open loop).
 
-        A tick sends no user if `concurrency` users are being sent, or if this program is more than
-        a second late. Such a tick also counts towards `count`: a slow API does not delay the end.
+        Ticks are a period apart; with `rng` on average (Poisson arrivals). If `concurrency` users
+        are being sent, or this program is late, a tick only counts: a slow API does not delay the
+        end. At an interval (no `concurrency`) only users count, and one is sent at a time.
         """
-        start, sending = now(), set[asyncio.Task[None]]()
+        start, periods, tasks, left = now(), 0.0, set[asyncio.Task[None]](), self.count or math.inf
         async with asyncio.TaskGroup() as group:
-            for number in itertools.count() if self.count is None else range(self.count):
-                tick = start + number * period_seconds
-                if await self._stopped_before(tick):
-                    return
-                if now() - tick > LATEST_START_SECONDS:
-                    self.ledger.late += 1
-                elif len(sending) >= concurrency:
-                    self.ledger.dropped += 1
-                else:
+            while left and not await self._stopped_before(tick := start + periods * period_seconds):
+                periods += rng.expovariate(1.0) if rng else 1.0
+                late = now() - tick > max(LATEST_START_SECONDS, period_seconds)
+                if not late and len(tasks) < (concurrency or 1):
                     task = group.create_task(self._send(next(self._users), tick))
-                    sending.add(task)
-                    task.add_done_callback(sending.discard)
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                elif concurrency:
+                    self.ledger.late += late
+                    self.ledger.dropped += not late
+                    self.report((), Result("given up"))  # prints the progress
+                else:
+                    continue
+                left -= 1
 
     async def in_bulk(self, batches: "Batches | None", batch_size: int, concurrency: int) -> None:
         """Send users as fast as the API takes them, in batches if it supports them."""
@@ -77,7 +86,7 @@ class Scheduler:
                     async with turn:  # a batch takes long to make: first run other tasks
                         await asyncio.sleep(0)
                 users = list(itertools.islice(self._users, batch_size if in_batches else 1))
-                if self.stop.is_set() or not users:
+                if self.stop.is_set() or not users or now() >= self._ends_at:
                     return
                 if batches and in_batches:
                     await self._send_batch(users, batches)
@@ -91,11 +100,11 @@ class Scheduler:
                 group.create_task(work())
 
     async def _stopped_before(self, tick: float) -> bool:
-        """Wait for the tick or a stop, and let other tasks run; return whether to stop."""
+        """Wait for the tick, the end or a stop, and let other tasks run; return whether to stop."""
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(tick):
+            async with asyncio.timeout_at(min(tick, self._ends_at)):
                 await self.stop.wait()
-        return self.stop.is_set()
+        return self.stop.is_set() or tick >= self._ends_at
 
     async def _send(self, user: User, due_at: float, perhaps_stored: bool = False) -> None:
         """Send a user, with another id if its own is taken."""
@@ -109,9 +118,9 @@ class Scheduler:
                     result = await self.create(user, False)
         finally:  # also without a response: else a hanging API would look fast
             self.ledger.time(due_at, now())
-        if result.outcome == "taken":  # all ids were taken: the API rejects the user
-            reason = f"{MOST_IDS_PER_USER} ids in a row were taken"
-            result = result._replace(outcome="rejected", detail=reason)
+        if result.outcome == "taken":
+            taken_ids = f"{MOST_IDS_PER_USER} ids in a row were taken"
+            result = result._replace(outcome="rejected", detail=taken_ids)
         self._settle([user], result)
 
     async def _send_batch(self, users: Sequence[User], batches: "Batches") -> None:
@@ -134,6 +143,8 @@ class Scheduler:
         if users:
             self.ledger.settle([user.user_id for user in users], result.outcome, result.status)
             self.report(users, result)
+            if self.ledger.settled["given up"] >= MOST_STRANGE and not self.ledger.stored():
+                self.stop.set()  # it is another API: do not ask it for ever
 
 
 class Batches:
@@ -149,53 +160,50 @@ class Batches:
         """
         items = {user_id: {"name": name, "age": age} for user_id, name, age in users}
         body = json.dumps(items, ensure_ascii=False).encode()
-        ids = frozenset(user.user_id for user in users)
+        ids = Ids(items)
         request_id = new_request_id()
 
         async def post(perhaps_stored: bool) -> Result:
             started = now()
-            response = await self._client.exchange("POST", "/users/batch", request_id, body)
+            response = await self._client.ask("POST", "/users/batch", request_id, body)
             success = response.status < 300 and not response.get("error")
-            existing, alone = read_batch(response, ids) if success else (frozenset[int](), ids)
+            read = read_batch(response, ids) if success else None
+            existing, alone = read or (Ids(), ids)
+            reason = ""
             if response.status in (401, 403) and not perhaps_stored:
-                alone = frozenset()
-            elif not success and (response.status < 300 or response.status in (404, 405, 501)):
-                self._stop_batches("takes no batches")
+                alone = Ids()
+            elif response.status in (404, 405, 501) or (response.status < 300 and not success):
+                reason = "takes no batches"
+            elif success and not read:  # not repeated: another API would store something again
+                reason, perhaps_stored = MISFIT, True
+                self._client.errors[reason] += 1
+            if reason and self.known:
+                self.known = False
+                self._client.say(f"The API {reason}: users are sent one by one")
             outcome: Outcome = "created" if success else "rejected"
             seconds, detail = now() - started, response.get("detail")
             result = Result(outcome, response.status, seconds, detail, request_id)
             return result._replace(existing=existing, alone=alone, perhaps_stored=perhaps_stored)
 
-        try:
-            return await self._client.retry(post)
-        except BadResponse as error:
-            self._stop_batches(str(error))
-            return Result("given up", alone=ids, perhaps_stored=True)
-
-    def _stop_batches(self, reason: str) -> None:
-        if self.known:
-            self._client.say(f"The API {reason}: users are sent one by one")
-        self.known = False
+        return await self._client.retry(post)
 
 
-def read_batch(response: Response, ids: frozenset[int]) -> tuple[frozenset[int], frozenset[int]]:
+def read_batch(response: Response, ids: Ids) -> tuple[Ids, Ids] | None:
     """The ids of users stored before, and of users to send alone: another user may have their id.
 
-    Raises BadResponse if the numbers do not add up. An older API has no `conflicting`: then all of
-    its `existing` are sent alone.
+    None if the numbers do not add up. An older API has no `conflicting`: then all of its `existing`
+    are sent alone.
     """
     existing, conflicting = response.get("existing"), response.get("conflicting")
     if conflicting is None:
         existing, conflicting = [], existing
     try:
-        same, other = frozenset(existing), frozenset(conflicting)
+        same, other = Ids(existing), Ids(conflicting)
         new = ids - same - other
-        fits = len(new) == response.get("created") == len(ids) - len(same) - len(other)
     except TypeError:
-        fits = False
-    if not fits:
-        raise BadResponse("responded to a batch with numbers that do not add up")
-    return same, other
+        return None
+    fits = len(new) == response.get("created") == len(ids) - len(same) - len(other)
+    return (same, other) if fits else None
 
 
 def stop_on_signals(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

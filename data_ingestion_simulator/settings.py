@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -13,12 +14,13 @@ from urllib.parse import urlsplit
 
 HELP = """Draws plausible users, sends them to the User Management API, and accounts for each one.
 
-  python main.py --rate 200 --count 12000         a minute of constant load
+  python main.py --rate 200 --duration 60s        a minute of constant load
   python main.py --count 1000000                  a million users, as fast as the API takes them
   python main.py --count 20 --seed 7 --locale ja_JP --dry-run"""
 # No credentials, query or fragment, and no host name that cannot be looked up.
 ADDRESS = r"(?i)https?://(\[[0-9a-f]*:[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]+)?(/[a-z0-9._~-]+)*/?"
 NUMBER = "[0-9.][0-9.eE+-]*"
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 WORDS = {"none": None, "endless": None, "random": None, "auto": None, "yes": True, "no": False}
 
 
@@ -35,6 +37,12 @@ def address(text: str) -> str:
     if url.port == 0 or not host.encode("idna"):  # raises ValueError if too long
         raise ValueError
     return text.rstrip("/")
+
+
+def seconds(text: str) -> float:
+    """The seconds of 200ms, 60s, 2m, 1h or 60."""
+    number = text.rstrip("msh")
+    return float(number) * UNITS[text[len(number) :]]
 
 
 def setting(
@@ -70,24 +78,29 @@ class Settings:
         "a number of users a second from {} to {}, or none", f"{NUMBER}|none", float, 0.001, 10000)
     count: int | None = setting("SIMULATION_COUNT", "endless",
         "a number of users from {} to {}, or endless", f"{NUMBER}|endless", int, 1, 10**9)
+    duration_seconds: float | None = setting("SIMULATION_DURATION", "endless",
+        "a time such as 60s, 2m or 1h, from {} to {} seconds, or endless",
+        f"{NUMBER}[msh]*|endless", seconds, 0.001, 30 * 86400)
+    arrivals: str = setting("SIMULATION_ARRIVALS", "constant",
+        "constant (equal gaps between users) or poisson (random gaps)", "constant|poisson")
     seed: int | None = setting("SIMULATION_SEED", "random",
-        "a number (for the same users each time) from {} to {}, or random",
-        f"{NUMBER}|random", int, 0, 2**63 - 1)
+        "a number from {} to {}, or random", f"{NUMBER}|random", int, 0, 2**63 - 1)
     locale: str = setting("SIMULATION_LOCALE", "en_US",
-        "a locale of Faker such as en_US, de_DE or ja_JP", "[a-z]{2,3}(_[A-Z]{2})?")
+        "a locale of Faker such as en_US, de_DE or ja_JP", "[A-Za-z_-]{2,20}")
     ages: str = setting("SIMULATION_AGES", "population",
         "population, uniform or campus", "population|uniform|campus")
     concurrency: int = setting("SIMULATION_CONCURRENCY", "auto",
         "a number of users at once from {} to {}, or auto", f"{NUMBER}|auto", int, 1, 256)
     batch_size: int = setting("SIMULATION_BATCH_SIZE", "1000",
         "a number of users in a request from {} to {}", NUMBER, int, 1, 10000)
-    dry_run: bool = setting("SIMULATION_DRY_RUN", "no",
-        "yes (print the users and send nothing) or no", "yes|no")
-    output: str = setting("SIMULATION_OUTPUT", "text",
-        "text, json (an object a line) or quiet", "text|json|quiet")
+    dry_run: bool = setting("SIMULATION_DRY_RUN", "no", "yes (send nothing) or no", "yes|no")
+    output: str = setting("SIMULATION_OUTPUT", "text", "text, json or quiet", "text|json|quiet")
     fail_over: float = setting("SIMULATION_FAIL_OVER", "100%",
         "the largest share of failed users, from 0% to 100%",
         r"[0-9]{1,2}(\.[0-9]+)?%|100(\.0+)?%", lambda text: float(text[:-1] + "e-2"))
+    fail_p95_seconds: float | None = setting("SIMULATION_FAIL_P95", "none",
+        "the largest 95th percentile of the latency, such as 200ms or 1.5s, or none",
+        f"{NUMBER}[msh]*|none", seconds, 1e-6, 86400)
     # fmt: on
     api_token: str | None = field(repr=False)
     period_seconds: float | None  # from one user to the next; None in bulk
@@ -108,7 +121,7 @@ def read_settings(
         text = flags.get(name, environ.get(variable, each["default"]))
         try:
             values[name] = each["parse"](text)
-        except ValueError:
+        except (ValueError, KeyError, TypeError):  # TypeError: argparse makes a list of "--"
             shown = "one with a user name or password" if "@" in text else ascii(text[:80])
             given = each["flag"] if name in flags else variable
             raise SettingsError(f"{given} must be {each['must_be']}, not {shown}") from None
@@ -125,13 +138,39 @@ def choose_pace(values: dict[str, Any], interval_strength: int, rate_strength: i
     if (values["count"] and not interval_strength) or (rate and interval_strength < rate_strength):
         interval = None
     rate = None if interval else rate
-    if not (interval or rate or values["count"]):
+    if not (interval or rate or values["count"] or values["duration_seconds"]):
         none = "SIMULATION_INTERVAL (--interval) can be none"
-        raise SettingsError(f"{none} only with a rate or a count")
+        raise SettingsError(f"{none} only with a rate, a count or a duration")
+    if values["arrivals"] == "poisson" and not rate:
+        raise SettingsError("SIMULATION_ARRIVALS (--arrivals) can be poisson only with a rate")
     # Not more than 200: macOS allows a process only 256 open files.
     values["concurrency"] = 1 if interval else values["concurrency"] or (200 if rate else 8)
     values |= {"interval_seconds": interval, "rate_per_second": rate}
     values["period_seconds"] = 1 / rate if rate else interval
+
+
+def check_locale(locale: str) -> None:
+    """Raise SettingsError, which names near locales, if Faker has no names for this one."""
+    from faker import Faker  # takes 0.1 s: other mistakes are reported before
+    from faker.config import AVAILABLE_LOCALES
+
+    def has_names(locale: str) -> bool:
+        """Does Faker have them? If not, it takes those of another locale without a word."""
+        with warnings.catch_warnings(action="ignore"):  # of a locale with a newer name
+            faker = Faker(locale, providers=["faker.providers.person"])
+        cls = type(faker.factories[0].providers[0])
+        return cls.__module__.endswith(f".{locale}") and any("names" in each for each in vars(cls))
+
+    if locale in AVAILABLE_LOCALES and has_names(locale):
+        return
+    known = [each for each in sorted(AVAILABLE_LOCALES) if has_names(each)]
+    language, _, country = locale.replace("-", "_").partition("_")
+    wanted = f"{language.lower()}_{country.upper()}"
+    near = [each for each in known if each == wanted]
+    near = near or [each for each in known if each.startswith(f"{language.lower()}_")]
+    near = near or [each for each in known if each.endswith(f"_{country.upper()}")] or ["en_US"]
+    names = ", ".join(near) + (" has" if len(near) == 1 else " have")
+    raise SettingsError(f"SIMULATION_LOCALE (--locale): {locale} has no names of its own; {names}")
 
 
 def read_token(environ: Mapping[str, str]) -> str | None:
@@ -164,6 +203,6 @@ def read_flags(arguments: Sequence[str]) -> dict[str, str]:
     except argparse.ArgumentError as error:
         raise SettingsError(f"{error}; --help shows what can be set") from None
     if unknown:  # only its name, since the value may be a secret
-        flag = re.match("--[a-z-]+|-[a-z]|", unknown[0])[0] or "A value without a flag"  # type: ignore[index]
+        flag = re.match("--[a-z0-9-]+|-[a-z]|", unknown[0])[0] or "A value without a flag"  # type: ignore[index]
         raise SettingsError(f"{flag} cannot be used; --help shows what can be set")
     return vars(known)

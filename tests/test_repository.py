@@ -17,7 +17,7 @@ from tools.processes import ROOT
 
 SERVICES = ("api", "data_ingestion_simulator", "frontend")
 FUNCTION_LINES, FILE_LINES, TEST_FILE_LINES = 40, 250, 400
-SERVICE_LINES, SERVICE_FILES = 4_800, 32
+SERVICE_LINES, SERVICE_FILES = 5_400, 36
 CORE_LINES, CORE_FILES = 1_700, 14
 LAB_LINES = 900
 README_WORDS = 1_300
@@ -153,7 +153,7 @@ def test_the_variables_in_the_readmes_are_those_of_the_settings(service: str) ->
     The main README has the most important ones.
     """
     text = (ROOT / service / "settings.py").read_text(encoding="utf-8")
-    read = set(re.findall(r'"([A-Z][A-Z_]+[A-Z])"', text)) - SERVER_VARIABLES
+    read = set(re.findall(r'"([A-Z][A-Z_]+[A-Z][0-9]*)"', text)) - SERVER_VARIABLES
     read |= {name.upper() for name in re.findall(r"^    ([a-z_]+): Annotated\[", text, re.M)}
     own = {row[0].strip("`"): row[1] for row in table(f"{service}/README.md", "## Variables")}
     rows = table("README.md", "## Variables")

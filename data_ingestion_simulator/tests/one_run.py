@@ -33,7 +33,7 @@ class Run:
         self.ledger = Ledger()
         self.stop = asyncio.Event()
         self.said: list[str] = []
-        exchange = Connection("http://memory").exchange
+        exchange = Connection("http://memory", self.ledger).exchange
         budget = RetryBudget(exchange, period_seconds, concurrency)
         client = Client(budget.exchange, budget.wait_seconds, self.said.append, self.ledger.errors)
         self.batches = Batches(client)

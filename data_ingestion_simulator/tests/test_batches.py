@@ -1,11 +1,14 @@
 """What becomes of the users in a batch; on a virtual clock."""
 
 import json
+import random
 
 import fake_api
 import pytest
 from fake_api import Handler, Request, lost, respond
 from one_run import OTHER_USER, Run, as_stored, users
+
+from scheduler import run_until_stopped
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -49,9 +52,6 @@ LOST: dict[str, Handler] = {
     "reset": fake_api.reset,
     "half a body": fake_api.half,
     "500": respond(500, {}),
-    "a wrong number": respond(200, {"created": 7, "existing": []}),
-    "a strange id": respond(200, {"created": 9, "existing": [1], "conflicting": []}),
-    "no ids": respond(200, {"created": 10}),
 }
 
 
@@ -73,27 +73,67 @@ async def test_a_lost_response_to_a_batch_is_resolved(
     assert len(run.api.seen("create")) == len(run.api.seen("read")) == asked_alone
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"created": 10, "existing": 7},
-        {"created": 10, "existing": [], "conflicting": [7]},
-        {"created": 9, "existing": [[]]},
-        ["created"],
-    ],
-    ids=str,
-)
-async def test_three_batch_responses_that_do_not_fit_end_batches(body: object) -> None:
-    """That is said once, and each user is sent alone: all are stored and accounted for."""
-    run = Run(21, batches=True)
-    handlers = [fake_api.contract, *[lost(respond(200, body))] * 9]
-    run.api.next_handlers["batch"].extend(handlers)
-    await run.in_bulk(10, concurrency=1)
+MISFIT = "responded to a batch with numbers that do not add up"
 
-    assert len(run.api.seen("batch")) == 4
-    sentence = "The API responded to a batch with numbers that do not add up"
-    assert run.said[-1] == f"{sentence}: users are sent one by one"
-    assert (run.settled(), run.api.users) == ([21, 0, 0, 0], as_stored(*users(21)))
+
+@pytest.mark.parametrize("first", [True, False], ids=["the first batch", "the second batch"])
+@pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
+async def test_a_batch_response_that_does_not_fit_ends_batches(first: bool, stored: bool) -> None:
+    """It is said once, the batch is not repeated, and each user is sent alone: all are stored once
+    and accounted for.
+    """
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    for _ in range(25):
+        run = Run(31, batches=True)
+        handler = respond(dice.choice([200, 201, 202]), misfit(dice))
+        handlers = [*[fake_api.contract] * (not first), *[lost(handler) if stored else handler] * 9]
+        run.api.next_handlers["batch"].extend(handlers)
+        await run.in_bulk(10, concurrency=1)
+
+        assert len(run.api.seen("batch")) == (1 if first else 2)
+        assert run.said == [f"The API {MISFIT}: users are sent one by one"]
+        assert run.ledger.errors == {MISFIT: 1}
+        assert (run.settled(), run.api.users) == ([31, 0, 0, 0], as_stored(*users(31)))
+
+
+def misfit(dice: random.Random) -> object:
+    """A body that does not say what became of ten users, or of one."""
+    numbers: list[object] = [0, 2, 7, 11, -1, "1", None, [], 2.5]
+    groups: list[object] = [None, 7, True, [7], [[]], [None], {"7": 1}, "7", [2**60, 5]]
+    counted = {"created": dice.choice(numbers), "existing": [], "conflicting": []}
+    named = {"created": dice.choice([1, 10]), "existing": dice.choice(groups), "conflicting": []}
+    strange = {
+        "created": dice.choice([1, 10]),
+        "existing": [],
+        "conflicting": dice.choice(groups) or 7,
+    }
+    others = [{"id": 1}, {}, [], ["created"], None, "ok", 3, b"hello", b"<p>Done", b"", b"{"]
+    return dice.choice([counted, named, strange, {"created": 10}, *others])
+
+
+@pytest.mark.parametrize("created", [True, False], ids=["also its creates", "only its batches"])
+async def test_another_api_is_noticed(created: bool) -> None:
+    """An API that responds to batches and creates in its own form, and stores a user under its own
+    id each time, gets no user twice; after three users that nobody can find the run ends.
+    """
+    run = Run(1_000_000 if created else 100)
+    batch, create = respond(201, {"id": 1}), respond(201, b"hello")
+    handlers = {"batch": batch, "create": create if created else None}
+    run.api.choose_handler = lambda request: handlers.get(request.kind)
+    await run_until_stopped(run.in_bulk(10), run.stop)
+    run.ledger.close()
+
+    ids = [request.params["user_id"] for request in run.api.seen("create")]
+    assert len(run.api.seen("batch")) == 1
+    assert len(ids) == len(set(ids))
+    if created:
+        assert run.settled()[:3] == [0, 0, 0]
+        assert 3 <= run.settled()[3] == len(ids) <= 3 + 4
+        assert run.ledger.failures(1.0, None) == ["No user was stored"]
+    else:
+        assert (run.settled(), len(run.api.users)) == ([100, 0, 0, 0], 100)
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new API", "old API"])

@@ -1,6 +1,7 @@
 """Asking the API, and surviving outages; on a virtual clock, over connections in memory."""
 
 import asyncio
+import random
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from virtual_clock import virtual_loop
 from client import Client, Result, backoff_seconds
 from connection import Connection
 from generator import User
+from ledger import Ledger
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -27,7 +29,7 @@ class Fixture:
         self.api.next_handlers["create"].extend(creates)
         self.said: list[str] = []
         self.errors: Counter[str] = Counter()
-        exchange = Connection("http://memory").exchange
+        exchange = Connection("http://memory", Ledger()).exchange
         self.client = Client(exchange, lambda: 0.0, self.said.append, self.errors)
 
     async def create(self) -> Result:
@@ -53,8 +55,6 @@ ERRORS: dict[str, tuple[Handler, str]] = {
     "not HTTP": (fake_api.garbage, "responded with something that is not HTTP"),
     "flood": (fake_api.flood, "responded with more than 256 KiB"),
     "503": (respond(503, b"<html>Busy"), "responded with 503"),
-    "HTML": (respond(200, b"<!doctype html><p>Log in"), "responded with HTML, not JSON"),
-    "half JSON": (respond(201, b'{"user_id": 1'), "responded with something that is not JSON"),
     "redirect": (
         respond(307, b"", {"Location": "/elsewhere?name=Zo%C3%AB"}),
         "responded with 307, a redirect, which is not followed",
@@ -85,28 +85,82 @@ async def test_without_a_usable_response_the_user_is_sent_again(
     assert "Zo" not in "".join(given.said)
 
 
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [(204, b""), (200, b""), (200, None), (200, "created"), (200, []), (201, {"user_id": 7})],
-    ids=str,
-)
-async def test_any_json_or_an_empty_body_is_a_success(status: int, body: object) -> None:
-    """A 2xx may hold any JSON, or none: the user is sent once."""
-    given = Fixture(respond(status, body))
+@pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
+async def test_html_of_a_proxy_is_an_outage(stored: bool) -> None:
+    """While a proxy responds to all requests with a page, the user is sent again: it is stored
+    once, also if only the response was replaced.
+    """
+    given, page = Fixture(), respond(200, b"<!doctype html><p>Log in")
+    given.api.choose_handler = lambda _: lost(page) if stored else page
+    virtual_loop().call_later(60, lambda: setattr(given.api, "choose_handler", lambda _: None))
     result = await given.create()
 
-    assert (result.outcome, result.status, given.said) == ("created", status, [])
-    assert len(given.api.requests) == 1
+    assert (result.outcome, result.status) == ("created", 409 if stored else 201)
+    assert given.api.users == {ANA.user_id: AS_STORED}
+    assert given.said[0].startswith("The API responded with HTML, not JSON; next try in 0.")
 
 
-async def test_three_responses_that_cannot_be_understood_end_the_retries() -> None:
-    """Then the outcome is unknown: the user is given up, and its name is not said."""
-    given = Fixture(*[respond(200, b"OK")] * 9)
-    result = await given.create()
+STRANGE = "responded that a user was created, but does not show its user"
 
-    assert (result.outcome, len(given.api.requests)) == ("given up", 3)
-    assert result.detail == "The API responded with something that is not JSON"
-    assert given.errors == {"responded with something that is not JSON": 3}
+
+@pytest.mark.parametrize("read", ["404", "500", "hang", "another user", "a list", "same body"])
+@pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
+async def test_a_create_with_another_form_of_response_is_not_repeated(
+    stored: bool, read: str
+) -> None:
+    """Whatever a 2xx holds instead of the user, each user is sent once: another API might create
+    one with each POST. If the API shows the user, it was created; else it is given up after three
+    tries to see it.
+    """
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    for _ in range(25):
+        status, body = strange_response(dice)
+        given = Fixture()
+        reads: dict[str, Handler] = {
+            "404": respond(404, {"detail": "Not found"}),
+            "500": respond(500, b"Oops"),
+            "hang": fake_api.hang,
+            "another user": respond(200, {"name": "Bo", "age": 1}),
+            "a list": respond(200, [{"id": 1}, {"id": 2}]),
+            "same body": respond(status, body),
+        }
+        handler = respond(status, body)
+        given.api.next_handlers["create"].extend([lost(handler) if stored else handler] * 9)
+        given.api.next_handlers["read"].extend([] if stored else [reads[read]] * 9)
+        result = await given.create()
+
+        expected = "created" if stored else "given up"
+        assert (result.outcome, len(given.api.seen("create"))) == (expected, 1), (status, body)
+        assert len(given.api.seen("read")) == (1 if stored else 3)
+        told = given.errors.total(), "".join(given.said).count("next try")
+        assert told == ((0, 0) if stored else (3, 2))
+        if read not in ("500", "hang") and not stored:
+            assert (given.errors, result.detail) == ({STRANGE: 3}, f"The API {STRANGE}")
+
+
+def strange_response(dice: random.Random) -> tuple[int, object]:
+    """A 2xx that does not hold the user: text, HTML, an empty body, or JSON of another form."""
+    number = dice.randrange(2**40)
+    words = [b"hello", b"OK", b"", b"\xff\xfe", b'{"user_id": 1', b"<p>Done", b" ", b"[" * 60_000]
+    scalars: list[object] = [
+        None,
+        True,
+        "created",
+        number,
+        -1.5,
+        "",
+        {},
+        [],
+        [[]],
+        [number],
+        {"error": None},
+    ]
+    keys = dice.sample(["id", "ok", "user", "name", "message", "data", "created", "age"], 3)
+    shapes = [{key: dice.choice(scalars) for key in keys}, {"user_id": number}, {"user": [1]}]
+    body = dice.choice([dice.choice(words), dice.choice(scalars), dice.choice(shapes)])
+    return dice.choice([200, 201, 202, 204] if body == b"" else [200, 201, 202]), body
 
 
 async def test_a_refused_connection_is_retried_until_there_is_an_api() -> None:

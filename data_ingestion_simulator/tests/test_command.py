@@ -57,7 +57,16 @@ def test_the_help_has_every_setting() -> None:
         (["--coun", "9"], "--coun cannot be used; --help shows what can be set"),
         (["9"], "A value without a flag cannot be used; --help shows what can be set"),
         (["--count"], "argument --count: expected one argument; --help shows what can be set"),
-        (["--locale", "xx_XX"], "SIMULATION_LOCALE (--locale) must be one of Faker's, not 'xx_XX'"),
+        (["--fail-p96", "9"], "--fail-p96 cannot be used; --help shows what can be set"),
+        (["--output", "xml"], "--output must be text, json or quiet, not 'xml'"),
+        (
+            ["--arrivals", "poisson"],
+            "SIMULATION_ARRIVALS (--arrivals) can be poisson only with a rate",
+        ),
+        (
+            ["--locale", "el_CY"],
+            "SIMULATION_LOCALE (--locale): el_CY has no names of its own; el_GR has",
+        ),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )
@@ -69,8 +78,8 @@ def test_a_flag_that_cannot_be_used(flags: list[str], sentence: str) -> None:
 
 
 async def test_a_bulk_says_how_it_went() -> None:
-    """Two lines of summary after the first one, exit code 0, and all users are stored. A quiet run
-    has only the summary.
+    """Three lines of summary after the first one, exit code 0, and all users are stored. A quiet
+    run has only the summary.
     """
     async with (
         FakeApi(batches=True) as api,
@@ -78,16 +87,23 @@ async def test_a_bulk_says_how_it_went() -> None:
     ):
         assert await process.end() == 0
 
-        first, rate, _ = process.said
+        first, rate, responses, _ = process.said
         assert first == f"Simulator: 2,500 users, 8 requests at once, to {api.url}"
         number = r"\d[\d,]*(\.\d+)?"
-        latency = rf"latency p50 {number} ms, p95 {number} ms, p99 {number} ms"
-        assert re.fullmatch(rf"{number} users a second; {latency}", rate)
+        names = ["mean", "min", "p50", "p90", "p95", "p99", "max"]
+        latency = ", ".join(f"{name} {number}" for name in names)
+        assert re.fullmatch(rf"{number} users a second; latency in ms: {latency}", rate)
+        sent = sum(len(request.body) for request in api.seen("batch"))
+        volume = re.fullmatch(
+            r"Responses: 7 with 200; ([\d,]+) bytes sent, [\d,]+ received", responses
+        )
+        assert volume
+        assert sent < int(volume[1].replace(",", "")) < sent + 7 * 300
         assert process.accounts() == ([2500, 2500, 0, 0, 0], None)
         assert (len(api.users), process.complaints) == (2500, "")
         async with simulator(api, "--count", "3", SIMULATION_OUTPUT="quiet") as quiet:
             await quiet.end()
-        assert len(quiet.said) == 2
+        assert len(quiet.said) == 3
 
 
 def course(api: FakeApi) -> None:
@@ -159,6 +175,52 @@ async def test_more_failures_than_allowed_set_the_exit_code(fail_over: str, code
             assert "The API rejected a user with 422: once" in process.said
 
 
+@pytest.mark.parametrize(("fail_p95", "code"), [("40ms", 3), ("1h", 0), ("none", 0)])
+async def test_a_latency_above_its_limit_sets_the_exit_code(fail_p95: str, code: int) -> None:
+    """If the 95th percentile of the latency is longer than allowed, a sentence says so."""
+    async with FakeApi(delay_seconds=0.05) as api:
+        flags = ["--count", "10", "--rate", "200", "--fail-p95", fail_p95]
+        async with simulator(api, *flags) as process:
+            assert await process.end() == code
+        told = r"The 95th percentile of the latency is [\d.]+ ms, more than 40 ms"
+        assert any(re.fullmatch(told, line) for line in process.said) == (code == 3)
+        assert process.accounts()[0] == [10, 10, 0, 0, 0]
+
+
+async def test_a_duration_ends_a_run() -> None:
+    """Half a second at a hundred a second are fifty users; it is no stop: all of them are created.
+    In bulk too, no user is sent after the time is over.
+    """
+    async with FakeApi(delay_seconds=0.05) as api:
+        async with simulator(api, "--rate", "100", "--duration", "500ms") as process:
+            assert await process.end() == 0
+        assert process.said[-1].startswith("Done after 0.")
+        assert process.accounts()[0][:2] == [50, 50]
+        in_bulk = ["--interval", "none", "--duration", "0.5", "--concurrency", "2"]
+        async with simulator(api, *in_bulk) as process:
+            assert await process.end() == 0
+        assert process.said[0].startswith("Simulator: users for 0.5 s, 2 requests at once, to ")
+        attempted, *outcomes = process.accounts()[0]
+        assert outcomes == [attempted, 0, 0, 0]
+        assert 2 <= attempted <= 2 * 11
+
+
+async def test_another_api_ends_the_run() -> None:
+    """An API that responds to a create with something else than a user is told about in the
+    summary, and does not get users for ever: exit code 3.
+    """
+    async with FakeApi() as api:
+        api.choose_handler = lambda request: (
+            respond(201, b"hello") if request.kind == "create" else None
+        )
+        async with simulator(api, "--interval", "0.01") as process:
+            assert await process.end() == 3
+        sentence = "The API responded that a user was created, but does not show its user: 9 times"
+        assert process.said[-3:-1] == [sentence, "No user was stored"]
+        assert process.accounts()[0] == [3, 0, 0, 0, 3]
+        assert len(api.seen("create")) == 3
+
+
 async def test_json_is_an_object_a_line() -> None:
     """Every line on stdout is an object with its time and kind; the last one is the summary."""
     async with FakeApi() as api:
@@ -177,7 +239,12 @@ async def test_json_is_an_object_a_line() -> None:
         assert {line["user_id"] for line in users[1:]} == set(api.users)
         assert (summary["attempted"], summary["created"], summary["rejected"]) == (5, 4, 1)
         assert summary["errors"] == {"responded with 503": 1, "rejected a user with 422": 1}
-        assert set(summary["latency_milliseconds"]) == {"p50", "p95", "p99"}
+        assert summary["statuses"] == {"200": 1, "201": 4, "404": 1, "422": 1, "503": 1}
+        latencies = summary["latency_milliseconds"]
+        rising = [latencies[name] for name in ("min", "p50", "p90", "p95", "p99", "max")]
+        assert rising == sorted(rising)
+        assert rising[0] <= latencies["mean"] <= rising[-1]
+        assert min(summary["sent_bytes"], summary["received_bytes"]) > 7 * 60
 
 
 async def test_the_token_is_sent_and_never_printed() -> None:

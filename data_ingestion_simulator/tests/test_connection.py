@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,8 +17,10 @@ import pytest
 from fake_api import close, until
 from virtual_clock import virtual_loop
 
-from client import ApiError, BadResponse, NotConnected
+from client import OTHER, PAGE, ApiError, NotConnected
 from connection import Connection, check_status, json_value, retry_after_seconds
+from generator import Users
+from ledger import Ledger
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ID = "5f1c2e9a7b3d4e60"
@@ -58,13 +61,16 @@ class Server:
 
 @asynccontextmanager
 async def connected(
-    server: Server, host: str = "127.0.0.1", token: str | None = None
+    server: Server,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[Connection]:
     """A connection to the server, which listens on a free port."""
     listening = await asyncio.start_server(server.serve, host, 0)
     port = listening.sockets[0].getsockname()[1]
     name = f"[{host}]" if ":" in host else host
-    connection = Connection(f"http://{name}:{port}/lab", token)
+    connection = Connection(f"http://{name}:{port}/lab", ledger or Ledger(), token)
     yield connection
     close(connection)
     listening.close()
@@ -115,7 +121,7 @@ async def test_a_socket_that_says_something_unasked_is_closed() -> None:
     once = OK + b"Content-Length: 2\r\n\r\n{}"
     loop, server = virtual_loop(), Server(once + b"||" + OK, once)
     loop.api = server
-    connection = Connection("http://localhost")
+    connection = Connection("http://localhost", Ledger())
     assert await connection.exchange("GET", "/", ID, b"") == (200, {})
     await asyncio.sleep(1)
     assert await connection.exchange("GET", "/", ID, b"") == (200, {})
@@ -160,8 +166,50 @@ async def test_a_request_is_what_it_should_be() -> None:
     same += ["Authorization: Bearer a-long-secret"]
     ends = [f"X-Request-ID: {ID}", "", ""]
     target = "/lab/users/?name=Zo%C3%AB+%26+Co&age=7"
-    assert post == [f"POST {target} HTTP/1.1", *same, "Content-Length: 0", *ends]
+    report = "X-Simulator: simulator; created=0; given-up=0; per-second=0.0"
+    assert post == [f"POST {target} HTTP/1.1", *same, "Content-Length: 0", report, *ends]
     assert get == ["GET /lab/health HTTP/1.1", *same, *ends]
+
+
+@pytest.mark.virtual_clock
+async def test_every_two_seconds_a_request_says_who_asks() -> None:
+    """One request in two seconds has the name of the simulator, its users until then, and how many
+    it created a second since the last time; the name is at most 40 plain characters.
+    """
+    loop, server = virtual_loop(), Server(*[OK + b"Content-Length: 2\r\n\r\n{}"] * 50)
+    loop.api, ledger = server, Ledger()
+    ledger.name = f"simulator-{Users(7).block}"
+    connection = Connection("http://localhost", ledger)
+    for number in range(50):
+        await connection.exchange("GET", "/", ID, b"")
+        ledger.attempt([number])
+        ledger.settle([number], "given up" if number == 3 else "created")
+        await asyncio.sleep(0.1)
+
+    told = re.findall(r"X-Simulator: (.*)\r\n", b"".join(server.requests).decode())
+    assert 2 <= len(told) <= 4
+    pattern = r"simulator-\d{7}; created=(\d+); given-up=([01]); per-second=(\d+\.\d)"
+    parts = [part for each in told for part in re.findall(pattern, each)]
+    created, given_up, rates = zip(*parts, strict=True)
+    assert (created[0], given_up[0], rates[0]) == ("0", "0", "0.0")
+    assert int(created[1]) == pytest.approx(19, abs=2)
+    assert given_up[1] == "1"
+    assert float(rates[1]) == pytest.approx(9.4, abs=1)
+    assert all(re.fullmatch("[A-Za-z0-9._-]{1,40}", each.split(";")[0]) for each in told)
+
+
+async def test_bytes_and_statuses_are_counted() -> None:
+    """Every byte of requests and responses, also of those that are not usable."""
+    good, bad, half = OK + b"\r\n{}", b"HTTP/1.1 503 No\r\n\r\n", b"HTTP/1.1 2"
+    ledger, server = Ledger(), Server(good, bad, half, closes=True)
+    async with connected(server, ledger=ledger) as connection:
+        for usable in (True, False, False):
+            with suppress(ApiError):
+                await connection.exchange("GET", "/health", ID, b"")
+                assert usable
+    assert ledger.statuses == {200: 1, 503: 1}
+    assert ledger.received_bytes == len(good + bad + half)
+    assert ledger.sent_bytes == sum(map(len, server.requests))
 
 
 @pytest.mark.virtual_clock
@@ -171,7 +219,7 @@ async def test_each_exchange_has_the_whole_time() -> None:
     response = six_seconds + OK + b"Content-Length: 2\r\n\r\n{}"
     loop, server = virtual_loop(), Server(response, response, 2 * six_seconds)
     loop.api = server
-    connection = Connection("http://localhost")
+    connection = Connection("http://localhost", Ledger())
     for _ in range(2):
         assert await connection.exchange("GET", "/", ID, b"") == (200, {})
     began = loop.time()
@@ -208,7 +256,7 @@ async def test_a_name_with_several_addresses_that_refuse() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with pytest.raises(NotConnected, match=r"^refused the connection$"):
-        await Connection(f"http://localhost:{port}").exchange("GET", "/health", ID, b"")
+        await Connection(f"http://localhost:{port}", Ledger()).exchange("GET", "/health", ID, b"")
 
 
 @pytest.fixture
@@ -231,7 +279,7 @@ async def test_a_certificate_that_is_not_trusted(tls: ssl.SSLContext) -> None:
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]
         with pytest.raises(NotConnected, match=r"^cannot be trusted over TLS$"):
-            await Connection(f"https://localhost:{port}").exchange("GET", "/health", ID, b"")
+            await Connection(f"https://localhost:{port}", Ledger()).exchange("GET", "/", ID, b"")
     assert server.requests == []
 
 
@@ -257,10 +305,9 @@ def test_retry_after_in_seconds_or_as_a_date() -> None:
     assert retry_after_seconds({}) == 0.0
 
 
-@pytest.mark.parametrize("body", [b" ", b'{"user_id": 1', b"\xff\xfe", b"[" * 60_000])
+@pytest.mark.parametrize("body", [b" ", b'{"user_id": 1', b"\xff\xfe", b"[" * 60_000, b" <p>"])
 def test_a_success_must_be_json_or_empty(body: bytes) -> None:
-    """Half a body and nonsense cannot be understood; of an error response they do not matter."""
-    with pytest.raises(BadResponse, match=r"^responded with something that is not JSON$"):
-        json_value(body, 200)
+    """Half a body and nonsense are not JSON, nor is a page; of an error they do not matter."""
+    assert json_value(body, 200) is (PAGE if b"<" in body else OTHER)
     assert json_value(body, 404) is None
     assert json_value(b"", 204) is None

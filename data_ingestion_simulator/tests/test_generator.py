@@ -2,14 +2,24 @@
 
 import itertools
 import random
+import re
 from collections import Counter
+from pathlib import Path
 
+import faker.providers.person
 import pytest
 from faker import Faker
 from faker.config import AVAILABLE_LOCALES
 
 import generator
 from generator import BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK, User, Users
+from settings import SettingsError, check_locale
+
+PEOPLE = Path(faker.providers.person.__file__).parent
+# Faker takes the names of another locale for a language alone, and for a locale without a file or
+# with an older name.
+OWN = {each for each in AVAILABLE_LOCALES if (PEOPLE / each / "__init__.py").exists()}
+OWN -= {"en", "es", "fr_QC"}
 
 
 def first(count: int, users: Users) -> list[User]:
@@ -17,12 +27,14 @@ def first(count: int, users: Users) -> list[User]:
 
 
 def test_ids_run_on_and_fit() -> None:
-    """The ids of a run count up within a block, and even the last id of the last block fits."""
+    """The ids of a run count up from the start of a block. Also the last block has room for a run
+    of a billion users, and for one that sends ten thousand a second for a week.
+    """
     ids = [user.user_id for user in first(1_000, Users(4))]
 
     assert ids == list(range(ids[0], ids[0] + 1_000))
     assert ids[0] % BLOCK_SIZE == 1
-    assert (LAST_BLOCK + 1) * BLOCK_SIZE - 1 <= 2**53 - 1
+    assert LAST_BLOCK * BLOCK_SIZE + 10_000 * 7 * 86_400 <= 2**53 - 1
 
 
 def test_different_users_do_not_share_a_block() -> None:
@@ -35,7 +47,7 @@ def test_different_users_do_not_share_a_block() -> None:
     assert max(blocks) > FIRST_BLOCK + (LAST_BLOCK - FIRST_BLOCK) * 0.9
 
 
-@pytest.mark.parametrize("locale", sorted(AVAILABLE_LOCALES))
+@pytest.mark.parametrize("locale", sorted(OWN))
 def test_every_locale_has_names(locale: str) -> None:
     """Names of every locale keep within the contract, and are the same for the same seed."""
     users = first(200, Users(9, locale))
@@ -49,16 +61,58 @@ def test_every_locale_has_names(locale: str) -> None:
         assert not set(user.name) & set("{}%\r\n\t")
 
 
+@pytest.mark.parametrize("locale", sorted(AVAILABLE_LOCALES))
+def test_a_locale_has_names_of_its_own_or_is_refused(locale: str) -> None:
+    """The sentence names locales that can be used: those of the language, or of the country."""
+    if locale in OWN:
+        check_locale(locale)
+        return
+    with pytest.raises(SettingsError) as caught:
+        check_locale(locale)
+    names = r"(\w+) has no names of its own; ([\w, ]+) (has|have)"
+    pattern = rf"SIMULATION_LOCALE \(--locale\): {names}"
+    match = re.fullmatch(pattern, str(caught.value))
+    assert match
+    assert match[1] == locale
+    near = set(match[2].split(", "))
+    assert near <= OWN
+    assert (match[3] == "has") == (len(near) == 1)
+    language, _, country = locale.partition("_")
+    same = {each for each in OWN if each.startswith(f"{language}_")}
+    same = same or {each for each in OWN if country and each.endswith(f"_{country}")}
+    assert near == (same or {"en_US"})
+
+
+@pytest.mark.parametrize(
+    ("locale", "near"),
+    [
+        ("en-us", "en_US has"),
+        ("EN_US", "en_US has"),
+        ("pt-br", "pt_BR has"),
+        ("de", "de_AT, de_CH, de_DE, de_LI, de_LU have"),
+        ("el_CY", "el_GR has"),
+        ("lb_LU", "de_LU has"),
+        ("fr_QC", "fr_BE, fr_CA, fr_CH, fr_DZ, fr_FR have"),
+        ("Klingon", "en_US has"),
+        ("-", "en_US has"),
+    ],
+)
+def test_a_near_spelling_gets_the_right_ones_named(locale: str, near: str) -> None:
+    """A locale in another spelling, a language alone, and one that does not exist."""
+    with pytest.raises(SettingsError, match=f"{locale} has no names of its own; {near}$"):
+        check_locale(locale)
+
+
 @pytest.mark.parametrize("locale", ["en_US", "de_DE", "ja_JP", "ru_RU", "pl_PL"])
 def test_names_are_as_frequent_as_faker_has_them(locale: str) -> None:
     """The words of names come as often as those of Faker itself, to within sampling error."""
     count = 6_000
     name = generator.names(random.Random(10), locale)
-    faker = Faker(locale)
-    faker.seed_instance(11)
+    theirs_faker = Faker(locale)
+    theirs_faker.seed_instance(11)
     ours, theirs = (
         Counter(word for _ in range(count) for word in make().split())
-        for make in (name, faker.name)
+        for make in (name, theirs_faker.name)
     )
 
     for word, times in theirs.most_common(20):
@@ -85,20 +139,19 @@ def test_the_profiles_of_ages(
     assert found == pytest.approx(shares, abs=0.02)
 
 
-def test_a_block_is_left_once() -> None:
-    """Many users whose ids are taken all get ids of the same new block; that one is left when
-    an id in it is taken, too. The next people stay the same.
+def test_a_new_id_depends_on_the_person_and_then_on_chance() -> None:
+    """The second id of a person is the same in each run with the seed, in whatever order the ids
+    turned out to be taken; the third is another one each time. The next people stay the same.
     """
-    users, calm = Users(1), Users(1)
-    taken = [next(users) for _ in range(100)]
+    users, others, calm = Users(1), Users(1), Users(1)
+    taken = first(100, users)
     moved = [users.renumbered(user) for user in taken]
-    again = users.renumbered(moved[-1])
+    again = [others.renumbered(user) for user in reversed(first(100, others))]
+    third = [users.renumbered(user) for user in moved + again]
 
-    blocks = [{user.user_id // 10**9 for user in some} for some in (taken, moved, [again])]
-    later = next(users)
-    assert later.user_id == again.user_id + 1
-    assert later[1:] == first(101, calm)[-1][1:]
-    assert [len(block) for block in blocks] == [1, 1, 1]
-    assert len(set.union(*blocks)) == 3
-    assert len({user.user_id for user in moved}) == 100
-    assert [user[1:] for user in moved] == [user[1:] for user in taken]
+    assert moved == again[::-1]
+    assert len({user.user_id for user in taken + moved + third}) == 400
+    for some in (moved, third):
+        assert [user[1:] for user in some[:100]] == [user[1:] for user in taken]
+        assert all(10**15 <= user.user_id < 2**53 for user in some)
+    assert next(users) == first(101, calm)[-1]

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 
 import pytest
 
@@ -110,7 +111,8 @@ def test_the_share_that_failed() -> None:
     ledger.dropped = ledger.late = 1
 
     assert ledger.failed_share() == 0.4
-    assert (ledger.failed(0.4), ledger.failed(0.39)) == (False, True)
+    told = "40 % of the users were not stored, more than 39 %"
+    assert (ledger.failures(0.4, None), ledger.failures(0.39, None)) == ([], [told])
     summary = ledger.summary(seconds=2.0)
     sides = ("created", "already_there", "rejected", "given_up")
     assert summary["attempted"] == sum(int(str(summary[side])) for side in sides) == 8
@@ -129,8 +131,8 @@ def test_a_run_without_a_stored_user_failed(outcome: str, dropped: int, failed: 
     ledger.close()
     ledger.dropped = dropped
 
-    assert ledger.failed(1.0) == failed
-    assert not Ledger().failed(1.0)
+    assert ledger.failures(1.0, None) == ["No user was stored"] * failed
+    assert Ledger().failures(1.0, None) == []
 
 
 @pytest.mark.parametrize("dry_run", [False, True], ids=["no users", "a dry run"])
@@ -145,8 +147,28 @@ def test_without_requests_there_are_no_figures(dry_run: bool) -> None:
     summary = ledger.summary(2.0)
 
     assert summary["users_per_second"] is None
-    assert summary["latency_milliseconds"] == {"p50": None, "p95": None, "p99": None}
-    assert not ledger.failed(1.0)
+    names = ["mean", "min", "p50", "p90", "p95", "p99", "max"]
+    assert summary["latency_milliseconds"] == dict.fromkeys(names)
+    assert ledger.failures(1.0, 1e-6) == []
+
+
+def test_the_longest_95th_percentile() -> None:
+    """It is a failure to have a longer one, whatever else went well; the sentence has both."""
+    ledger = Ledger()
+    ledger.attempt(range(100))
+    for number in range(100):
+        ledger.time(0.0, 0.1 if number < 94 else 0.3)
+    ledger.settle(range(100), "created")
+
+    [told] = ledger.failures(1.0, 0.2)
+    match = re.fullmatch(r"The 95th percentile of the latency is ([\d.]+) ms, more than (.*)", told)
+    assert match
+    assert float(match[1]) == pytest.approx(300, rel=0.01)
+    assert match[2] == "200 ms"
+    assert ledger.failures(1.0, 0.31) == []
+    assert [*ledger.latency_milliseconds().values()] == pytest.approx(
+        [112, 100, 100, 100, 300, 300, 300], rel=0.01
+    )
 
 
 async def instantly(*_: object) -> Response:

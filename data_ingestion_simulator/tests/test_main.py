@@ -33,7 +33,7 @@ async def test_one_line_for_the_configuration_and_one_for_each_user() -> None:
         await process.stop()
 
         assert process.said[0] == f"Simulator: users, one every 0.05 s, to {api.url}"
-        lines = [USER_LINE.fullmatch(line) for line in process.said[1:-2]]
+        lines = [USER_LINE.fullmatch(line) for line in process.said[1:-3]]
         said_created = [int(line["user_id"]) for line in lines if line]
         assert len(said_created) == len(lines)
         assert said_created == list(api.users)
@@ -219,5 +219,5 @@ def test_a_missing_library_is_said_in_one_sentence() -> None:
         [sys.executable, "-S", "main.py"], capture_output=True, text=True, timeout=10, check=False
     )
 
-    sentence = "httptools is missing: run pip install -r requirements.txt\n"
+    sentence = "httptools is missing or broken: run pip install -r requirements.txt\n"
     assert (ended.returncode, ended.stderr) == (1, sentence)

@@ -94,10 +94,9 @@ class OutageRun(Run):
         """Send users for as long as the outages last, then wait for the last responses."""
         if not self._period_seconds:
             sending = self.in_bulk(BATCH_SIZE, self._concurrency)
-        elif self._concurrency == 1:
-            sending = self.scheduler.at_interval(self._period_seconds)
-        else:
-            sending = self.scheduler.at_rate(self._period_seconds, self._concurrency)
+        else:  # at an interval, or at a rate
+            concurrency = self._concurrency if self._concurrency > 1 else None
+            sending = self.scheduler.at_pace(self._period_seconds, concurrency)
         task = asyncio.create_task(sending)
         await outages
         self.stop.set()

@@ -17,8 +17,10 @@ from settings import read_settings
         (["--count", "8"], r"2 of 8 users \(25%\), 10\.0 a second, 1 s left"),
         (["--count", "8", "--rate", "9"], r"2 of 8 users \(25%\), 9\.\d\d a second, 1 s left"),
         (["--rate", "9"], r"2 users, 9\.\d\d a second"),
+        (["--rate", "9", "--duration", "1m"], r"2 users, 9\.\d\d a second, 60 s left"),
+        (["--rate", "9", "--duration", "1m", "--count", "8"], r"2 of 8 users .*, 1 s left"),
     ],
-    ids=["in bulk", "at a rate", "endless"],
+    ids=["in bulk", "at a rate", "endless", "for a minute", "for a minute or a count"],
 )
 def test_a_line_now_and_then_shows_the_progress(
     capsys: pytest.CaptureFixture[str],
@@ -61,7 +63,7 @@ def test_users_that_were_not_attempted_are_counted_with_the_reason(
     printed = capsys.readouterr().out
     assert "500 of 2,000 users were dropped: as many as --concurrency allows were" in printed
     assert "1,500 of 2,000 users were dropped: this program could not keep up" in printed
-    assert " ms, without the dropped" in printed
+    assert ", without the dropped\n" in printed
 
 
 def reason_of(detail: object, status: int = 422) -> str:

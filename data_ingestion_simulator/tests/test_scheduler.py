@@ -1,6 +1,9 @@
 """When users are sent: at an interval, at a rate, and in bulk; on a virtual clock."""
 
 import asyncio
+import itertools
+import math
+import random
 import tracemalloc
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +18,7 @@ from client import Result
 from generator import User, Users
 from ledger import Ledger
 from scheduler import Batches, Scheduler
+from settings import read_settings
 
 
 @pytest.mark.virtual_clock
@@ -23,7 +27,7 @@ async def test_ticks_lie_on_a_grid() -> None:
     for at_a_rate in (False, True):
         run = Run(5, delay_seconds=0.3)
         scheduler, start = run.scheduler, virtual_loop().time()
-        await (scheduler.at_rate(1.0, 8) if at_a_rate else scheduler.at_interval(1.0))
+        await scheduler.at_pace(1.0, 8 if at_a_rate else None)
 
         times = [request.at - start for request in run.api.requests]
         assert times == pytest.approx([0, 1, 2, 3, 4])
@@ -34,7 +38,7 @@ async def test_ticks_lie_on_a_grid() -> None:
 async def test_at_an_interval_ticks_that_pass_are_left_out() -> None:
     """If a response takes 2.5 periods, a user is sent at every third tick: nothing is caught up."""
     run = Run(4, delay_seconds=2.5)
-    await run.scheduler.at_interval(1.0)
+    await run.scheduler.at_pace(1.0, None)
 
     assert [request.at for request in run.api.requests] == pytest.approx([0, 3, 6, 9])
     assert (run.ledger.dropped, run.settled()) == (0, [4, 0, 0, 0])
@@ -60,7 +64,7 @@ async def test_an_overloaded_api_does_not_slow_the_schedule() -> None:
     run = Run(200)
     handler = serves(per_second=20)
     run.api.choose_handler = lambda _: handler
-    await run.scheduler.at_rate(0.01, 200)
+    await run.scheduler.at_pace(0.01, 200)
 
     times = [request.at for request in run.api.requests]
     assert times == pytest.approx([number * 0.01 for number in range(200)])
@@ -75,7 +79,7 @@ async def test_a_dropped_tick_uses_up_one_of_the_count() -> None:
     run = Run(600)
     handler = serves(per_second=5)
     run.api.choose_handler = lambda _: handler
-    await run.scheduler.at_rate(0.1, 10)
+    await run.scheduler.at_pace(0.1, 10)
 
     times = [request.at for request in run.api.requests]
     assert 59 < times[-1] < 60
@@ -92,20 +96,23 @@ async def test_a_pause_of_the_machine_is_not_caught_up() -> None:
     run = Run(130)
     loop = virtual_loop()
     loop.call_later(1.05, lambda: setattr(loop.selector, "now", 10.05))
-    await run.scheduler.at_rate(0.1, concurrency=100)
+    await run.scheduler.at_pace(0.1, concurrency=100)
 
     assert (run.ledger.late, run.ledger.dropped, run.settled()) == (80, 0, [50, 0, 0, 0])
     assert run.ledger.percentile_milliseconds(99) == pytest.approx(950, abs=100)
 
 
 @pytest.mark.virtual_clock
-@pytest.mark.parametrize("way", ["at_interval", "at_rate", "in_bulk"])
+@pytest.mark.parametrize("way", ["at an interval", "at a rate", "in bulk"])
 async def test_users_that_are_given_up_have_a_latency(way: str) -> None:
     """An API that never responds does not look fast."""
     run = Run(3, batches=True)
     run.api.choose_handler = lambda _: fake_api.hang
-    arguments = {"at_interval": (1.0,), "at_rate": (0.5, 8), "in_bulk": (run.batches, 10, 4)}
-    sending = asyncio.create_task(getattr(run.scheduler, way)(*arguments[way]))
+    concurrency = None if way == "at an interval" else 8
+    bulk = way == "in bulk"
+    sending = asyncio.create_task(
+        run.in_bulk(10) if bulk else run.scheduler.at_pace(1.0, concurrency)
+    )
     await asyncio.sleep(5.0)
     sending.cancel()
     await asyncio.wait({sending})
@@ -113,6 +120,90 @@ async def test_users_that_are_given_up_have_a_latency(way: str) -> None:
 
     assert run.settled() == [0, 0, 0, run.ledger.attempted]
     assert run.ledger.percentile_milliseconds(100) == pytest.approx(5_000, rel=0.01)
+
+
+@pytest.mark.virtual_clock
+async def test_the_gaps_of_poisson_arrivals_are_exponential() -> None:
+    """Their mean is the period, about 63 % are shorter than it, and a seed gives the same ones."""
+    gaps = []
+    for seed in (5, 5, 6):
+        run, start = Run(2_000), virtual_loop().time()
+        await run.scheduler.at_pace(0.1, 200, random.Random(seed))
+        times = [request.at - start for request in run.api.requests]
+        gaps.append([later - earlier for earlier, later in itertools.pairwise(times)])
+        assert run.settled() == [2_000, 0, 0, 0]
+
+    assert gaps[0] == pytest.approx(gaps[1])
+    assert gaps[0] != pytest.approx(gaps[2])
+    for some in gaps:
+        assert sum(some) / len(some) == pytest.approx(0.1, rel=0.1)
+        assert sum(gap < 0.1 for gap in some) / len(some) == pytest.approx(1 - 1 / math.e, abs=0.05)
+        assert sum(gap > 0.2 for gap in some) / len(some) == pytest.approx(1 / math.e**2, abs=0.04)
+
+
+FLAGS = {
+    "at an interval": (["--interval", "2"], 5),
+    "at a rate": (["--rate", "5"], 50),
+    "in bulk": (["--interval", "none", "--concurrency", "4"], 4 * 10),
+}
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize(("flags", "count"), FLAGS.values(), ids=FLAGS.keys())
+@pytest.mark.parametrize("hangs", [False, True], ids=["responds", "hangs at the end"])
+async def test_no_user_is_sent_after_the_duration(
+    flags: list[str], count: int, hangs: bool
+) -> None:
+    """In ten seconds all users of ten seconds are sent; their last responses may take half a minute
+    more. Users without a response then are given up.
+    """
+    run, start = Run(None, delay_seconds=1.0), virtual_loop().time()
+    settings = read_settings({}, [*flags, "--duration", "10s"])
+    if hangs:
+        virtual_loop().call_later(
+            7.9, lambda: setattr(run.api, "choose_handler", lambda _: fake_api.hang)
+        )
+    await run.scheduler.run(settings, None)
+    run.ledger.close()
+
+    times = [request.at - start for request in run.api.requests if request.at - start < 10]
+    assert len(times) == (count - 4 if hangs and count == 40 else count)
+    attempted = run.ledger.attempted
+    assert run.settled()[0] + run.settled()[3] == attempted == len(times)
+    assert bool(run.settled()[3]) == hangs
+    ended = virtual_loop().time() - start
+    assert ended == pytest.approx(40 if hangs else 10, abs=1.1)
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize("edited", [False, True], ids=["other people", "edited people"])
+@pytest.mark.parametrize("batch_size", [1, 7])
+async def test_no_run_loses_users_because_earlier_ones_used_their_ids(
+    batch_size: int, edited: bool
+) -> None:
+    """Twelve runs start at the same id with other people, or with the same people, who were changed
+    in the store after each run: every user is stored. A run that is repeated finds its users.
+    """
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    stored: dict[int, dict[str, Any]] = {}
+
+    async def run_with(number: int) -> list[int]:
+        run = Run(30, seed if edited else seed + number, batches=True)
+        run.scheduler.source._ids = itertools.count(Users(seed).block * 10**9 + 1)
+        run.scheduler.source.block = Users(seed).block
+        run.api.users = stored
+        await run.scheduler.in_bulk(run.batches if batch_size > 1 else None, batch_size, 4)
+        return run.settled()
+
+    for number in range(12):
+        assert await run_with(number) == [30, 0, 0, 0]
+        for user in stored.values() if edited else ():
+            user["age"] += 1
+    assert len(stored) == 12 * 30
+    if not edited:
+        for number in range(12):
+            assert await run_with(number) == [0, 30, 0, 0]
 
 
 def instant_scheduler(count: int | None) -> Scheduler:

@@ -1,6 +1,8 @@
 """What can be set, and what a mistake gets."""
 
 import os
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,22 @@ BAD_ADDRESSES = [
 ]
 # fmt: on
 BAD_INTERVALS = ["abc", "-1", "nan", "inf", "-inf", "0", "", " ", "1e30", "0.0009", "86400.1", "5s"]
+BAD_DURATIONS = [
+    "",
+    "0",
+    "0s",
+    "-1s",
+    "60 s",
+    "1d",
+    "1m30s",
+    "60S",
+    "s",
+    "ms",
+    "1mm",
+    "1e9h",
+    "inf",
+]
+BAD_DURATIONS += ["nan", "1.s2", "6٥s", "1_0s", "0x5", "1e", "721h", "60ss", "1hms", "+1s", "1,5s"]
 BAD_INTERVALS += ["1_0", "٥", "1e", ".", "+5", "0x5", "None"]
 
 
@@ -68,6 +86,9 @@ def test_a_flag_comes_before_a_variable_and_that_before_the_default() -> None:
         ({"SIMULATION_COUNT": "endless"}, [], (5.0, None)),
         ({}, ["--count", "9", "--rate", "20"], (None, 20.0)),
         ({"SIMULATION_INTERVAL": "5"}, ["--count", "9", "--interval", "none"], (None, None)),
+        ({}, ["--duration", "1m"], (5.0, None)),
+        ({}, ["--duration", "1m", "--rate", "20"], (None, 20.0)),
+        ({}, ["--duration", "1m", "--interval", "none"], (None, None)),
         ({"SIMULATION_INTERVAL": "none"}, ["--count", "9"], (None, None)),
         ({"SIMULATION_INTERVAL": "none", "SIMULATION_RATE": "20"}, [], (None, 20.0)),
         ({"SIMULATION_RATE": "20"}, ["--interval", "none"], (None, 20.0)),
@@ -95,8 +116,8 @@ def test_one_thing_sets_the_pace(
     [
         ({"SIMULATION_INTERVAL": "1", "SIMULATION_RATE": "1"}, [], "both set the pace"),
         ({}, ["--interval", "1", "--rate", "1"], "both set the pace"),
-        ({"SIMULATION_INTERVAL": "none"}, [], "can be none only with a rate or a count"),
-        ({}, ["--interval", "none", "--rate", "none"], "can be none only with a rate or a count"),
+        ({"SIMULATION_INTERVAL": "none"}, [], "can be none only with a rate, a count or a dur"),
+        ({}, ["--interval", "none", "--rate", "none"], "can be none only with a rate, a count"),
     ],
     ids=str,
 )
@@ -127,7 +148,10 @@ def test_what_is_given_with_an_unknown_flag_is_not_repeated(flags: list[str]) ->
         ("SIMULATION_RATE", ["0.001", "10000", "none"], ["0", "10001", "nan", "", "20/s"]),
         ("SIMULATION_COUNT", ["1", "1000000000", "endless"], ["0", "-1", "1e6", "1_000", ""]),
         ("SIMULATION_SEED", ["0", str(2**63 - 1), "random"], [str(2**63), "-1", "x", ""]),
-        ("SIMULATION_LOCALE", ["de_DE", "de", "fil_PH"], ["", "german", "de-DE", "../en_US"]),
+        ("SIMULATION_LOCALE", ["de_DE", "en-us", "german"], ["", "../en_US", "dé", "e", "e" * 21]),
+        ("SIMULATION_DURATION", ["0.001", "1ms", "60s", "720h", "endless"], BAD_DURATIONS),
+        ("SIMULATION_FAIL_P95", ["1ms", "200ms", "24h", "0.2", "none"], BAD_DURATIONS),
+        ("SIMULATION_ARRIVALS", ["constant"], ["", "Poisson", "random", "uniform"]),
         ("SIMULATION_AGES", ["population", "uniform", "campus"], ["", "Campus", "young"]),
         ("SIMULATION_CONCURRENCY", ["1", "256", "auto"], ["0", "257", "many", ""]),
         ("SIMULATION_BATCH_SIZE", ["1", "10000"], ["0", "10001", ""]),
@@ -149,6 +173,47 @@ def test_the_bounds_of_each_variable(variable: str, good: list[str], bad: list[s
         assert len(str(caught.value)) < 300
         assert variable != "API_TOKEN" or not value or value not in str(caught.value)
         assert "secret" not in str(caught.value)
+
+
+def test_a_time_is_what_was_written_or_a_mistake() -> None:
+    """Any number with one unit, or none for seconds, is that time; any other text is a mistake with
+    one sentence that names the flag.
+    """
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    mistakes = []
+    for _ in range(500):
+        unit, size = dice.choice([("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600), ("", 1)])
+        number = dice.choice([dice.randint(1, 700), round(dice.uniform(1, 700), 3)])
+        settings = read_settings({}, ["--rate", "1", f"--duration={number}{unit}"])
+        assert settings.duration_seconds == pytest.approx(number * size)
+        text = "".join(dice.choices("0159.eE+-msh d\n٣", k=dice.randint(0, 6)))
+        try:
+            seconds = read_settings({}, ["--fail-p95", "1s", f"--duration={text}"]).duration_seconds
+            assert re.fullmatch(r"[0-9.]+([eE][+-]?[0-9]+)?(ms|s|m|h)?", text)
+            assert seconds
+            assert 0.001 <= seconds <= 30 * 86_400
+        except SettingsError as error:
+            mistakes.append(str(error))
+    sentence = (
+        r"--duration must be a time such as 60s, 2m or 1h, from 0\.001 to 2592000 seconds, .*"
+    )
+    assert len(mistakes) > 100
+    for told in mistakes:
+        assert told.isprintable()
+        assert re.fullmatch(sentence, told)
+
+
+def test_arrivals_are_random_only_at_a_rate() -> None:
+    """At an interval and in bulk there are no arrivals to spread: that is a mistake."""
+    flags = ["--arrivals", "poisson"]
+    assert read_settings({}, [*flags, "--rate", "5"]).arrivals == "poisson"
+    for others in ([], ["--count", "5"], ["--interval", "2"]):
+        with pytest.raises(
+            SettingsError, match=r"ARRIVALS \(--arrivals\) can be poisson only with"
+        ):
+            read_settings({}, [*flags, *others])
 
 
 @pytest.mark.parametrize("flags", [["--interval", "x"], ["--help"]], ids=str)
