@@ -50,11 +50,12 @@ class Connection:
             self._introduce_at = started + INTRODUCTION_SECONDS
         request = f"{head}X-Request-ID: {request_id}\r\n\r\n".encode() + body
         connected = self._idle_socket() or await self._connect()
-        status = 0
         try:
             status, headers, content = await connected.send(request)
+            self._ledger.statuses[status] += 1
         finally:
-            self._ledger.exchanged(status, len(request), connected.received_bytes)
+            self._ledger.sent_bytes += len(request)
+            self._ledger.received_bytes += connected.received_bytes
             if connected.reusable:
                 connected.idle_since = now()
                 self._idle.append(connected)

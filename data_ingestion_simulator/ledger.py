@@ -58,13 +58,6 @@ class Ledger:
         self._began_at = min(self._began_at, due_at)
         self._ended_at = max(self._ended_at, ended_at, due_at + self._period_seconds)
 
-    def exchanged(self, status: int, sent_bytes: int, received_bytes: int) -> None:
-        """Note a request, and the status of its response; 0: there was none."""
-        if status:
-            self.statuses[status] += 1
-        self.sent_bytes += sent_bytes
-        self.received_bytes += received_bytes
-
     def describe(self, at: float) -> str:
         """What the API is told: users until now, and users a second since the last time."""
         created, (before, last) = self.settled["created"], self._described

@@ -1,9 +1,13 @@
 """The Data Ingestion Simulator: it waits for the API, then sends plausible users to it."""
 
 import os
-import signal
 
-signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # Ctrl-C during the imports; later see `run`
+try:
+    import signal
+
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # Ctrl-C while it starts; later see `run`
+except KeyboardInterrupt:
+    os._exit(0)
 
 import asyncio
 import gc
@@ -78,6 +82,5 @@ async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asy
 
 
 if __name__ == "__main__":
-    # Not sys.exit: it would wait for the look-up of a host name, which runs in a thread, and a
-    # second signal could meet a closed event loop. All output has been written.
+    # Not sys.exit: it would wait for the thread that looks up a host name. All output is written.
     os._exit(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import re
 import signal
 import subprocess
@@ -211,6 +212,62 @@ async def test_it_runs_without_stderr(closed: str) -> None:
             if ">&- 2" not in closed:
                 assert (b"30 created" if code == 0 else b"--count must be") in said
         assert len(api.users) == 30
+
+
+INTERRUPTS = """
+import os, sys
+
+class Interrupt:
+    left = int(os.environ["INTERRUPT_AT"])
+    main_runs = False
+
+    def find_spec(self, name, *_):
+        self.main_runs |= name == "signal"  # the first module that main.py loads
+        self.left -= self.main_runs
+        if self.left == 0:
+            os.kill(os.getpid(), 2)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal to itself")
+def test_ctrl_c_while_modules_are_loaded(tmp_path: Path) -> None:
+    """At whatever import Ctrl-C comes, there is no traceback, and the exit code is 0."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS)
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    for number in [1, 2, 3, *random.Random(seed).sample(range(4, 260), 12)]:
+        ended = subprocess.run(
+            [sys.executable, "main.py", "--dry-run", "--count", "1"],
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPT_AT": str(number)},
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, ""), number
+        assert number > 3 or not ended.stdout
+
+
+@pytest.mark.parametrize("name", ["httptools", "faker"])
+@pytest.mark.parametrize("code", ["", "raise ImportError('wrong ELF class')", "import nothing"])
+def test_a_broken_or_foreign_library_is_said_in_one_sentence(
+    tmp_path: Path, name: str, code: str
+) -> None:
+    """Another package of this name, or one for another Python: what to do, and exit code 1."""
+    (tmp_path / f"{name}.py").write_text(code)
+    ended = subprocess.run(
+        [sys.executable, "main.py", "--count", "1"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "API_BASE_URL": "http://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    what = {"": name, "import nothing": "nothing"}.get(code, "wrong ELF class")
+    told = f"{what} is missing or broken: run pip install -r requirements.txt\n"
+    assert (ended.returncode, ended.stderr) == (1, told)
 
 
 def test_a_missing_library_is_said_in_one_sentence() -> None:
