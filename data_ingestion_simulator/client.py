@@ -78,6 +78,7 @@ class Client:
     say: Callable[[str], None]  # prints a sentence about an outage
     errors: Counter[str]
     _reported: object = None  # the failing attempt whose errors are printed
+    _doubts: int = 0  # failed attempts in doubt in a row, of all users
 
     async def wait_until_healthy(self) -> None:
         """Return as soon as `GET /health` gives a 2xx that is not HTML."""
@@ -151,6 +152,7 @@ class Client:
             while True:
                 try:
                     result = await attempt(sent)
+                    self._doubts = 0 if in_doubt else self._doubts
                     if self._reported is attempt:
                         self.say(f"The API is back after {now() - started:.1f} s")
                     return result
@@ -158,7 +160,8 @@ class Client:
                     self.errors[str(error)] += 1
                     bad = isinstance(error, BadResponse) or (in_doubt and error.perhaps_stored)
                     bad_responses = bad_responses + 1 if bad else 0
-                    if bad_responses == MOST_BAD_RESPONSES:
+                    self._doubts += bad and in_doubt
+                    if max(bad_responses, self._doubts * in_doubt) >= MOST_BAD_RESPONSES:
                         raise
                     sent |= error.perhaps_stored
                     backoff = backoff_seconds(errors, error.retry_after_seconds)

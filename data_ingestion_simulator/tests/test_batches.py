@@ -131,6 +131,7 @@ async def test_another_api_is_noticed(created: bool) -> None:
     if created:
         assert run.settled()[:3] == [0, 0, 0]
         assert 3 <= run.settled()[3] == len(ids) <= 3 + 4
+        assert len(run.api.seen("read")) <= 3 + 2 * 4
         assert run.ledger.failures(1.0, None) == ["No user was stored"]
     else:
         assert (run.settled(), len(run.api.users)) == ([100, 0, 0, 0], 100)

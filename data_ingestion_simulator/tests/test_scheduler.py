@@ -10,14 +10,14 @@ from typing import Any
 
 import fake_api
 import pytest
-from fake_api import Handler
+from fake_api import Handler, respond
 from one_run import Run, quiet
 from virtual_clock import virtual_loop
 
 from client import Result
 from generator import User, Users
 from ledger import Ledger
-from scheduler import Batches, Scheduler
+from scheduler import Batches, Scheduler, run_until_stopped
 from settings import read_settings
 
 
@@ -139,6 +139,22 @@ async def test_the_gaps_of_poisson_arrivals_are_exponential() -> None:
         assert sum(some) / len(some) == pytest.approx(0.1, rel=0.1)
         assert sum(gap < 0.1 for gap in some) / len(some) == pytest.approx(1 - 1 / math.e, abs=0.05)
         assert sum(gap > 0.2 for gap in some) / len(some) == pytest.approx(1 / math.e**2, abs=0.04)
+
+
+@pytest.mark.virtual_clock
+async def test_another_api_is_noticed_at_a_rate() -> None:
+    """Three reads that show no user, of whatever users, are enough: an API that does not create
+    users as it should gets less than a second of them, each one once.
+    """
+    run = Run(None)
+    handlers = {"create": respond(201, {"id": 1}), "read": respond(404, {})}
+    run.api.choose_handler = lambda request: handlers.get(request.kind)
+    await run_until_stopped(run.scheduler.at_pace(0.05, 200), run.stop)
+    run.ledger.close()
+
+    ids = [request.params["user_id"] for request in run.api.seen("create")]
+    assert 3 <= len(ids) == len(set(ids)) <= 1 / 0.05
+    assert run.settled() == [0, 0, 0, len(ids)]
 
 
 FLAGS = {
