@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
@@ -60,7 +60,7 @@ class Files(StaticFiles):
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 
-@pages.get("/metrics")
+@pages.get("/metrics", response_class=PlainTextResponse)
 async def prometheus_metrics(request: Request) -> Response:
     """Give the metrics in Prometheus' text format."""
     state = request.app.state
