@@ -3,7 +3,7 @@
 `uvicorn main:app` starts it for everything else.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import openapi
 from calls import calls
 from crud import MemoryStore
 from errors import add_error_handlers
-from middleware import RequestMiddleware
+from middleware import Observe, RequestMiddleware
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
 from shutdown import Shutdown, fail_start, refuse_second_worker
 from telemetry import Metrics, configure_log, log
@@ -75,20 +75,31 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.store, app.state.shutdown, app.state.metrics = store, shutdown, metrics
     app.mount("/static", openapi.Files(directory=Path(__file__).parent / "static"), name="static")
     add_error_handlers(app)
+    observers = (metrics.observe, access_log.observe)
+    add_middleware(app, settings, observers, metrics.report)
+    return app
+
+
+def add_middleware(
+    app: FastAPI,
+    settings: Settings,
+    observers: tuple[Observe, ...],
+    report: Callable[[bytes], None],
+) -> None:
+    """Put RequestMiddleware around the routes, and CORS around it if there are other origins."""
     app.add_middleware(
         RequestMiddleware,
         allowed_hosts=settings.allowed_hosts,
         public_urls=settings.public_url,
         allowed_origins=settings.allowed_origins,
         api_token=settings.api_token,
-        observers=(metrics.observe, access_log.observe),
-        report=metrics.report,
-        is_stopping=shutdown.stopping.is_set,
+        observers=observers,
+        report=report,
+        is_stopping=app.state.shutdown.stopping.is_set,
     )
     if settings.allowed_origins:
         origins = settings.allowed_origins
         app.add_middleware(CORSMiddleware, allow_origins=origins, **openapi.CORS)
-    return app
 
 
 def open_store(settings: Settings, metrics: Metrics) -> Any:

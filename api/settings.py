@@ -48,8 +48,7 @@ def _check_sqlite(path: str) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
-            db.execute("PRAGMA user_version = 0")  # this needs the file for the journal
-            db.execute("ROLLBACK")
+            db.execute("PRAGMA user_version = 0")  # a write, which closing takes back
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF in NEVER_A_DATABASE:
             reason = f"must name a file that can be a database: {error}"

@@ -127,11 +127,8 @@ class SqlStore:
         return self._page(db, -1, crud.SNAPSHOT_CHUNK_USERS)
 
     def _age_counts(self, db: Any) -> dict[int, int]:
-        rows = db.execute(
-            "SELECT age, SUM(users) FROM age_counts"
-            " GROUP BY age HAVING SUM(users) <> 0 ORDER BY age"
-        )
-        return {age: int(users) for age, users in rows.fetchall()}
+        rows = db.execute("SELECT age, SUM(users) FROM age_counts GROUP BY age ORDER BY age")
+        return {age: int(users) for age, users in rows.fetchall() if users}
 
     def _find(self, db: Any, user_ids: list[int]) -> Users:
         if not user_ids:
