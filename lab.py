@@ -1,4 +1,7 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# ///
 """The one command of this repository. Needs Python 3.11 or newer, and nothing else.
 
     python3 lab.py up      start the API, the simulator and the dashboard
@@ -12,13 +15,28 @@
 
 import sys
 
+# Ctrl-C before `watch_signals` ends us without a traceback.
+sys.excepthook = lambda kind, *more: (
+    None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *more)
+)
 if sys.version_info < (3, 11):  # noqa: UP036 - older versions must get this message
     print(f"lab: needs Python 3.11 or newer, this is {sys.version.split()[0]}", file=sys.stderr)
     sys.exit(2)
 
+import os
+
+if __name__ == "__main__":
+    # Import from this folder first: PYTHONPATH, site-packages and import hooks of the user's Python
+    # may have packages with our names.
+    others = {os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)}  # noqa: PTH100
+    ours = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    sys.path[:] = [ours, *(path for path in sys.path if path not in others)]
+    sys.meta_path[:] = [f for f in sys.meta_path if f.__module__.startswith("_frozen_importlib")]
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("tools", "benchmarks")]:
+        del sys.modules[name]
+
 import argparse
 import io
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +44,7 @@ from xml.etree import ElementTree
 
 from benchmarks.command import PARTS, bench
 from tools.environments import environment
+from tools.machine import cure_for
 from tools.ports import port_number, refuse_taken_port
 from tools.processes import ROOT, LabError, ServiceEnded, Stopped, System, run, say, watch_signals
 
@@ -66,6 +85,9 @@ def main() -> int:
         return lint() if options.command == "lint" else lock(options.upgrade)
     except LabError as error:
         say(str(error))
+        return 2
+    except OSError as error:  # of the user's machine: permissions, the disk …
+        say(f"{error.filename or 'lab.py'}: {error.strerror}: {cure_for(str(error))}".rstrip(": "))
         return 2
     except Stopped:
         return 130
@@ -109,7 +131,13 @@ def up(api_port: int, dashboard_port: int, store: str | None) -> int:
         raise LabError("--api-port and --dashboard-port must differ")
     if store:
         os.environ.pop("DATABASE_URL", None)
-    database = {"DATABASE_URL": f"sqlite:///{ROOT / 'users.db'}"} if store == "sqlite" else {}
+    database = {}
+    if store == "sqlite":
+        file = ROOT / "users.db"
+        if not os.access(file if file.exists() else ROOT, os.W_OK) or not os.access(ROOT, os.W_OK):
+            raise LabError(f"{file} cannot be written: use --store memory, or copy this folder")
+        # Relative to the API's folder: a URL cannot contain every name of a folder.
+        database = {"DATABASE_URL": "sqlite:///../users.db"}
     for flag, port in (("--api-port", api_port), ("--dashboard-port", dashboard_port)):
         refuse_taken_port(port, flag)
     api, simulator, dashboard = (environment(ROOT / name, "requirements.txt") for name in SERVICES)
@@ -119,10 +147,10 @@ def up(api_port: int, dashboard_port: int, store: str | None) -> int:
     system = System()
     try:
         system.start("api", "api", *uvicorn, **database)
-        system.wait_for(f"http://127.0.0.1:{api_port}/health")
+        system.wait_for("the API", f"http://127.0.0.1:{api_port}/health")
         system.start("simulator", simulator_folder, simulator, "main.py", API_BASE_URL=url)
         system.start("dashboard", "frontend", *streamlit, API_URL=f"{url}/users/")
-        system.wait_for(f"http://127.0.0.1:{dashboard_port}/_stcore/health")
+        system.wait_for("the dashboard", f"http://127.0.0.1:{dashboard_port}/_stcore/health")
         say(f"Dashboard          http://localhost:{dashboard_port}")
         say(f"API documentation  {url}/docs")
         say("Ctrl-C stops everything")

@@ -11,7 +11,8 @@ from typing import Any
 from benchmarks.pictures import picture
 from benchmarks.ratios import Result, Row, Table
 from benchmarks.servers import CORES, PINNED, system_value
-from tools.processes import ROOT, run_quietly
+from tools.machine import run_quietly
+from tools.processes import ROOT
 
 VERSIONS = ("fastapi", "uvicorn", "pydantic", "litestar", "blacksheep", "sanic", "flask")
 PREFACE = (

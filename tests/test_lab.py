@@ -21,7 +21,7 @@ from tools.processes import ROOT
 if sys.platform == "win32":
     pytest.skip("these tests send POSIX signals", allow_module_level=True)
 
-ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+ENDINGS = ["SIGINT", "SIGTERM", "SIGHUP"]
 
 
 def is_open(port: int) -> bool:
@@ -59,10 +59,8 @@ def hangup() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hangup")
-@pytest.mark.parametrize("signum", ENDINGS, ids=lambda signum: signum.name)
-def test_up_and_down(
-    terminal: Callable[..., Terminal], http: httpx2.Client, signum: signal.Signals
-) -> None:
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_up_and_down(terminal: Callable[..., Terminal], http: httpx2.Client, ending: str) -> None:
     """Users arrive, both pages work; then one signal leaves no process and no open port."""
     lab = Lab(terminal, SIMULATION_INTERVAL="0.2")
     wait_until(
@@ -73,7 +71,7 @@ def test_up_and_down(
     children = children_of(lab.terminal.process.pid)
     assert len(children) >= 3
 
-    assert lab.terminal.stop(signum) == 0
+    assert lab.terminal.stop(signal.Signals[ending]) == 0
 
     assert not [pid for pid in children if is_alive(pid)]
     assert not is_open(lab.api_port)
@@ -328,7 +326,7 @@ def test_environments_are_updated_when_the_lock_changes(checkout: Path) -> None:
     (service / "requirements.txt").write_text("# no packages, in other words\n")
     third = prepare()
     made = service / ".venv" / "pyvenv.cfg"
-    made.write_text(re.sub("(?m)^version = .*", "version = 3.10.13", made.read_text()))
+    made.write_text(re.sub(r"(?m)^version(_info)? = .*", r"version\1 = 3.10.13", made.read_text()))
     fourth = prepare()
 
     assert "virtual environment: done" in first

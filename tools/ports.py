@@ -7,7 +7,8 @@ import re
 import socket
 from pathlib import Path
 
-from tools.processes import WINDOWS, LabError, run_quietly
+from tools.machine import run_quietly
+from tools.processes import WINDOWS, LabError
 
 
 def port_number(text: str) -> int:

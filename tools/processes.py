@@ -9,19 +9,32 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+
+from tools.machine import clean_environment, run_quietly
 
 ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = os.name == "nt"
 COLORS = {"api": 36, "simulator": 33, "dashboard": 35, "lab": 32}
 STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)  # CTRL_BREAK_EVENT on Windows
 GRACE_SECONDS = 5  # between the stop signal and SIGKILL
+# The `uv run` that started us. It ends without us if it is killed, for example by an editor.
+UV_RUN = os.getppid() if "UV_RUN_RECURSION_DEPTH" in os.environ else 0
+WAIT_SECONDS, HOPELESS_SECONDS = 5, 90  # for a service that does not respond
 # A process group for each service: the terminal's Ctrl-C then reaches only this program, which
 # stops the services in the right order.
 OWN_GROUP: dict[str, Any] = {
     "start_new_session": not WINDOWS,
     "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+}
+PIPED: dict[str, Any] = {
+    "stdin": subprocess.DEVNULL,
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+    "encoding": "utf-8",
+    "errors": "replace",
 }
 
 
@@ -52,6 +65,7 @@ class StopRequest:
 
 
 stop_requested = StopRequest()
+guard: subprocess.Popen[bytes] | None = None
 printing = threading.Lock()
 
 
@@ -80,37 +94,40 @@ class System:
 
     def start(self, name: str, folder: str, *command: str, **variables: str) -> None:
         """Start a service in its folder; print its name before each line of its output."""
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT / folder,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            **OWN_GROUP,
-        )
+        more = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **variables}
+        process = launch([*command], ROOT / folder, **PIPED, env={**clean_environment(), **more})
         self._running[name] = process
         self._readers.append(read_lines(process, lambda line: say(line, name)))
 
-    def wait_for(self, url: str) -> None:
-        """Return when `url` responds. Raises ServiceEnded if a service ends earlier, or Stopped."""
+    def wait_for(self, name: str, url: str) -> None:
+        """Return when `url` of a service responds; meanwhile say what is waited for.
+
+        Raises LabError after HOPELESS_SECONDS, ServiceEnded if a service ends earlier, or Stopped.
+        """
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        started_at, told = time.monotonic(), 0
         while True:
             try:
                 opener.open(url, timeout=1).close()
                 return
-            except OSError:
-                self.pause(0.1)
+            except (OSError, HTTPException) as error:
+                why = str(error)
+            self.pause(0.1)
+            seconds = time.monotonic() - started_at
+            if seconds > HOPELESS_SECONDS:
+                raise LabError(
+                    f"{url} did not respond for {seconds:.0f} s ({why}): {name} is stuck"
+                )
+            if seconds > WAIT_SECONDS * (told + 1):
+                told += 1
+                say(f"waiting for {name} at {url} for {seconds:.0f} s ({why})")
 
     def pause(self, seconds: float) -> None:
         """Wait. Raises Stopped on a stop request, and ServiceEnded when a service ended.
 
         A simulator that has sent all its users is no error: the other services continue.
         """
-        if stop_requested.wait(seconds):
+        if stop_requested.wait(seconds) or UV_RUN not in (0, os.getppid()):
             raise Stopped
         for name, process in list(self._running.items()):
             code = process.poll()
@@ -129,10 +146,36 @@ class System:
             reader.join(timeout=1)  # it prints the last lines
 
 
+def launch(command: list[str], folder: Path, **options: Any) -> "subprocess.Popen[str]":
+    """Start a process in its own group; the guard ends this group if our process is killed."""
+    global guard
+    if guard is None or guard.poll() is not None:
+        program = [sys.executable, "-I", "-S", str(ROOT / "tools" / "guard.py")]
+        none = subprocess.DEVNULL
+        guard = subprocess.Popen(
+            program, stdin=subprocess.PIPE, stdout=none, stderr=none, **OWN_GROUP
+        )
+    # The child itself reports to the guard before it runs the command: no moment is unguarded.
+    options = {"env": clean_environment(), **OWN_GROUP, **options}
+    if WINDOWS:
+        process = subprocess.Popen(command, cwd=folder, **options)
+        tell_guard("+", process.pid)
+        return process
+    options["preexec_fn"] = lambda: tell_guard("+", os.getpid())
+    return subprocess.Popen(command, cwd=folder, **options)
+
+
+def tell_guard(sign: str, pid: int) -> None:
+    """Report a process that started (+) or ended (-)."""
+    if guard and guard.stdin:
+        with contextlib.suppress(OSError):  # somebody killed the guard
+            os.write(guard.stdin.fileno(), f"{sign}{pid}\n".encode())
+
+
 def run(command: list[str], folder: Path = ROOT) -> int:
     """Run a command in the foreground and return its exit code. Raises Stopped."""
     # On Windows it stays in our group and receives Ctrl-C itself: there we could not send it.
-    process = subprocess.Popen(command, cwd=folder, start_new_session=not WINDOWS)
+    process = launch(command, folder, creationflags=0)
     try:
         while process.poll() is None:
             if stop_requested.wait(0.1):
@@ -143,18 +186,7 @@ def run(command: list[str], folder: Path = ROOT) -> int:
                 raise Stopped
         return process.returncode
     finally:
-        if process.poll() is None:
-            end(process)
-
-
-def run_quietly(*command: str) -> str:
-    """Return what a command prints; an empty text if it fails to start or takes over 10 s."""
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=10
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
+        end(process)
 
 
 def end(process: subprocess.Popen[Any]) -> None:
@@ -172,14 +204,16 @@ def end(process: subprocess.Popen[Any]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    tell_guard("-", process.pid)
 
 
 def read_lines(process: subprocess.Popen[str], handle: Callable[[str], None]) -> threading.Thread:
     """Call `handle` with each line that a process prints, in a new thread."""
 
     def read() -> None:
-        for line in process.stdout or ():
-            handle(line.rstrip())
+        with process.stdout or contextlib.nullcontext(()) as lines:
+            for line in lines:
+                handle(line.rstrip())
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
