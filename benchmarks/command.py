@@ -20,7 +20,7 @@ def dashboard(quick: bool) -> Result:
     python = environment(folder, "requirements.txt")
     command = [*on_core(*CORES), python, "bench.py", *(["--quick"] if quick else [])]
     done = subprocess.run(command, cwd=folder, env=INHERITED, capture_output=True, text=True)
-    if stop_requested.is_set():
+    if stop_requested.wait(0):
         raise Stopped
     if done.returncode not in (0, 1):
         raise LabError(f"bench: the dashboard part failed: {done.stdout}{done.stderr}")
@@ -44,10 +44,11 @@ PARTS: Mapping[str, Callable[[bool], Result]] = {
 }
 
 
-def bench(parts: Sequence[str], quick: bool, folder: Path) -> int:
+def bench(parts: Sequence[str], quick: bool, folder: Path | None) -> int:
     """Measure the parts, all if none is named; 1 if a ratio misses its bar by more than 20 %."""
     if unknown := set(parts) - PARTS.keys():
         raise LabError(f"bench: {', '.join(unknown)} is not one of its parts: {', '.join(PARTS)}")
+    folder = folder or HERE.parent / ".lab" / "bench"
     need_tools()
     leave_the_servers_core()
     codes = []

@@ -70,7 +70,7 @@ def output_of(command: Sequence[str], folder: Path = HERE, **variables: str) -> 
     done = subprocess.run(
         command, cwd=folder, env=INHERITED | variables, capture_output=True, text=True
     )
-    if stop_requested.is_set():
+    if stop_requested.wait(0):
         raise Stopped
     if done.returncode:
         raise LabError(f"bench: {' '.join(command)} failed: {done.stdout}{done.stderr}")

@@ -66,7 +66,7 @@ class Server:
     def wait(self) -> float:
         """Return the seconds from the start to the first good response. Raises LabError."""
         while time.perf_counter() - self.started_at < START_SECONDS:
-            if stop_requested.is_set():
+            if stop_requested.wait(0):
                 raise Stopped
             if self.process.poll() is not None:
                 break

@@ -15,7 +15,7 @@ import pytest
 from conftest import Lab, Terminal, free_port, is_open, wait_until
 from sabotage import ask, fake_uv, free_ports, posix, without_privileges
 
-from tools.machine import clean_environment
+from tools.machine import TABLES, clean_environment
 from tools.processes import ROOT, LabError, System
 
 # An invalid use of `lab.py`: all its imports have succeeded when it prints this.
@@ -235,14 +235,15 @@ def test_a_service_that_never_responds(
     monkeypatch.setattr("tools.processes.WAIT_SECONDS", 0.3)
     monkeypatch.setattr("tools.processes.HOPELESS_SECONDS", 1)
     system, url = System(), f"http://127.0.0.1:{free_port()}/health"
-    system.start("api", "api", sys.executable, "-c", "import time; time.sleep(60)")
+    monkeypatch.setitem(TABLES["start"], "api", ["-c", "import time; time.sleep(60)"])
+    system.start("api", "api", sys.executable)
     try:
-        with pytest.raises(LabError, match=r"did not respond for 1 s .*: the API is stuck"):
+        with pytest.raises(LabError, match=r"not responded .* for 1 s .*: its own lines"):
             system.wait_for("the API", url)
     finally:
         system.stop()
 
-    assert f"waiting for the API at {url}" in capfd.readouterr().out
+    assert f"waiting: the API has not responded at {url}" in capfd.readouterr().out
 
 
 def test_no_test_needs_a_signal_at_its_import() -> None:

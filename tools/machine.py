@@ -1,57 +1,97 @@
-"""The user's machine: variables that would change what we start, and cures of its errors."""
+"""The user's machine: its variables, its ports, and what helps against its errors."""
 
+import argparse
+import contextlib
+import errno
 import os
 import re
+import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
-# Those that say where packages are stay.
-FOREIGN = re.compile(
-    r"(PIP|UV|PYTHON|STREAMLIT|UVICORN)_|PYTHON[A-Z]"
-    r"|(UV|WEB_CONCURRENCY|FORWARDED_ALLOW_IPS|VIRTUAL_ENV|__PYVENV_LAUNCHER__)$"
-)
-PLACES = re.compile(
-    r"PIP_(CONFIG_FILE|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|(CLIENT_)?CERT|PROXY"
-    r"|TRUSTED_HOST|DEFAULT_TIMEOUT|TIMEOUT|RETRIES|CACHE_DIR|KEYRING_PROVIDER)$"
-    r"|UV_(.*INDEX(_.*)?|FIND_LINKS|.*CACHE.*|SYSTEM_CERTS|NATIVE_TLS|INSECURE_HOST|KEYRING.*|HTTP.*)$"
-)
-# pip's settings that say where packages are, and uv's variables for the same.
-UV_NAMES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
-    "trusted-host": "UV_INSECURE_HOST",
-    "cert": "SSL_CERT_FILE",
-    "proxy": "ALL_PROXY",
-}
-CURES = tomllib.loads(Path(__file__).with_name("cures.toml").read_text(encoding="utf-8"))
+ROOT = Path(__file__).resolve().parents[1]
+WINDOWS = os.name == "nt"
+TABLES: dict[str, Any] = tomllib.loads((ROOT / "tools/tables.toml").read_text(encoding="utf-8"))
+
+
+class LabError(Exception):
+    """An error that the user can correct: the message says how. `exit_code` is for `lab.py`."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without the user's variables that would change what we start."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if PLACES.match(name.upper()) or not FOREIGN.match(name.upper())
-    }
+    stays, foreign = re.compile(TABLES["places"]), re.compile(TABLES["foreign"])
+    names = [n for n in os.environ if stays.match(n.upper()) or not foreign.match(n.upper())]
+    return {name: os.environ[name] for name in names}
 
 
 def cure_for(text: str) -> str:
     """Return what helps against an error of the user's machine, or an empty text."""
-    return next((str(cure) for pattern, cure in CURES.items() if re.search(pattern, text)), "")
+    return next((cure for pattern, cure in TABLES["cures"].items() if re.search(pattern, text)), "")
+
+
+def sentence(error: Exception) -> str:
+    """Return what is wrong, and what helps, in one line."""
+    cure = "" if isinstance(error, LabError) else cure_for(str(error))
+    return " ".join(f"{error}: {cure}".split()).rstrip(": ") if cure else str(error)
 
 
 def run_quietly(*command: str, seconds: float = 5, errors: bool = False) -> str:
-    """Return what a command prints; an empty text if it does not start or end in time.
+    """Return what a command prints (with `errors`, its stderr too), or '' if it does not end."""
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "env": clean_environment()}
+    options |= {"capture_output": True, "text": True, "errors": "replace", "timeout": seconds}
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, **options)
+        return str(done.stdout + (done.stderr if errors else ""))
+    return ""
 
-    With `errors`, what it prints to stderr follows.
-    """
+
+def port_number(text: str) -> int:
+    """Return a port number given on the command line."""
+    if re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+
+
+def refuse_taken_port(port: int, flag: str) -> None:
+    """Raise LabError if a program listens on a local port; the message names the program."""
+    # Some browsers try ::1 first for "localhost".
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            if is_taken(family, host, port):
+                why = f"is taken by {holder_of(port)}: stop it, or choose another with {flag}"
+                raise LabError(f"port {port} {why}")
+        except PermissionError:
+            raise LabError(f"port {port} is not for you: choose another with {flag}") from None
+
+
+def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
+    """Return whether a port is in use. Raises PermissionError if we may not use it."""
+    # macOS and Windows let us bind one address although a server listens on all of them.
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.5):
+        return True
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=seconds,
-            env=clean_environment(), stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout + (done.stderr if errors else "")
+        with socket.socket(family) as probe:
+            if not WINDOWS:  # there, this option would let two servers share a port
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except PermissionError:
+        raise
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def holder_of(port: int) -> str:
+    """Return the program that listens on a local port, or a general text if it is not found."""
+    command, pattern = TABLES["listeners"].get(sys.platform, TABLES["listeners"]["linux"])
+    rows = run_quietly(*(word.replace("PORT", str(port)) for word in command))
+    found = re.search(pattern, rows)
+    return "{name} (process {id})".format(**found.groupdict()) if found else "another program"

@@ -8,102 +8,70 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tools.machine import clean_environment, run_quietly
+from tools.machine import ROOT, TABLES, WINDOWS, LabError, clean_environment, run_quietly
 
-ROOT = Path(__file__).resolve().parents[1]
-WINDOWS = os.name == "nt"
-COLORS = {"api": 36, "simulator": 33, "dashboard": 35, "lab": 32}
 STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)  # CTRL_BREAK_EVENT on Windows
+UV_RUN = os.getppid() if "UV_RUN_RECURSION_DEPTH" in os.environ else 0  # what started us
 GRACE_SECONDS = 5  # between the stop signal and SIGKILL
-# The `uv run` that started us. It ends without us if it is killed, for example by an editor.
-UV_RUN = os.getppid() if "UV_RUN_RECURSION_DEPTH" in os.environ else 0
 WAIT_SECONDS, HOPELESS_SECONDS = 5, 90  # for a service that does not respond
-# A process group for each service: the terminal's Ctrl-C then reaches only this program, which
-# stops the services in the right order.
-OWN_GROUP: dict[str, Any] = {
-    "start_new_session": not WINDOWS,
-    "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-}
-PIPED: dict[str, Any] = {
-    "stdin": subprocess.DEVNULL,
-    "stdout": subprocess.PIPE,
-    "stderr": subprocess.STDOUT,
-    "encoding": "utf-8",
-    "errors": "replace",
-}
+# The terminal's Ctrl-C then reaches only this program, which stops the services in order.
+OWN_GROUP: dict[str, Any] = {"start_new_session": not WINDOWS}
+OWN_GROUP["creationflags"] = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+PIPED: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+PIPED |= {"stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+
+
+Stopped = KeyboardInterrupt  # Ctrl-C, or another request to end this program
 
 
 class StopRequest:
-    """A flag that a signal handler sets to end this program.
+    """A flag for signal handlers. In a threading.Event they could block on their own lock."""
 
-    Not a threading.Event: its lock is not reentrant. A handler that interrupts `wait` would block
-    on a lock that its own thread holds.
-    """
-
-    def __init__(self) -> None:
-        self._is_set = False
+    requested = False
 
     def set(self) -> None:
         """Request the end of the program."""
-        self._is_set = True
-
-    def is_set(self) -> bool:
-        """Return whether the end was requested."""
-        return self._is_set
+        self.requested = True
 
     def wait(self, seconds: float) -> bool:
         """Wait for the request, at most `seconds`; return whether it was made."""
         deadline = time.monotonic() + seconds
-        while not self._is_set and (left := deadline - time.monotonic()) > 0:
+        while not self.requested and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.05))
-        return self._is_set
+        # An editor's stop button kills the `uv run` that started us, and not us.
+        return self.requested or UV_RUN not in (0, os.getppid())
+
+    def check(self, seconds: float) -> None:
+        """Wait for the request, at most `seconds`. Raises Stopped if it was made."""
+        if self.wait(seconds):
+            raise Stopped
 
 
 stop_requested = StopRequest()
 guard: subprocess.Popen[bytes] | None = None
-printing = threading.Lock()
-
-
-class LabError(Exception):
-    """An error that the user can correct; the message says how."""
-
-
-class Stopped(Exception):
-    """Ctrl-C, or another request to end this program."""
-
-
-class ServiceEnded(Exception):
-    """A service ended unexpectedly."""
-
-    def __init__(self, name: str, code: int) -> None:
-        super().__init__(name, code)
-        self.name, self.code = name, code
 
 
 class System:
     """Starts the services in order, watches them, and stops them."""
 
     def __init__(self) -> None:
-        self._running: dict[str, subprocess.Popen[str]] = {}
-        self._readers: list[threading.Thread] = []
+        self._running: dict[str, tuple[subprocess.Popen[str], threading.Thread]] = {}
 
-    def start(self, name: str, folder: str, *command: str, **variables: str) -> None:
+    def start(self, name: str, folder: str, python: str, *options: str, **variables: str) -> None:
         """Start a service in its folder; print its name before each line of its output."""
+        command = [python, *TABLES["mark"], *TABLES["start"][name], *options]
         more = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **variables}
-        process = launch([*command], ROOT / folder, **PIPED, env={**clean_environment(), **more})
-        self._running[name] = process
-        self._readers.append(read_lines(process, lambda line: say(line, name)))
+        process = launch(command, ROOT / folder, **PIPED, env={**clean_environment(), **more})
+        reader = threading.Thread(target=show, args=(process, name), daemon=True)
+        self._running[name] = process, reader
+        reader.start()
 
     def wait_for(self, name: str, url: str) -> None:
-        """Return when `url` of a service responds; meanwhile say what is waited for.
-
-        Raises LabError after HOPELESS_SECONDS, ServiceEnded if a service ends earlier, or Stopped.
-        """
+        """Return when `url` responds. Raises LabError if it never does, or Stopped."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         started_at, told = time.monotonic(), 0
         while True:
@@ -114,35 +82,30 @@ class System:
                 why = str(error)
             self.pause(0.1)
             seconds = time.monotonic() - started_at
+            state = f"{name} has not responded at {url} for {seconds:.0f} s ({why})"
             if seconds > HOPELESS_SECONDS:
-                raise LabError(
-                    f"{url} did not respond for {seconds:.0f} s ({why}): {name} is stuck"
-                )
+                raise LabError(f"{state}: its own lines may say why")
             if seconds > WAIT_SECONDS * (told + 1):
                 told += 1
-                say(f"waiting for {name} at {url} for {seconds:.0f} s ({why})")
+                say(f"waiting: {state}")
 
     def pause(self, seconds: float) -> None:
-        """Wait. Raises Stopped on a stop request, and ServiceEnded when a service ended.
-
-        A simulator that has sent all its users is no error: the other services continue.
-        """
-        if stop_requested.wait(seconds) or UV_RUN not in (0, os.getppid()):
-            raise Stopped
-        for name, process in list(self._running.items()):
+        """Wait. Raises Stopped on a stop request, and LabError when a service has ended."""
+        stop_requested.check(seconds)
+        for name, (process, _) in list(self._running.items()):
             code = process.poll()
             if (name, code) == ("simulator", 0):
-                end(self._running.pop(name))
+                end(self._running.pop(name)[0])
                 say("the simulator has sent its users: the others go on")
             elif code is not None:
-                raise ServiceEnded(name, code)
+                ours = (code or 1) if code >= 0 else 128 - code  # a signal, as in a shell
+                raise LabError(f"{name} ended with exit code {code}: the others were stopped", ours)
 
     def stop(self) -> None:
         """End every service; the simulator first, because it needs the API."""
-        for name in ("simulator", "dashboard", "api"):
-            if name in self._running:
-                end(self._running[name])
-        for reader in self._readers:
+        for name in sorted(self._running, reverse=True):
+            process, reader = self._running[name]
+            end(process)
             reader.join(timeout=1)  # it prints the last lines
 
 
@@ -151,18 +114,14 @@ def launch(command: list[str], folder: Path, **options: Any) -> "subprocess.Pope
     global guard
     if guard is None or guard.poll() is not None:
         program = [sys.executable, "-I", "-S", str(ROOT / "tools" / "guard.py")]
-        none = subprocess.DEVNULL
-        guard = subprocess.Popen(
-            program, stdin=subprocess.PIPE, stdout=none, stderr=none, **OWN_GROUP
-        )
-    # The child itself reports to the guard before it runs the command: no moment is unguarded.
+        silent: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+        guard = subprocess.Popen(program, stdin=subprocess.PIPE, **silent, **OWN_GROUP)
     options = {"env": clean_environment(), **OWN_GROUP, **options}
-    if WINDOWS:
-        process = subprocess.Popen(command, cwd=folder, **options)
-        tell_guard("+", process.pid)
-        return process
-    options["preexec_fn"] = lambda: tell_guard("+", os.getpid())
-    return subprocess.Popen(command, cwd=folder, **options)
+    if not WINDOWS:  # the child reports itself before it runs the command: no moment is unguarded
+        options["preexec_fn"] = lambda: tell_guard("+", os.getpid())
+    process = subprocess.Popen(command, cwd=folder, **options)
+    tell_guard("+", process.pid)
+    return process
 
 
 def tell_guard(sign: str, pid: int) -> None:
@@ -172,10 +131,11 @@ def tell_guard(sign: str, pid: int) -> None:
             os.write(guard.stdin.fileno(), f"{sign}{pid}\n".encode())
 
 
-def run(command: list[str], folder: Path = ROOT) -> int:
-    """Run a command in the foreground and return its exit code. Raises Stopped."""
+def run(command: list[str], folder: Path = ROOT, label: str = "", **options: Any) -> int:
+    """Run a command and return its exit code; with a label, report the time. Raises Stopped."""
     # On Windows it stays in our group and receives Ctrl-C itself: there we could not send it.
-    process = launch(command, folder, creationflags=0)
+    process = launch(command, folder, creationflags=0, **options)
+    started_at, told = time.monotonic(), 0
     try:
         while process.poll() is None:
             if stop_requested.wait(0.1):
@@ -184,6 +144,9 @@ def run(command: list[str], folder: Path = ROOT) -> int:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(30)  # meanwhile pytest ends the processes of its tests
                 raise Stopped
+            if label and time.monotonic() - started_at > WAIT_SECONDS * (told + 1):
+                told += 1
+                say(f"{label}: {WAIT_SECONDS * told} s")
         return process.returncode
     finally:
         end(process)
@@ -207,42 +170,32 @@ def end(process: subprocess.Popen[Any]) -> None:
     tell_guard("-", process.pid)
 
 
-def read_lines(process: subprocess.Popen[str], handle: Callable[[str], None]) -> threading.Thread:
-    """Call `handle` with each line that a process prints, in a new thread."""
-
-    def read() -> None:
-        with process.stdout or contextlib.nullcontext(()) as lines:
-            for line in lines:
-                handle(line.rstrip())
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    return thread
+def show(process: "subprocess.Popen[str]", name: str) -> None:
+    """Print the lines of a process, each after a name, until its output ends."""
+    with process.stdout or contextlib.nullcontext(()) as lines:
+        for line in lines:
+            say(line.rstrip(), name)
 
 
 def watch_signals() -> None:
     """Set `stop_requested` when a signal asks this program to end."""
-    names = ["SIGINT", "SIGTERM", "SIGBREAK"]
-    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        names.append("SIGHUP")  # nohup ignores it: then it stays ignored
-    for name in names:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: stop_requested.set())
+    for name in {"SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP"} & set(dir(signal)):
+        number = getattr(signal, name)
+        if name != "SIGHUP" or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, lambda *_: stop_requested.set())
 
 
-def say(line: str, name: str = "lab", overwrite: bool = False) -> None:
-    """Print a name and a line; with `overwrite`, replace the current line of the terminal."""
+def say(line: str, name: str = "lab") -> None:
+    """Print a name and a line."""
     if sys.stdout is None:  # the parent process closed it
         return
     label = f"{name:<10}"
     if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        label = f"\033[{COLORS[name]}m{label}\033[0m"
-    with printing:
-        start, ending = ("\r\033[K", "") if overwrite else ("", "\n")
-        try:
-            print(f"{start}{label}{line}", end=ending, flush=True)
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):  # as after Ctrl-C in `lab.py up | tee log`
-                print(f"The output cannot be written: {error.strerror}", file=sys.stderr)
-            stop_requested.set()
+        label = f"\033[{TABLES['colors'][name]}m{label}\033[0m"
+    try:
+        print(f"{label}{line}\n", end="", flush=True)  # in one piece: several threads print
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # as after Ctrl-C in `lab.py up | tee log`
+            print(f"The output cannot be written: {error.strerror}", file=sys.stderr)
+        stop_requested.set()
