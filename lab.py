@@ -32,6 +32,7 @@ import argparse
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -39,7 +40,7 @@ from benchmarks.command import bench
 from tools.copies import backup, restore
 from tools.doctor import clean, doctor, stop
 from tools.environments import bundle, environment
-from tools.machine import ROOT, TABLES, LabError, port_number, refuse_taken_port, sentence
+from tools.machine import ROOT, TABLES, LabError, argument, refuse_taken_port, sentence
 from tools.processes import Stopped, System, run, say, watch_signals
 
 SERVICES: list[str] = TABLES["services"]
@@ -51,7 +52,7 @@ def main() -> int:
     """Run the command given on the command line and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    types = {"port": port_number, "path": Path}
+    types = {kind: partial(argument, kind) for kind in TABLES["arguments"]} | {"path": Path}
     for name, rows in TABLES["commands"].items():
         about = rows.pop("about")
         command = commands.add_parser(name, help=about, description=about)
@@ -77,7 +78,7 @@ def main() -> int:
         return 130
 
 
-def up(api_port: int, dashboard_port: int, store: str | None) -> int:
+def up(api_port: str, dashboard_port: str, store: str | None) -> int:
     """Run the services until Ctrl-C. Raises LabError with the exit code of one that fails."""
     if api_port == dashboard_port:
         raise LabError("--api-port and --dashboard-port must differ")
@@ -90,7 +91,7 @@ def up(api_port: int, dashboard_port: int, store: str | None) -> int:
     elif store:
         os.environ.pop("DATABASE_URL", None)
     for flag, port in (("--api-port", api_port), ("--dashboard-port", dashboard_port)):
-        refuse_taken_port(port, flag)
+        refuse_taken_port(int(port), flag)
     api, simulator, dashboard = (environment(ROOT / name, "requirements.txt") for name in SERVICES)
     url = f"http://localhost:{api_port}"
     system = System()
@@ -156,16 +157,13 @@ def lint() -> int:
 def lock(upgrade: bool) -> int:
     """Pin every requirement with its hashes, for all platforms, and write the API's contract."""
     tools = environment(ROOT, "tests/requirements.txt")
-    for name in ("requirements", "requirements-test"):
-        for folder in TABLES["locked"]:
-            source = ROOT / folder / f"{name}.in"
-            files = [source.name, "-o", f"{name}.txt", *(["--upgrade"] if upgrade else [])]
-            if source.exists():
-                if run([tools, *TABLES["lock"], *files], source.parent):
-                    return 1
-                pins = source.with_suffix(".txt")
-                both = re.sub(TABLES["with_extras"], r"\1\2\g<0>", pins.read_text(encoding="utf-8"))
-                pins.write_text(both, encoding="utf-8", newline="\n")
+    for source in (ROOT / name for name in TABLES["locked"]):
+        pins = source.with_suffix(".txt")
+        files = [source.name, "-o", pins.name, *(["--upgrade"] if upgrade else [])]
+        if run([tools, *TABLES["lock"], *files], source.parent):
+            return 1
+        both = re.sub(TABLES["with_extras"], r"\1\2\g<0>", pins.read_text(encoding="utf-8"))
+        pins.write_text(both, encoding="utf-8", newline="\n")
     api = environment(ROOT / "api", "requirements.txt")
     contract = ROOT / "contract" / "openapi.json"
     return run([api, "-c", TABLES["contract"], str(contract)], ROOT / "api")

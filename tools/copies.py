@@ -19,8 +19,6 @@ PAGE_USERS, BUSY_SECONDS, PROGRESS_USERS = 1_000, 60, 50_000
 
 def ask(url: str, path: str, users: dict[int, Any] | None = None) -> tuple[dict[str, Any], bool]:
     """Send a GET or a batch; return the response, and whether a page follows. Raises LabError."""
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
-        raise LabError(f"--url must be an address such as http://localhost:8000, not {url}")
     body = None if users is None else json.dumps(users).encode()
     headers = {"Content-Type": "application/json"}
     if body and (token := os.environ.get("API_TOKEN")):
@@ -44,15 +42,16 @@ def ask(url: str, path: str, users: dict[int, Any] | None = None) -> tuple[dict[
 
 def backup(file: Path, url: str) -> int:
     """Write all users into a file, which appears when it is complete. Raises LabError."""
-    count, after, more = 0, -1, True
+    count, after, more = 0, "", True
     part = file.with_name(f"{file.name}.part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as lines:
             while more:
-                page, more = ask(url, f"/users/?limit={PAGE_USERS}&after={after}")
+                page, more = ask(url, f"/users/?limit={PAGE_USERS}{after}")
                 for key, user in page.items():
-                    after = int(key)
-                    lines.write(json.dumps({"user_id": after, **user}, ensure_ascii=False) + "\n")
+                    user = {"user_id": int(key), **user}
+                    lines.write(json.dumps(user, ensure_ascii=False) + "\n")
+                    after = f"&after={key}"
                 count += len(page)
                 if count % PROGRESS_USERS == 0:
                     say(f"{count:,} users read")
@@ -76,10 +75,11 @@ def batches(file: Path) -> Iterator[tuple[int, dict[int, Any]]]:
             try:
                 user = json.loads(line.decode())
                 types = {key: type(value) for key, value in user.items()}
-                sound = types == {"user_id": int, "name": str, "age": int} and line[-1:] == b"\n"
+                whole = types == {"user_id": int, "name": str, "age": int} and line[-1:] == b"\n"
+                whole = whole and user["name"].encode()
             except (ValueError, AttributeError, RecursionError):
-                sound = False
-            if not sound:
+                whole = False
+            if not whole:
                 raise LabError(f"line {number} of {file} is not a whole user", 1)
             if (user_id := user.pop("user_id")) in users or len(users) == PAGE_USERS:
                 yield first, users
@@ -101,7 +101,7 @@ def restore(file: Path, url: str) -> int:
                 found, _ = ask(url, "/users/batch", users)
                 groups = [found["created"], len(found["existing"]), len(found["conflicting"])]
             except (LabError, LookupError, TypeError) as error:
-                named = re.search(r'"body", ?"(\d+)"', str(error))
+                named = re.search(r'"body", ?"(-?\d+)"', str(error))
                 line = line_of.get(named[1] if named else "", f"{first} or a later one")
                 raise LabError(f"line {line}: {error}", 1) from None
             counts = [sum(pair) for pair in zip(counts, groups, strict=True)]

@@ -7,10 +7,10 @@ import shutil
 import signal
 import ssl
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate, parsedate_to_datetime
 from importlib.util import find_spec
 
@@ -93,18 +93,23 @@ def leftovers() -> Iterator[str]:
 def doctor() -> int:
     """Print `fine`, or a sentence that says what helps, for each part; 1 if one is not fine."""
     parts = (python, variables, folder, network, ports, docker, leftovers)
+    findings = dict.fromkeys(parts, "gave no result within 5 s: restart what it depends on")
 
-    def examine(part: Callable[[], Iterator[str]]) -> str:
+    def examine(part: Callable[[], Iterator[str]]) -> None:
         try:
-            return " ".join(next(part(), "fine").split())
+            findings[part] = " ".join(next(part(), "fine").split())
         except Exception as error:  # whatever is broken: the other parts are still examined
-            return sentence(error)
+            findings[part] = sentence(error)
 
-    with ThreadPoolExecutor(len(parts)) as pool:
-        findings = list(pool.map(examine, parts))
-    for part, finding in zip(parts, findings, strict=True):
-        say(f"{part.__name__:<10} {finding}")
-    return int(not all(finding.startswith("fine") for finding in findings))
+    threads = [threading.Thread(target=examine, args=(part,), daemon=True) for part in parts]
+    deadline = time.monotonic() + 4.5
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+    for part in parts:
+        say(f"{part.__name__:<10} {findings[part]}")
+    return int(not all(finding.startswith("fine") for finding in findings.values()))
 
 
 def running() -> dict[int, int]:
@@ -124,10 +129,12 @@ def left_in_docker() -> list[str]:
 def stop() -> int:
     """End each `up` of this checkout, and the services of one that was killed."""
     found = running()
-    for process in {launcher or service for service, launcher in found.items()}:
-        os.kill(process, signal.SIGTERM)
-    while running():
-        stop_requested.check(0.2)
+    for name in ("SIGTERM", "SIGKILL"):
+        for process in {launcher or pid for pid, launcher in running().items()}:
+            os.kill(process, getattr(signal, name, signal.SIGTERM))
+        deadline = time.monotonic() + 10
+        while running() and time.monotonic() < deadline:
+            stop_requested.check(0.2)
     say(f"{len(found)} services ended" if found else "no service of this checkout runs")
     return 0
 
@@ -139,9 +146,8 @@ def clean(users: bool) -> int:
     for path in [*paths, *(ROOT.glob("users.db*") if users else ())]:
         if remove(path):
             say(f"removed {path.relative_to(ROOT)}")
-    names = left_in_docker()
-    for kind in ("container", "network", *(["volume"] if users else [])) if names else ():
-        run_quietly("docker", kind, "rm", "--force", *names, seconds=30)
-    for name in set(names) - set(left_in_docker()):
-        say(f"removed {name} from Docker")
+    for name in left_in_docker():
+        for removal in ("container rm --force", "network rm", *(["volume rm"] if users else [])):
+            if run_quietly("docker", *removal.split(), name, seconds=30):
+                say(f"removed {name} from Docker")
     return 0

@@ -40,7 +40,8 @@ def cure_for(text: str) -> str:
 def sentence(error: Exception) -> str:
     """Return what is wrong, and what helps, in one line."""
     cure = "" if isinstance(error, LabError) else cure_for(str(error))
-    return " ".join(f"{error}: {cure}".split()).rstrip(": ") if cure else str(error)
+    text = re.sub(r"\[\w+ \d+\] ", "", str(error))
+    return " ".join(f"{text}: {cure}".split()) if cure else text
 
 
 def run_quietly(*command: str, seconds: float = 5, errors: bool = False) -> str:
@@ -53,11 +54,12 @@ def run_quietly(*command: str, seconds: float = 5, errors: bool = False) -> str:
     return ""
 
 
-def port_number(text: str) -> int:
-    """Return a port number given on the command line."""
-    if re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+def argument(kind: str, text: str) -> str:
+    """Return an argument of the command line if it is of this kind."""
+    pattern, rule = TABLES["arguments"][kind]
+    if re.fullmatch(pattern, text):
+        return text
+    raise argparse.ArgumentTypeError(f"{rule}, not {text!r}")
 
 
 def refuse_taken_port(port: int, flag: str) -> None:
