@@ -25,7 +25,7 @@ if __name__ == "__main__":
     others = {os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)}  # noqa: PTH100
     sys.path[:] = [os.path.dirname(__file__), *(path for path in sys.path if path not in others)]  # noqa: PTH120
     sys.meta_path[:] = [f for f in sys.meta_path if f.__module__.startswith("_frozen_importlib")]
-    for name in [n for n in sys.modules if n.partition(".")[0] in ("tools", "benchmarks")]:
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("tools", "benchmarks", "learn")]:
         del sys.modules[name]
 
 import argparse
@@ -37,11 +37,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks.command import bench
+from learn.command import add_learn, learn
+from learn.console import new_system
 from tools.copies import backup, restore
 from tools.doctor import clean, doctor, stop
 from tools.environments import bundle, environment
 from tools.machine import ROOT, TABLES, LabError, argument, refuse_taken_port, sentence
-from tools.processes import Stopped, System, run, say, watch_signals
+from tools.processes import Stopped, run, say, watch_signals
 
 SERVICES: list[str] = TABLES["services"]
 SUITES = [*SERVICES, "tests"]
@@ -59,6 +61,7 @@ def main() -> int:
         for flag, row in rows.items():
             kind = {"type": types[row["type"]]} if "type" in row else {}
             command.add_argument(flag, **row | kind)
+    add_learn(commands)
     known, more = parser.parse_known_args()
     options = vars(known)
     name = options.pop("command")  # no `:=`: Python 3.6 must read this file, for its message above
@@ -78,7 +81,7 @@ def main() -> int:
         return 130
 
 
-def up(api_port: str, dashboard_port: str, store: str | None) -> int:
+def up(api_port: str, dashboard_port: str, store: str | None, all_or_nothing: bool) -> int:
     """Run the services until Ctrl-C. Raises LabError with the exit code of one that fails."""
     if api_port == dashboard_port:
         raise LabError("--api-port and --dashboard-port must differ")
@@ -94,7 +97,7 @@ def up(api_port: str, dashboard_port: str, store: str | None) -> int:
         refuse_taken_port(int(port), flag)
     api, simulator, dashboard = (environment(ROOT / name, "requirements.txt") for name in SERVICES)
     url = f"http://localhost:{api_port}"
-    system = System()
+    system = new_system(all_or_nothing)
     try:
         system.start("api", SERVICES[0], api, f"--port={api_port}", **database)
         system.wait_for("the API", f"http://127.0.0.1:{api_port}/health")
@@ -135,8 +138,7 @@ def test(suite: list[str] | None, strict: bool, long: bool, pytest_options: list
             failed.append(name + "".join(f"\n  skipped: {test.get('message')}" for test in skipped))
     if failed or not ran:
         say("not passed: " + (", ".join(failed) or "no test was selected"))
-        return 1
-    return 0
+    return int(bool(failed) or not ran)
 
 
 def lint() -> int:
@@ -169,7 +171,7 @@ def lock(upgrade: bool) -> int:
     return run([api, "-c", TABLES["contract"], str(contract)], ROOT / "api")
 
 
-FUNCTIONS = (up, stop, doctor, clean, backup, restore, bundle, test, bench, lint, lock)
+FUNCTIONS = (up, learn, stop, doctor, clean, backup, restore, bundle, test, bench, lint, lock)
 COMMANDS: dict[str, Callable[..., int]] = {each.__name__: each for each in FUNCTIONS}
 
 if __name__ == "__main__":

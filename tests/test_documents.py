@@ -47,12 +47,12 @@ def test_a_mistake_in_a_document_is_found(
     shell: Shell, checkout: Path, was: str, becomes: str
 ) -> None:
     """One port, name or result changed in a lesson makes its test fail."""
-    document = checkout / "docs/lessons/05-logs.md"
+    document = checkout / "docs/lessons/03-isolation.md"
     lesson = document.read_text(encoding="utf-8")
     assert was in lesson
     document.write_text(lesson.replace(was, becomes, 1), encoding="utf-8")
 
-    with pytest.raises(AssertionError, match=r"05-logs\.md, line \d+: "):
+    with pytest.raises(AssertionError, match=r"03-isolation\.md, line \d+: "):
         run_document(document, shell)
 
 

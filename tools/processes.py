@@ -24,7 +24,6 @@ OWN_GROUP["creationflags"] = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 PIPED: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
 PIPED |= {"stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
 
-
 Stopped = KeyboardInterrupt  # Ctrl-C, or another request to end this program
 
 

@@ -1,0 +1,156 @@
+"""The command `lab.py learn`."""
+
+import argparse
+import contextlib
+import json
+import secrets
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from learn.missions import Loaded, load, load_all
+from learn.progress import Progress, keep, learners_file
+from learn.runner import api_python, check
+from learn.verify import verify
+from learn.watch import hint, shown, tell, work_on
+from tools.machine import LabError
+from tools.processes import say
+
+ACTIONS = """
+learn             start the next mission; check the file again after each save
+learn N           the same for mission N
+learn hint        a hint; three for each mission
+learn solution    print the solution, after you have passed (or with --give-up)
+learn reset       begin the mission's file again; the old file is kept as .old
+learn check N     check once; exit code 0: PASS, 1: FAIL, 3: VOID (the check proves nothing)
+learn report      print what you did, as JSON
+learn verify      check the missions themselves
+"""
+
+
+def add_learn(commands: Any) -> None:
+    """Add `learn` to the commands of `lab.py`."""
+    add = commands.add_parser(
+        "learn",
+        help="learn by missions that check themselves",
+        description=ACTIONS,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    add.add_argument("words", nargs="*", metavar="ACTION", help="see above")
+    add.add_argument("--give-up", action="store_true", help="solution: before you have passed")
+    add.add_argument("--file", type=Path, help="check: another file than yours in .lab/learn")
+    add.add_argument("--seed", type=whole_number, help="check: the same run again")
+    add.add_argument("--json", action="store_true", help="check: print the verdict as JSON")
+    add.add_argument("--seeds", type=whole_number, default=2, help="verify: runs of each program")
+    add.add_argument("--no-op-faults", action="store_true", help="verify: faults do not strike")
+
+
+def whole_number(text: str) -> int:
+    """Return a number from 0 to 999,999. Raises ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and len(text) <= 6:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"a number from 0 to 999999 is needed, not {text!r}")
+
+
+def learn(**given: Any) -> int:
+    """Run `lab.py learn ...` and return its exit code. Raises LabError, Stopped."""
+    options = argparse.Namespace(**given)
+    words = list(options.words)
+    action = words.pop(0) if words and not words[0].isdigit() else "learn"
+    numbers = [int(word) for word in words if word.isascii() and word.isdigit()]
+    if len(numbers) < len(words) or (len(numbers) > 1 and action != "verify"):
+        raise LabError(f"I do not understand `learn {' '.join(options.words)}`: see learn --help")
+    if action == "verify":
+        missions = list(map(load, numbers)) or [m for m in load_all() if not m.mission.needs_docker]
+        return verify(missions, max(1, options.seeds), not options.no_op_faults)
+    if action == "report":
+        say_json([asdict(record) for _, record in sorted(Progress.read().items())])
+        return 0
+    loaded = load(numbers[0]) if numbers else None
+    match action:
+        case "learn":
+            loaded = loaded or next_mission()
+            return work_on(loaded) if loaded else finished()
+        case "check":
+            return check_once(loaded or current(), options)
+        case "hint":
+            hint(loaded or current())
+        case "solution":
+            solution(loaded or current(), options.give_up)
+        case "reset":
+            reset(loaded or current())
+        case _:
+            raise LabError(f"there is no `learn {action}`: see python3 lab.py learn --help")
+    return 0
+
+
+def next_mission() -> Loaded | None:
+    """Return the first mission that is not passed and not given up; those with Docker last."""
+    records = Progress.read()
+    done = {n for n, record in records.items() if record.passed or record.gave_up}
+    left = [loaded for loaded in load_all() if loaded.number not in done]
+    return min(left, key=lambda m: (m.mission.needs_docker, m.number), default=None)
+
+
+def current() -> Loaded:
+    """Return the mission that the learner has started last."""
+    records = Progress.read()
+    if not records:
+        raise LabError("no mission is started: run `python3 lab.py learn`, or name a mission")
+    return load(max(records.values(), key=lambda record: record.started_at).mission)
+
+
+def finished() -> int:
+    """Say that all missions are done."""
+    say("All missions are done. Again: `python3 lab.py learn N`, after `learn reset N`")
+    return 0
+
+
+def check_once(loaded: Loaded, options: argparse.Namespace) -> int:
+    """Check a file once, print the verdict, and return its exit code."""
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+        api_python()  # the first time, it reports the installation
+    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    verdict = check(loaded, options.file or learners_file(loaded), seed)
+    record = None if options.file else keep(loaded, verdict)
+    if options.json:
+        say_json({"mission": loaded.number, "name": loaded.folder.name, **verdict.as_json()})
+    elif record:
+        tell(loaded, verdict, record)
+    else:
+        print("\n".join(verdict.lines()))
+    return verdict.exit_code
+
+
+def solution(loaded: Loaded, give_up: bool) -> None:
+    """Print the solution, if the learner has passed or gives up. Raises LabError otherwise."""
+    record = Progress.read().get(loaded.number)
+    if not give_up and not (record and record.passed):
+        number = loaded.number
+        raise LabError(f"first pass mission {number}, or: learn solution {number} --give-up")
+    if give_up:
+        with Progress.change(loaded) as record:
+            record.gave_up = not record.passed
+    print(loaded.solution.read_text(encoding="utf-8"))
+    for place in loaded.lines_of_the_real_system():
+        print(place)
+
+
+def reset(loaded: Loaded) -> None:
+    """Put the starter back; keep the learner's file beside it."""
+    file = learners_file(loaded)
+    old = file.with_suffix(".old")
+    try:
+        file.replace(old)
+    except OSError as error:
+        raise LabError(f"cannot move {file}: {error.strerror}") from None
+    learners_file(loaded)
+    with Progress.change(loaded) as record:
+        record.passed = record.gave_up = False
+    say(f"{shown(file)} is the starter again; your file is now {shown(old)}")
+
+
+def say_json(value: object) -> None:
+    """Print JSON."""
+    print(json.dumps(value, indent=1))

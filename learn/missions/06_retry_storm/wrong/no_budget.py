@@ -1,0 +1,29 @@
+"""Each waiting call has its own backoff. New calls arrive in the outage, and all of them try again.
+
+Seen: all calls together sent … times the usual number
+"""
+
+import asyncio
+import random
+
+
+class Client:
+    """Creates users; `send()` sends one request, and raises ConnectionError during the outage."""
+
+    def __init__(self, send):
+        self.send = send
+        self.turn = asyncio.Lock()  # the budget: one of the waiting calls tries again
+
+    async def create(self):
+        """Create one user; called twice a second, also while earlier calls still wait."""
+        try:
+            return await self.send()
+        except ConnectionError:
+            pass
+        pause_seconds = 0.2
+        while True:
+            await asyncio.sleep(pause_seconds * random.uniform(0.5, 1))
+            try:
+                return await self.send()
+            except ConnectionError:
+                pause_seconds = min(pause_seconds * 2, 4)

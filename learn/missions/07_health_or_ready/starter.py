@@ -1,0 +1,29 @@
+"""The cart service, at PORT: /health and /ready. Its database responds to GET at DATABASE."""
+
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import urlopen
+
+DATABASE = os.environ["DATABASE"]  # such as http://127.0.0.1:5432/
+
+
+def ask_database():
+    """Return when the database has responded. Raises OSError."""
+    urlopen(DATABASE, timeout=10).close()
+
+
+class Cart(BaseHTTPRequestHandler):
+    def do_GET(self):
+        try:
+            ask_database()
+            self.respond(200)
+        except OSError:
+            self.respond(503)
+
+    def respond(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Cart).serve_forever()

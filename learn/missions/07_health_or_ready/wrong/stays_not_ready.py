@@ -1,0 +1,40 @@
+"""Remembers that the database has failed, and never asks again.
+
+Seen: /ready still said 503 after the database was back
+"""
+
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import urlopen
+
+DATABASE = os.environ["DATABASE"]  # such as http://127.0.0.1:5432/
+
+
+def ask_database():
+    """Return when the database has responded. Raises OSError."""
+    urlopen(DATABASE, timeout=1).close()
+
+
+class Cart(BaseHTTPRequestHandler):
+    broken = False
+
+    def do_GET(self):
+        if self.path == "/health":  # the process is alive: no other service is asked
+            self.respond(200)
+            return
+        try:
+            if Cart.broken:
+                raise OSError("the database is broken")
+            ask_database()
+            self.respond(200)
+        except OSError:
+            Cart.broken = True
+            self.respond(503)
+
+    def respond(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Cart).serve_forever()

@@ -1,0 +1,132 @@
+"""The world and the check of mission 11: a control run, and three times the load it could do."""
+
+import asyncio
+import re
+import time
+from collections import Counter
+from contextlib import closing
+
+from learn.missions import Mission, Real
+from learn.verdict import Fail, Void
+from learn.world import World
+
+AT_ONCE = 8  # requests at the same time, under the usual load
+CONTROL_SECONDS, OVERLOAD_SECONDS = 1.2, 3.5
+FILLED_AFTER_SECONDS = 1.5  # after the begin of the overload; from then on we count
+PATIENCE_SECONDS = 1.0  # of a customer, by the mission's text
+TIMES = 3
+ENOUGH = 0.6  # of the useful work of the control run
+
+MISSION = Mission(
+    minutes=20,
+    aim="bound a queue, reject early, and say why a busy server may do no useful work",
+    prediction="The service can do 40 requests a second. 120 arrive, and each customer waits at "
+    "most 1 s. After some seconds, how many customers a second get their total?",
+    result="The starter serves nobody in time, though it works all the time; the solution serves "
+    "about 40 a second, as under its usual load.",
+    board="A queue of length 1,000 or of length 16: what is each of them good for? How do you find "
+    "the right length from the patience of the customers?",
+    hints=(
+        "How long does the last one in the queue wait? Compare it with the patience of a customer.",
+        "`queue.Queue(maxsize=…)`: the waiting time of the last one is the length times 25 ms. "
+        "`put` waits for a place; `put_nowait` raises queue.Full.",
+        'maxsize=16. `except queue.Full:` self.respond(503, b"too many requests", '
+        '[("Retry-After", "1")]), and return.',
+    ),
+    real=(
+        Real("api/errors.py", "RETRY_AFTER", "503 tells clients when to come again"),
+        Real("api/database.py", "Worker.submit", "a bound; and who has waited 1.8 s gets 503"),
+        Real("data_ingestion_simulator/client.py", "backoff_seconds", "a client that keeps to it"),
+    ),
+)
+
+
+async def ask(port: int, number: int) -> tuple[str, bool]:
+    """Send a request; return the status ("" without one) and whether it has a good Retry-After."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with closing(writer):
+                head = f"GET /carts/{number} HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n"
+                writer.write(head.encode())
+                text = (await reader.read()).decode(errors="replace")
+    except (OSError, TimeoutError):
+        return "", False
+    retry_after = re.search(r"\r\nretry-after: *[0-9]+\r\n", text, re.I)
+    return text[9:12], bool(retry_after)
+
+
+async def control_run(port: int) -> tuple[float, Counter[str]]:
+    """Return the useful responses a second under the usual load, and all statuses."""
+    statuses: Counter[str] = Counter()
+    began = time.monotonic()
+
+    async def customer(number: int) -> None:
+        while time.monotonic() < began + CONTROL_SECONDS:
+            status, _ = await ask(port, number)
+            statuses[status] += 1
+            if status != "200":
+                await asyncio.sleep(0.02)
+
+    await asyncio.gather(*(customer(number) for number in range(AT_ONCE)))
+    return statuses["200"] / (time.monotonic() - began), statuses
+
+
+async def overload(port: int, per_second: float) -> tuple[float, Counter[str], int]:
+    """Send requests at a fixed rate, whatever comes back.
+
+    Return the useful responses a second, once the queue has filled; the statuses of all requests;
+    and how many responses with 503 have no Retry-After.
+    """
+    began = time.monotonic()
+    sent: list[tuple[float, asyncio.Task[tuple[str, bool]]]] = []
+    while (at := len(sent) / per_second) < OVERLOAD_SECONDS:
+        await asyncio.sleep(began + at - time.monotonic())
+        sent.append((at, asyncio.create_task(ask(port, len(sent)))))
+    results = await asyncio.gather(*(task for _, task in sent))
+    late = [
+        result for (at, _), result in zip(sent, results, strict=True) if at >= FILLED_AFTER_SECONDS
+    ]
+    useful = sum(status == "200" for status, _ in late) / (OVERLOAD_SECONDS - FILLED_AFTER_SECONDS)
+    bare = sum(status == "503" and not has_header for status, has_header in results)
+    return useful, Counter(status for status, _ in results), bare
+
+
+async def check(world: World) -> None:
+    """Measure the useful work under the usual load, and under three times as much."""
+    _, url = await world.serve()
+    port = int(url.rpartition(":")[2])
+    usual, statuses = await control_run(port)
+    if not usual:
+        got = ", ".join(filter(None, statuses)) or f"no response within {PATIENCE_SECONDS:g} s"
+        raise Fail("GET /carts/NAME gets 200", f"it got {got}", "", f"{world.file.name}, do_GET")
+    times = TIMES if world.faults else 0.5
+    useful, overloaded, bare = await overload(port, usual * times)
+    world.measured = f"{useful:.0f} a second, and {usual:.0f} a second under the usual load"
+    if not world.faults:
+        raise Void("the load stayed below what the service can do")
+    file = world.file.name
+    # No status: on a busy machine, a customer may have gone away.
+    if rejected := statuses.total() - statuses["200"] - statuses[""]:
+        seen = f"{rejected} requests were rejected under the usual load"
+        example = f"the statuses of {AT_ONCE} customers: {dict(statuses)}"
+        raise Fail("the usual load fits into the queue", seen, example, f"{file}: the bound")
+    if strange := set(overloaded) - {"", "200", "503"}:
+        status = min(strange)
+        seen = f"{overloaded[status]} responses have the status {status}"
+        raise Fail("200, or 503 if the queue is full", seen, "", f"{file}, do_GET")
+    if bare:
+        seen = f"{bare} of the {overloaded['503']} responses with 503 have no Retry-After"
+        raise Fail("each 503 has Retry-After", seen, "", f"{file}: where 503 is sent")
+    if useful < ENOUGH * usual:
+        seen = f"{useful:.0f} useful responses a second under three times the load, "
+        if overloaded["503"]:
+            seen += f"although it rejected {overloaded['503']} requests: the others waited too long"
+        else:
+            seen += "and rejected nobody"
+        raise Fail(
+            f"at least {ENOUGH:.0%} of the useful work under the usual load, {usual:.0f} a second",
+            seen,
+            f"{overloaded['']} of {overloaded.total()} customers went away without a response",
+            f"{file}: how long is the queue, and how long does the last one wait?",
+        )

@@ -1,0 +1,234 @@
+"""The world and the check of mission 13: replicas, a load balancer, their control, customers."""
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from learn.missions import Mission, Real
+from learn.program import Program, start
+from learn.verdict import Fail, Void
+from learn.world import World, free_port
+
+SERVICE = Path(__file__).parent / "service.py"
+REPLICAS, MOST_REPLICAS = 3, 10
+CUSTOMERS = 8
+
+MISSION = Mission(
+    minutes=20,
+    aim="replace replicas without a failed request: wait for readiness, drain, then stop",
+    prediction="Customers send about 80 requests a second. The starter stops a replica, starts a "
+    "new one and adds it, three times. Which share of the requests fails?",
+    result="With the starter most of the requests fail; with the solution none of about 300.",
+    board="Version 2 needs another table in the database. For some seconds both versions run: "
+    "what must be true of the table, and of the two versions?",
+    hints=(
+        "Each request of a customer must find a replica that can work, at each moment. In which "
+        "order do you start, add, remove and stop?",
+        "Start the new one, wait until its /ready has the status 200, add it. Only then remove an "
+        "old one.",
+        "After `remove`, the old one still works on open requests: ask GET /replicas until its "
+        "`connections` are 0, then stop it.",
+    ),
+    real=(
+        Real("api/main.py", "ready", "503 while the store is unavailable or the process stops"),
+        Real("api/main.py", "health", "asks nobody else, so only a restart can help"),
+        Real("api/shutdown.py", "Shutdown.drain_on_sigterm", "says not ready, and still responds"),
+    ),
+)
+
+
+@dataclass
+class Replica:
+    """A process of the cart."""
+
+    number: int
+    version: int
+    port: int
+    program: Program
+    connections: int = 0
+
+    def about(self) -> dict[str, object]:
+        """Return what GET /replicas says."""
+        return {
+            "id": self.number,
+            "version": self.version,
+            "url": f"http://127.0.0.1:{self.port}",
+            "connections": self.connections,
+        }
+
+
+WHY = {
+    "empty": "requests found no replica in the load balancer",
+    "not ready": "requests got 503 from a replica that was not ready",
+    "lost": "requests lost their replica before they had a response",
+    "refused": "requests were sent to a replica that did not listen, not yet or no longer",
+}
+
+
+class Rollout:
+    """Replicas, and a load balancer that passes each request to the next of some of them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.replicas: dict[int, Replica] = {}
+        self.balanced: list[Replica] = []
+        self.outcomes: Counter[str] = Counter()
+        self._numbers, self._turn = count(1), 0
+
+    async def start(self, version: int) -> Replica:
+        """Start a process; it listens a moment later."""
+        port = free_port()
+        variables = {"PORT": str(port), "VERSION": str(version)}
+        command = [sys.executable, str(SERVICE)]
+        program = await start(command, SERVICE, self.world.folder, **variables)
+        replica = Replica(next(self._numbers), version, port, program)
+        self.replicas[replica.number] = replica
+        return replica
+
+    async def is_ready(self, replica: Replica) -> bool:
+        """Return whether a replica can work."""
+        url = f"http://127.0.0.1:{replica.port}/ready"
+        return (await self.world.call("GET", url)).status == 200
+
+    async def has_passed(self, requests: int) -> bool:
+        """Return whether so many requests have got an outcome."""
+        return self.outcomes.total() >= requests
+
+    def running(self) -> list[Replica]:
+        """Return the replicas whose process has not ended."""
+        return [replica for replica in self.replicas.values() if replica.program.code is None]
+
+    async def command(self, method: str, target: str) -> object:
+        """Do what the learner's program wants. Raises LookupError, ValueError."""
+        url = urlsplit(target)
+        values = {name: int(texts[0]) for name, texts in parse_qs(url.query).items()}
+        if (method, url.path) == ("GET", "/replicas"):
+            return [replica.about() for replica in self.running()]
+        if (method, url.path) == ("POST", "/start"):
+            if len(self.running()) >= MOST_REPLICAS:
+                raise ValueError(f"at most {MOST_REPLICAS} replicas may run")
+            return (await self.start(values["version"])).about()
+        if method != "POST" or url.path not in ("/add", "/remove", "/stop"):
+            raise LookupError("no such command")
+        replica = self.replicas[values["id"]]
+        if url.path == "/add" and replica not in self.balanced:
+            self.balanced.append(replica)
+        if url.path == "/remove" and replica in self.balanced:
+            self.balanced.remove(replica)
+        if url.path == "/stop":
+            replica.program.kill()
+            await replica.program.ended(5)
+        return replica.about()
+
+    async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve the control."""
+        with closing(writer):
+            method, target = (await reader.readuntil(b"\r\n\r\n")).decode().split()[:2]
+            try:
+                status, body = "200 OK", await self.command(method, target)
+            except (LookupError, ValueError) as error:
+                status, body = "404 Not Found", {"error": f"{target}: {error!r}"}
+            head = f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n"
+            writer.write(f"{head}{json.dumps(body)}".encode())
+            await writer.drain()
+
+    async def balance(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one request of a customer to the next replica, and count what came of it."""
+        with closing(writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            self._turn += 1
+            if not self.balanced:
+                self.outcomes["empty"] += 1
+                return
+            replica = self.balanced[self._turn % len(self.balanced)]
+            replica.connections += 1
+            response = b""
+            try:
+                there, to_server = await asyncio.open_connection("127.0.0.1", replica.port)
+                with closing(to_server):
+                    to_server.write(head)
+                    response = await there.read()
+                outcome = {b"200": "done", b"503": "not ready"}.get(response[9:12], "lost")
+            except ConnectionRefusedError:
+                outcome = "refused"
+            except OSError:
+                outcome = "lost"
+            finally:
+                replica.connections -= 1
+            self.outcomes[outcome] += 1
+            writer.write(response)
+
+
+async def customer(port: int) -> None:
+    """Send one request after the other, for ever."""
+    while True:
+        response = b""
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with closing(writer):
+                writer.write(b"GET /carts/family HTTP/1.1\r\nHost: cart\r\n\r\n")
+                response = await reader.read()
+        if b" 200 " not in response[:13]:
+            await asyncio.sleep(0.1)
+
+
+async def listen(serve: object) -> int:
+    """Serve on a free port, and return it."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)  # type: ignore[arg-type]
+    return int(server.sockets[0].getsockname()[1])
+
+
+async def check(world: World) -> None:
+    """Let customers send requests while the program replaces all replicas."""
+    rollout = Rollout(world)
+    for _ in range(REPLICAS):
+        rollout.balanced.append(await rollout.start(1))
+    url = f"http://127.0.0.1:{await listen(rollout.control)}"
+    port = await listen(rollout.balance)
+    for replica in rollout.balanced:
+        if not await world.until(partial(rollout.is_ready, replica), 15):
+            raise Void(f"version 1 did not start: {replica.program.output[-300:]}")
+    customers = [customer(port) for _ in range(CUSTOMERS if world.faults else 0)]
+    tasks = [asyncio.create_task(each) for each in customers]
+    program = await world.start(CONTROL_URL=url)
+    try:
+        code = await program.ended(15)
+        before = rollout.outcomes.total()
+        await world.until(partial(rollout.has_passed, before + CUSTOMERS), 2)  # after the last step
+    finally:
+        for task in tasks:
+            task.cancel()
+    outcomes = rollout.outcomes
+    failed = {why: outcomes[why] for why in WHY if outcomes[why]}
+    world.measured = f"{sum(failed.values())} of {outcomes.total()} requests failed"
+    if not world.faults:
+        raise Void("no customer has sent a request")
+    if code:
+        raise program.crash(f"it ended with exit code {code}, and the rollout was not finished")
+    if failed:
+        why = max(failed, key=lambda each: failed[each])
+        seen = f"{failed[why]} {WHY[why]}"
+        numbers = ", ".join(f"{each}: {number}" for each, number in outcomes.items())
+        look = f"{world.file.name}: the order of the steps, and what you wait for"
+        raise Fail(f"0 of {outcomes.total()} requests fail", seen, f"all requests: {numbers}", look)
+    judge_the_end(rollout, world.file.name)
+
+
+def judge_the_end(rollout: Rollout, file: str) -> None:
+    """Raise Fail unless three replicas of version 2, and no others, are left."""
+    expected = f"at the end {REPLICAS} replicas of version 2 are in the load balancer, no others"
+    old = [replica.number for replica in rollout.running() if replica.version == 1]
+    if old:
+        seen = f"{len(old)} replicas of version 1 still run"
+        raise Fail(expected, seen, f"replica {old[0]} was not stopped", f"{file}: the last step")
+    left = [replica for replica in rollout.balanced if replica.program.code is None]
+    if len(left) != REPLICAS or len(rollout.balanced) != REPLICAS:
+        known = f"the load balancer knows {len(rollout.balanced)} replicas; {len(left)} of them run"
+        raise Fail(expected, known, "", f"{file}: the calls of /add and /remove")

@@ -1,0 +1,43 @@
+"""The cart service, at PORT: POST /carts/NAME?item=apple adds, GET /carts/NAME lists the items."""
+
+import json
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+TOKEN = os.environ["TOKEN"]  # of those who may write
+
+carts = {}
+
+
+class Cart(BaseHTTPRequestHandler):
+    def refusal(self):
+        """Return the status with which a request is rejected, or None."""
+        host = self.headers["Host"]
+        if "localhost" not in host and "127.0.0.1" not in host:
+            return 400
+        return None
+
+    def do_POST(self):
+        if status := self.refusal():
+            self.respond(status, "rejected")
+            return
+        url = urlsplit(self.path)
+        carts.setdefault(url.path, []).append(parse_qs(url.query)["item"][0])
+        self.respond(201, "added")
+
+    def do_GET(self):
+        if status := self.refusal():
+            self.respond(status, "rejected")
+            return
+        self.respond(200, carts.get(self.path, []))
+
+    def respond(self, status, body):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Cart).serve_forever()

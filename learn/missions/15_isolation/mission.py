@@ -1,0 +1,95 @@
+"""The world and the check of mission 15: looks at a container, fills its memory, and stops it."""
+
+import secrets
+
+from learn.containers import IMAGE, docker, docker_variables, remove_old, require_docker
+from learn.missions import Mission, Real
+from learn.verdict import Fail, Void
+from learn.world import World
+
+PREFIX = "learn-isolation-"
+HUNGRY = "x = bytearray(b'x' * 600_000_000); print(len(x))"
+KILLED = "137"  # 128 + SIGKILL
+STOP_SECONDS = 3
+
+MISSION = Mission(
+    minutes=20,
+    aim="limit what a process in a container may do, and make `docker stop` graceful",
+    prediction="`docker stop` sends SIGTERM to process 1 of the starter's container and, some "
+    "seconds later, SIGKILL. Which exit code will it have: 0, 143 (SIGTERM) or 137 (SIGKILL)?",
+    result="The starter is root, takes 600 MB, and ends with 137; the solution is user 10001, "
+    "is limited to 128 MB, and ends with 143.",
+    board="The kernel limits a container, and it is one kernel for all containers. What does a "
+    "virtual machine isolate that a container does not?",
+    hints=(
+        "Three options of `docker run`: for the user, for the memory, and for a small process 1.",
+        "`--user` takes a number. A limit for memory is `--memory`; `--memory-reservation` is "
+        "none. Process 1 needs a handler for SIGTERM, and `--init` adds such a process.",
+        'OPTIONS = ["--user", "10001", "--memory", "128m", "--init"]',
+    ),
+    real=(
+        Real(
+            "data_ingestion_simulator/main.py",
+            "run",
+            "stops on SIGTERM; its Dockerfile has USER 10001",
+        ),
+        Real(
+            "tests/test_containers.py",
+            "test_least_privilege",
+            "docker-compose.yml has mem_limit and cap_drop; this test looks into the containers",
+        ),
+        Real("tests/test_containers.py", "test_stopping_is_quick_and_clean", "no exit code 137"),
+    ),
+    limit_seconds=60,
+    needs_docker=True,
+)
+
+
+async def check(world: World) -> None:
+    """Start the container; look at it; remove it."""
+    await require_docker()
+    await remove_old(PREFIX)
+    name = PREFIX + secrets.token_hex(4)
+    try:
+        variables = {"CONTAINER": name, "IMAGE": IMAGE, **docker_variables()}
+        await world.run(15, **variables)
+        await judge(world, name)
+    finally:
+        await docker("rm", "--force", "--volumes", name)
+
+
+async def judge(world: World, name: str) -> None:
+    """Look at a container. Raises Fail, Void."""
+    file = world.file.name
+    code, status = await docker("exec", name, "cat", "/proc/1/status")
+    if code:
+        _, logs = await docker("logs", "--tail", "1", name)
+        expected = "a container with the name in CONTAINER runs"
+        raise Fail(expected, f"no such container runs: {status[-200:]}", logs, f"{file}: COMMAND")
+    uid = status.partition("\nUid:")[2].split()[0]
+    took = 1
+    if world.faults:
+        took, _ = await docker("exec", name, "python", "-c", HUNGRY)
+    await docker("stop", "-t", str(STOP_SECONDS), name)
+    code, ended_with = await docker("inspect", "--format", "{{.State.ExitCode}}", name)
+    if code:
+        expected, seen = "the check can read the exit code", "after the stop the container was gone"
+        raise Fail(expected, seen, "the option --rm removes it", f"{file}: OPTIONS")
+    world.measured = f"exit code {ended_with}"
+    if not world.faults:
+        raise Void("no program tried to take too much memory")
+    look = f"{file}: OPTIONS"
+    if uid == "0":
+        seen = "process 1 of the container is root (uid 0)"
+        example = "who breaks out of this container is root on the machine"
+        raise Fail("process 1 is an ordinary user", seen, example, look)
+    if not took:
+        seen = "a program took 600 MB in the container, and nothing stopped it"
+        raise Fail("the kernel kills what takes more than 256 MB", seen, "exit code 0", look)
+    if ended_with == KILLED:
+        raise Fail(
+            "SIGTERM ends the container: exit code 143 or 0",
+            f"docker stop had to kill the container: exit code {KILLED}",
+            f"{STOP_SECONDS} s after SIGTERM it still ran",
+            f"{file}: OPTIONS and COMMAND: which program is process 1?",
+        )

@@ -1,0 +1,14 @@
+"""Starts a container: its name is in CONTAINER, its image in IMAGE. The check removes it."""
+
+import os
+import subprocess
+
+CONTAINER = os.environ["CONTAINER"]
+IMAGE = os.environ["IMAGE"]
+
+OPTIONS = ["--user", "10001", "--memory", "128m", "--init"]
+COMMAND = ["python", "-m", "http.server", "8000"]  # stands for the cart
+
+subprocess.run(
+    ["docker", "run", "--detach", "--name", CONTAINER, *OPTIONS, IMAGE, *COMMAND], check=True
+)
