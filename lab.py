@@ -20,8 +20,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - older versions must get this mes
 import os
 
 if __name__ == "__main__":
-    # Import from this folder first: PYTHONPATH, site-packages and import hooks of the user's Python
-    # may have packages with our names.
+    # PYTHONPATH, site-packages and import hooks of the user may have packages with our names.
     others = {os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)}  # noqa: PTH100
     sys.path[:] = [os.path.dirname(__file__), *(path for path in sys.path if path not in others)]  # noqa: PTH120
     sys.meta_path[:] = [f for f in sys.meta_path if f.__module__.startswith("_frozen_importlib")]
@@ -29,7 +28,6 @@ if __name__ == "__main__":
         del sys.modules[name]
 
 import argparse
-import io
 import re
 from collections.abc import Callable
 from functools import partial
@@ -70,8 +68,8 @@ def main() -> int:
     elif more:
         parser.error(f"unknown option {more[0]}")
     watch_signals()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # for terminals that lack a character
+    # For terminals that lack a character. There is no stdout if the parent process closed it.
+    getattr(sys.stdout, "reconfigure", dict)(errors="replace")
     try:
         return COMMANDS[name](**options)
     except (LabError, OSError) as error:
@@ -150,9 +148,9 @@ def lint() -> int:
     for name in SERVICES:
         python = environment(ROOT / name, "requirements.txt", "requirements-test.txt")
         codes.append(run([*mypy, "--python-executable", python, "."], ROOT / name))
-    for system in ("linux", "darwin", "win32"):
-        cache = f"--cache-dir=.mypy_cache/{system}"
-        codes.append(run([*mypy, f"--platform={system}", cache, *TABLES["typed"]]))
+    for name in ("linux", "darwin", "win32"):
+        on = [f"--platform={name}", f"--cache-dir=.mypy_cache/{name}"]
+        codes.append(run([*mypy, *on, *TABLES["typed"]]))
     return int(any(codes))
 
 
@@ -167,8 +165,7 @@ def lock(upgrade: bool) -> int:
         both = re.sub(TABLES["with_extras"], r"\1\2\g<0>", pins.read_text(encoding="utf-8"))
         pins.write_text(both, encoding="utf-8", newline="\n")
     api = environment(ROOT / "api", "requirements.txt")
-    contract = ROOT / "contract" / "openapi.json"
-    return run([api, "-c", TABLES["contract"], str(contract)], ROOT / "api")
+    return run([api, "-c", TABLES["contract"]], ROOT / "api")
 
 
 FUNCTIONS = (up, learn, stop, doctor, clean, backup, restore, bundle, test, bench, lint, lock)

@@ -85,15 +85,13 @@ def batches(file: Path) -> Iterator[tuple[int, dict[int, Any]]]:
                 yield first, users
                 first, users = number, {}
             users[user_id] = user
-    if users:
-        yield first, users
+    yield first, users
 
 
 def restore(file: Path, url: str) -> int:
     """Create the users of a file; 1 if one conflicts. Raises LabError."""
     counts = [0, 0, 0]
-    for _ in batches(file):  # read everything before anything is sent
-        pass
+    sum(1 for _ in batches(file))  # read everything before anything is sent
     try:
         for first, users in batches(file):
             line_of = {str(user_id): line for line, user_id in enumerate(users, first)}

@@ -93,7 +93,7 @@ def leftovers() -> Iterator[str]:
 def doctor() -> int:
     """Print `fine`, or a sentence that says what helps, for each part; 1 if one is not fine."""
     parts = (python, variables, folder, network, ports, docker, leftovers)
-    findings = dict.fromkeys(parts, "gave no result within 5 s: restart what it depends on")
+    findings = dict.fromkeys(parts, "gave no result within 4 s: restart what it depends on")
 
     def examine(part: Callable[[], Iterator[str]]) -> None:
         try:
@@ -102,7 +102,7 @@ def doctor() -> int:
             findings[part] = sentence(error)
 
     threads = [threading.Thread(target=examine, args=(part,), daemon=True) for part in parts]
-    deadline = time.monotonic() + 4.5
+    deadline = time.monotonic() + 4
     for thread in threads:
         thread.start()
     for thread in threads:

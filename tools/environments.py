@@ -89,15 +89,18 @@ def bundle(system: str | None, python: str | None) -> int:
         raise LabError(f"--system is one of {', '.join(TABLES['systems'])}, not {system}")
     name, *tags = TABLES["systems"][system]
     folder = ROOT / "bundle" / system
-    folder.mkdir(parents=True, exist_ok=True)
-    pins, both = folder / "requirements.txt", [f"--python-version={version}", "--no-deps"]
-    choose = [find_uv(), "pip", "compile", "--generate-hashes", f"--python-platform={name}", *both]
+    part = folder.with_name(f"{system}.part")  # until it is complete
+    part.mkdir(parents=True, exist_ok=True)
+    pins, both = part / "requirements.txt", [f"--python-version={version}", "--no-deps"]
+    choose = [find_uv() or "uv", *TABLES["compile"], f"--python-platform={name}", *both]
     choose += [f"--python={sys.executable}", f"--output-file={pins}"]
     download = [sys.executable, *TABLES["pip"], "download", *TABLES["checks"], *both, *tags]
-    download += [f"--dest={folder}", f"--requirement={pins}"]
+    download += [f"--dest={part}", f"--requirement={pins}"]
     for lock in (UV_LOCK, *(ROOT / each / "requirements.txt" for each in TABLES["services"])):
         progress(f"{lock.parent.name}: choosing packages for {system}", [*choose, str(lock)])
         progress(f"{lock.parent.name}: downloading", download)
+    remove(folder)
+    part.rename(folder)
     say(f"{folder} is complete: copied with this checkout, `lab.py up` there needs no network")
     return 0
 

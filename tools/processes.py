@@ -134,7 +134,7 @@ def run(command: list[str], folder: Path = ROOT, label: str = "", **options: Any
     """Run a command and return its exit code; with a label, report the time. Raises Stopped."""
     # On Windows it stays in our group and receives Ctrl-C itself: there we could not send it.
     process = launch(command, folder, creationflags=0, **options)
-    started_at, told = time.monotonic(), 0
+    ticks = 0
     try:
         while process.poll() is None:
             if stop_requested.wait(0.1):
@@ -143,9 +143,9 @@ def run(command: list[str], folder: Path = ROOT, label: str = "", **options: Any
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(30)  # meanwhile pytest ends the processes of its tests
                 raise Stopped
-            if label and time.monotonic() - started_at > WAIT_SECONDS * (told + 1):
-                told += 1
-                say(f"{label}: {WAIT_SECONDS * told} s")
+            ticks += 1
+            if label and ticks % (10 * WAIT_SECONDS) == 0:
+                say(f"{label}: {ticks // 10} s")
         return process.returncode
     finally:
         end(process)
