@@ -63,7 +63,7 @@ def learn(**given: Any) -> int:
         raise LabError(f"I do not understand `learn {' '.join(options.words)}`: see learn --help")
     if action == "verify":
         missions = list(map(load, numbers)) or [m for m in load_all() if not m.mission.needs_docker]
-        return verify(missions, max(1, options.seeds), not options.no_op_faults)
+        return verify(missions, max(1, int(options.seeds)), not options.no_op_faults)
     if action == "report":
         say_json([asdict(record) for _, record in sorted(Progress.read().items())])
         return 0
@@ -111,7 +111,7 @@ def check_once(loaded: Loaded, options: argparse.Namespace) -> int:
     """Check a file once, print the verdict, and return its exit code."""
     with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
         api_python()  # the first time, it reports the installation
-    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    seed = secrets.randbelow(1_000_000) if options.seed is None else int(options.seed)
     verdict = check(loaded, options.file or learners_file(loaded), seed)
     record = None if options.file else keep(loaded, verdict)
     if options.json:
