@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
@@ -47,61 +47,41 @@ _checked_name = core_schema.custom_error_schema(
 )
 
 
-def _number(least: int, most: int, example: int) -> GetPydanticSchema:
-    """Return how a number in a request is checked, and how OpenAPI shows it."""
-    number = core_schema.int_schema(ge=least, le=most)
-    shown = {"type": "integer", "minimum": least, "maximum": most, "example": example}
-    return GetPydanticSchema(
-        lambda *_: core_schema.chain_schema([_digits, number]), lambda *_: {**shown}
-    )
+def _shown(schema: core_schema.CoreSchema, kind: str, **more: Any) -> GetPydanticSchema:
+    """Return how a parameter is checked, and how OpenAPI shows it."""
+    return GetPydanticSchema(lambda *_: schema, lambda *_: {"type": kind, **more})
 
+
+def _number(least: int, most: int, example: int) -> GetPydanticSchema:
+    number = core_schema.chain_schema([_digits, core_schema.int_schema(ge=least, le=most)])
+    return _shown(number, "integer", minimum=least, maximum=most, example=example)
+
+
+def _text(example: str, most: int) -> GetPydanticSchema:
+    text = core_schema.str_schema(min_length=1, max_length=most)
+    return _shown(text, "string", minLength=1, maxLength=most, example=example)
+
+
+_name = {"maxLength": MAX_RAW_NAME_LENGTH, "pattern": NAME_PATTERN, "example": "Alice"}
 
 UserId = Annotated[int, _number(0, MAX_USER_ID, 123), Field(description="The user's id")]
 Age = Annotated[int, _number(0, MAX_AGE, 30), Field(description="The user's age in years")]
 Name = Annotated[
     str,
-    GetPydanticSchema(
-        lambda *_: _checked_name,
-        lambda *_: {
-            "type": "string",
-            "example": "Alice",
-            "minLength": 1,
-            "maxLength": MAX_RAW_NAME_LENGTH,
-            "pattern": NAME_PATTERN,
-        },
-    ),
+    _shown(_checked_name, "string", minLength=1, **_name),
     Field(description="The user's name, stored as it is sent"),
 ]
 # These may be left out, but are never null: so None is in no schema.
 PageLimit = Annotated[
-    int | None, _number(1, MAX_PAGE_USERS, 100), Field(description="Users on a page")
+    int | None, _number(1, MAX_PAGE_USERS, 100), Field(description="Users a page")
 ]
-After = Annotated[
-    int | None, _number(0, MAX_USER_ID, 0), Field(description="The last id before the page")
-]
+After = Annotated[int | None, _number(0, MAX_USER_ID, 0), Field(description="Id before the page")]
 NamePart = Annotated[
-    str | None,
-    GetPydanticSchema(
-        lambda *_: core_schema.str_schema(min_length=1, max_length=MAX_NAME_LENGTH),
-        lambda *_: {
-            "type": "string",
-            "example": "li",
-            "minLength": 1,
-            "maxLength": MAX_NAME_LENGTH,
-        },
-    ),
-    Field(description="A part of the name; upper and lower case are the same"),
+    str | None, _text("li", MAX_NAME_LENGTH), Field(description="A part of the name, in any case")
 ]
 IfMatch = Annotated[
     str | None,
-    GetPydanticSchema(
-        lambda *_: core_schema.str_schema(max_length=MAX_HEADER_LENGTH),
-        lambda *_: {
-            "type": "string",
-            "example": "*",
-            "maxLength": MAX_HEADER_LENGTH,
-        },
-    ),
+    _text("*", MAX_HEADER_LENGTH),
     Header(description="The ETag of the user as you know it: 412 if somebody has changed it"),
 ]
 

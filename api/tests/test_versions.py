@@ -47,7 +47,7 @@ def test_a_known_version_is_changed(stored: TestClient, verb: str, accepted: str
 
 
 @pytest.mark.parametrize("verb", ["PUT", "DELETE"])
-@pytest.mark.parametrize("other", ['"0123456789abcdef"', "W/{etag}", "{bare}", "", '""', "x" * 999])
+@pytest.mark.parametrize("other", ['"0123456789abcdef"', "W/{etag}", "{bare}", '""', "x" * 999])
 def test_another_version_is_not_changed(stored: TestClient, verb: str, other: str) -> None:
     """412 shows the stored user and its ETag; a weak or malformed tag matches nothing."""
     etag = stored.get(USER).headers["etag"]
