@@ -56,22 +56,26 @@ class UserNotFound(Exception):
         super().__init__(f"User {user_id} not found")
 
 
-class UserExists(Exception):
-    """A user has this id already; `user` is the stored record."""
+class StoredUser(Exception):
+    """The stored user prevents the operation; `user` is the record."""
+
+    reason = ""
 
     def __init__(self, user_id: int, user: Record) -> None:
-        super().__init__(f"User {user_id} already exists")
-        self.user_id = user_id
-        self.user = user
+        super().__init__(f"User {user_id} {self.reason}")
+        self.user_id, self.user = user_id, user
 
 
-class UserChanged(Exception):
-    """The stored user does not have the version that the client knows; `user` is the record."""
+class UserExists(StoredUser):
+    """A user has this id already."""
 
-    def __init__(self, user_id: int, user: Record) -> None:
-        super().__init__(f"User {user_id} was changed by somebody else")
-        self.user_id = user_id
-        self.user = user
+    reason = "already exists"
+
+
+class UserChanged(StoredUser):
+    """The stored user does not have the version that the client knows."""
+
+    reason = "was changed by somebody else"
 
 
 class StoreFull(Exception):

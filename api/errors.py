@@ -8,14 +8,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.routing import Match
 
-from crud import StoreFull, StoreUnavailable, UserChanged, UserExists, UserNotFound, version
+import crud
 
 STATUS_OF_ERROR: dict[type[Exception], int] = {
-    UserNotFound: 404,
-    UserExists: 409,
-    UserChanged: 412,
-    StoreUnavailable: 503,
-    StoreFull: 507,
+    crud.UserNotFound: 404,
+    crud.UserExists: 409,
+    crud.UserChanged: 412,
+    crud.StoreUnavailable: 503,
+    crud.StoreFull: 507,
 }
 RETRY_AFTER = {503: {"Retry-After": "1"}}  # seconds
 BODY_HINT = (
@@ -38,10 +38,10 @@ async def store_error(_: Request, error: Exception) -> JSONResponse:
     status = STATUS_OF_ERROR[type(error)]
     body: dict[str, Any] = {"detail": str(error)}
     headers = RETRY_AFTER.get(status)
-    if isinstance(error, UserExists | UserChanged):
+    if isinstance(error, crud.StoredUser):
         user = error.user
         body["user"] = {"user_id": error.user_id, "name": user.name, "age": user.age}
-        headers = {"ETag": f'"{version(user)}"'}
+        headers = {"ETag": f'"{crud.version(user)}"'}
     return JSONResponse(body, status, headers)
 
 

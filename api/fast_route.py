@@ -9,6 +9,7 @@ returns a Response. Both ways give the same response; tests compare them.
 from collections.abc import Callable, Coroutine
 from dataclasses import is_dataclass
 from inspect import get_annotations
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -28,15 +29,6 @@ encode = msgspec.json.Encoder().encode
 JSON = (b"content-type", b"application/json")
 BATCH_PATH = "/users/batch"
 NO_MATCH: tuple[Match, Scope] = (Match.NONE, {})
-
-
-class AddedHeaders:
-    """The parameter `response` of an endpoint on the fast path: it collects added headers."""
-
-    __slots__ = ("headers",)
-
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
 
 
 class FastRoute(APIRoute):
@@ -78,8 +70,8 @@ class FastRoute(APIRoute):
     async def _respond(self, arguments: dict[str, Any], scope: Scope, send: Send) -> None:
         if self._takes_store:
             arguments["store"] = scope["app"].state.store
-        name, added = self.dependant.response_param_name, AddedHeaders()
-        if name:
+        added = SimpleNamespace(headers={})
+        if name := self.dependant.response_param_name:
             arguments[name] = added
         result = await self.endpoint(**arguments)
         status = self.status_code or 200
@@ -109,14 +101,10 @@ def _validator(route: APIRoute) -> Callable[[Any], dict[str, Any]] | None:
     """
     wants = route.dependant
     parameters = wants.path_params + wants.query_params
-    complex_ = wants.body_params or wants.request_param_name
-    required = all(each.field_info.is_required() for each in parameters)
-    required = required and not any(each.field_info.is_required() for each in wants.header_params)
-    if (
-        complex_
-        or not required
-        or not (is_dataclass(route.response_model) or route.status_code == 204)
-    ):
+    simple = not (wants.body_params or wants.request_param_name)
+    simple &= all(each.field_info.is_required() for each in parameters)
+    simple &= not any(each.field_info.is_required() for each in wants.header_params)
+    if not (simple and (is_dataclass(route.response_model) or route.status_code == 204)):
         return None
     hints = get_annotations(route.endpoint)
     fields = {

@@ -10,12 +10,13 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
@@ -24,7 +25,9 @@ PROBES = {"/health", "/ready"}  # probes use any name or address, and learn noth
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 CLOSE = (b"connection", b"close")
 ADDRESSES = {b"location", b"link"}  # headers that contain a path of this API
+PREFIXES = (b"x-forwarded-prefix", b"x-forwarded-context")
 
+Header = tuple[bytes, bytes]
 Headers = dict[bytes, bytes]  # the last value of each header
 # Called after each request with its method, route template, status, seconds and request id.
 Observe = Callable[[str, str, int, float, str], None]
@@ -54,7 +57,10 @@ class RequestMiddleware:
         self._app = app
         urls = [urlsplit(url) for url in public_urls]
         self._prefixes = {url.netloc: url.path for url in urls if url.path}
-        self._is_allowed_host = _host_check({*allowed_hosts, *(url.netloc for url in urls)})
+        names = {_port.sub("", name) for name in (*allowed_hosts, *(url.netloc for url in urls))}
+        self._is_allowed_host = lru_cache(100)(  # clients repeat the same header
+            lambda host: "*" in names or _port.sub("", host.decode("latin-1").lower()) in names
+        )
         self._origins = {_origin(url) for url in (*public_urls, *allowed_origins)}
         self._api_token = None if api_token is None else api_token.encode()
         self._observers = observers
@@ -62,15 +68,18 @@ class RequestMiddleware:
         self._is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # the API has none
+            socket = WebSocket(scope, receive, send)
+            await socket.send_denial_response(_error(404, "Not Found"))
+            return
         if scope["type"] != "http":
-            handle = _refuse_websocket if scope["type"] == "websocket" else self._app
-            await handle(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         started = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
-        prefix = scope["root_path"] or (self._prefixes and self._prefix(headers)) or ""
+        prefix = scope["root_path"] or self._prefix(headers)
         if method == "HEAD" or prefix:
             get = "GET" if method == "HEAD" else scope["method"]
             scope = {**scope, "method": get, "root_path": prefix}
@@ -80,9 +89,8 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                if prefix:
-                    message["headers"] = _with_prefix(message["headers"], prefix.encode())
+                added = (*message.get("headers", ()), (b"x-request-id", request_id))
+                message["headers"] = _with_prefix(added, prefix)
                 if self._is_stopping():  # no new request on it: the process ends soon
                     message["headers"].append(CLOSE)
             elif method == "HEAD":
@@ -98,14 +106,12 @@ class RequestMiddleware:
                 raise  # the response has begun: only closing the connection can tell the client
             await _error(500, "Internal Server Error")(scope, receive, send_with_id)
         finally:
-            # A mount, such as that of the static files, has added its path to `root_path`.
-            mount = scope["root_path"].removeprefix(prefix)
+            mount = scope["root_path"].removeprefix(prefix)  # such as /static
             route = getattr(scope.get("route"), "path", None) or mount or "unmatched"
             seconds = time.perf_counter() - started
             for observe in self._observers:
                 observe(method, route, status, seconds, request_id.decode())
-            if b"x-simulator" in headers:
-                self._report(headers[b"x-simulator"])
+            self._report(headers.get(b"x-simulator", b""))
 
     def _refusal(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """Return the error response for a request that may not reach its route."""
@@ -140,13 +146,14 @@ class RequestMiddleware:
         allowed = {*self._origins, *(_origin(f"{scheme}://{name}") for name in own)}
         return scheme in DEFAULT_PORTS and _origin(sent) in allowed
 
-    def _prefix(self, headers: Headers) -> str | None:
-        """Return the path prefix of the public address by which a request came, if it has one."""
-        host = headers.get(b"x-forwarded-host", headers.get(b"host", b""))
-        names = (b"x-forwarded-prefix", b"x-forwarded-context")
-        given = [headers.get(name, b"").decode("latin-1").rstrip("/") for name in names]
-        known = (path for path in self._prefixes.values() if path in given)
-        return self._prefixes.get(host.decode("latin-1").lower()) or next(known, None)
+    def _prefix(self, headers: Headers) -> str:
+        """Return the path prefix of the public address by which a request came, or ""."""
+        for host, path in self._prefixes.items():
+            given = [headers.get(name, b"").decode("latin-1").rstrip("/") for name in PREFIXES]
+            sent = headers.get(b"x-forwarded-host", headers.get(b"host", b""))
+            if path in given or sent.decode("latin-1").lower() == host:
+                return path
+        return ""
 
 
 def _origin(url: str) -> str:
@@ -162,17 +169,6 @@ def _has_token(headers: Headers, token: bytes) -> bool:
     return scheme.lower() == b"bearer" and secrets.compare_digest(given.strip(), token)
 
 
-def _host_check(allowed_hosts: Collection[str]) -> Callable[[bytes], bool]:
-    """Return the check of a Host header. Results are cached: clients repeat the same header."""
-    names = {_port.sub("", host) for host in allowed_hosts}
-
-    @lru_cache(maxsize=100)
-    def is_allowed(host: bytes) -> bool:
-        return "*" in names or _port.sub("", host.decode("latin-1").lower()) in names
-
-    return is_allowed
-
-
 def _request_id(headers: Headers) -> bytes:
     given = headers.get(b"x-request-id", b"")
     if _request_id_pattern.fullmatch(given):
@@ -181,22 +177,12 @@ def _request_id(headers: Headers) -> bytes:
     return random.randbytes(8).hex().encode()  # noqa: S311
 
 
-def _with_prefix(headers: list[tuple[bytes, bytes]], prefix: bytes) -> list[tuple[bytes, bytes]]:
+def _with_prefix(headers: Iterable[Header], prefix: str) -> list[Header]:
     """Put the path prefix of a proxy before the API's own addresses in a response."""
-    return [
-        (name, value.replace(b"/", prefix + b"/", 1) if name in ADDRESSES else value)
-        for name, value in headers
-    ]
-
-
-async def _refuse_websocket(scope: Scope, _: Receive, send: Send) -> None:
-    """Respond to a WebSocket with 404: the API has none."""
-    if "websocket.http.response" not in scope.get("extensions", ()):
-        await send({"type": "websocket.close"})
-        return
-    kind = [(b"content-type", b"application/json")]
-    await send({"type": "websocket.http.response.start", "status": 404, "headers": kind})
-    await send({"type": "websocket.http.response.body", "body": b'{"detail":"Not Found"}'})
+    start = prefix.encode() + b"/"
+    if not prefix:
+        return [*headers]
+    return [(n, v.replace(b"/", start, 1) if n in ADDRESSES else v) for n, v in headers]
 
 
 def _error(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
