@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from learn.missions import Mission, Real
+from learn.program import Program
 from learn.verdict import Fail, Void
 from learn.world import Response, World
 
@@ -55,10 +56,7 @@ class Shop:
 
 async def one_life(world: World, shop: Shop) -> None:
     """Start the service, see what it has, put items into the cart, and kill it on the way."""
-    program, url = await world.serve(STORE=str(world.folder / f"store{shop.number}"))
-    cart = f"{url}/carts/family"
-    if shop.lives:
-        shop.found.append(set((await world.call("GET", cart)).body or ()))
+    program, cart = await start(world, shop)
     life: list[str] = []
     shop.lives.append(life)
     enough, is_killed = world.random.randrange(10, 35), False
@@ -96,26 +94,39 @@ def refuse(file: str, response: Response) -> None:
     """Raise Fail: the service did not acknowledge an item."""
     raise Fail(
         "POST /carts/NAME?item=… gets 201",
-        f"it got {response.status or 'no response'} before any kill",
+        f"it got {response.status or 'no response'}, though nobody had killed it",
         response.text[:200] or response.error,
         f"{file}, do_POST",
     )
 
 
+async def start(world: World, shop: Shop) -> tuple[Program, str]:
+    """Start a service, and note what its store has; return it and a cart's URL. Raises Fail."""
+    try:
+        program, url = await world.serve(STORE=str(world.folder / f"store{shop.number}"))
+    except Fail as fail:
+        if not shop.lives:
+            raise
+        expected = "it starts again with all that it had stored"
+        seen = f"after a kill the service could not start again: {fail.seen}"
+        raise Fail(expected, seen, fail.example, fail.look) from None
+    if shop.lives:
+        response = await world.call("GET", f"{url}/carts/family")
+        items = response.body
+        if response.status != 200 or not isinstance(items, list):
+            got = f"it got {response.status or 'no response'}, and no list of items"
+            example = response.text[:200] or response.error
+            look = f"{world.file.name}, do_GET"
+            raise Fail("GET /carts/NAME gets 200 and a list of items", got, example, look)
+        shop.found.append(set(map(str, items)))
+    return program, f"{url}/carts/family"
+
+
 async def lives(world: World, shop: Shop) -> None:
     """Kill a service several times; then see what its store has. Raises Fail."""
     for _ in range(KILLS):
-        try:
-            await one_life(world, shop)
-        except Fail as fail:
-            if not shop.lives:
-                raise
-            seen = f"after a kill the service could not start again: {fail.seen}"
-            raise Fail(
-                "it starts again with all that it had stored", seen, fail.example, fail.look
-            ) from None
-    _, url = await world.serve(STORE=str(world.folder / f"store{shop.number}"))
-    shop.found.append(set((await world.call("GET", f"{url}/carts/family")).body or ()))
+        await one_life(world, shop)
+    await start(world, shop)
 
 
 def judge(file: str, shops: list[Shop]) -> None:
