@@ -1,4 +1,7 @@
-"""The calls of the API: one function for each, which a reader can jump to."""
+"""The calls about one user, the numbers and the probes: one function for each call.
+
+The calls about many users are in batch.py and listing.py.
+"""
 
 from typing import Annotated, Any
 
@@ -6,8 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 import models
-from bulk import MAX_SEARCHED_USERS, Listing, page_response, read_batch, search_response
-from crud import MAX_PAGE_USERS, BatchResult, Record, Users, version
+from crud import Record, version
 from errors import RETRY_AFTER
 from fast_route import FastRoute
 
@@ -63,38 +65,6 @@ async def delete_user(
 ) -> None:
     """Delete a user; with If-Match, only if nobody else has changed it."""
     await store.delete(user_id, models.versions_in(if_match))
-
-
-@calls.post("/users/batch")
-async def create_users(request: Request, store: Store) -> BatchResult:
-    """Create users in the shape of the list, all at once; a user with a taken id is not changed."""
-    result: BatchResult = await store.create_many(await read_batch(request))
-    return result
-
-
-@calls.get("/users", include_in_schema=False)
-@calls.get("/users/")
-async def list_users(
-    store: Store,
-    limit: models.PageLimit = None,
-    after: models.After = None,
-    name: models.NamePart = None,
-) -> Response:
-    """List all users as one consistent snapshot, or a page of them by ascending id.
-
-    With `name`, the page has users whose name contains this text. One response looks at no more
-    than 10,000 users, so it may have few users or none: follow its Link to see more.
-    """
-    if limit is None and after is None and name is None:
-        snapshot = store.snapshot()
-        # Read a chunk before the response begins: until then an error can become a 503.
-        first: Users = await anext(snapshot, {})
-        return Listing(first, snapshot)
-    limit = MAX_PAGE_USERS if limit is None else limit
-    after = -1 if after is None else after
-    if name is not None:
-        return search_response(await store.page(after, MAX_SEARCHED_USERS), name, limit)
-    return page_response(await store.page(after, limit + 1), limit)
 
 
 @calls.get("/stats/ages")

@@ -1,8 +1,8 @@
 """What a user is, the operations on users (the verbs), and the store that keeps users in memory.
 
 This module does not know HTTP. The verbs are coroutines because a store on disk has to wait. In
-this store only `snapshot` pauses, and it reads a copy. (`update` and `delete` await `get`, which
-never waits.) So each other verb runs without interruption: it is atomic, and needs no lock.
+this store only `snapshot` pauses, and it reads a copy. So each other verb runs without
+interruption: it is atomic, and needs no lock.
 """
 
 from collections.abc import AsyncGenerator, Container
@@ -95,8 +95,8 @@ class StoreUnavailable(Exception):
 class MemoryStore:
     """Users as records in a dict. They are lost when the process ends.
 
-    Two things are kept up to date by each write, because computing them on request would need a
-    scan of all users: the number of users of each age, and the ids in ascending order.
+    Each write updates the number of users of each age, and the sorted ids: so no request needs a
+    scan of all users.
     """
 
     kind = "memory"
@@ -182,7 +182,7 @@ class MemoryStore:
         return {age: users for age, users in enumerate(self._age_counts) if users}
 
     async def check(self) -> None:
-        """Do nothing: memory can always be written. Other stores may raise StoreUnavailable."""
+        """Do nothing: memory can always be written. Others may raise StoreUnavailable."""
 
     def queue_ratios(self) -> dict[str, float]:
         """Return how full each queue of requests is (1: full). This store has no queue."""

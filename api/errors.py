@@ -18,10 +18,8 @@ STATUS_OF_ERROR: dict[type[Exception], int] = {
     crud.StoreFull: 507,
 }
 RETRY_AFTER = {503: {"Retry-After": "1"}}  # seconds
-BODY_HINT = (
-    "Send the values in the address, not in the body:"
-    " POST /users/?user_id=123&name=Alice&age=30 or PUT /users/123?name=Alice&age=30"
-)
+BODY_HINT = "Send the values in the address: "
+BODY_HINT += "POST /users/?user_id=123&name=Alice&age=30 or PUT /users/123?name=Alice&age=30"
 MAX_TEXT_CHARACTERS = 100  # of a name or message that may repeat a part of the request
 
 

@@ -13,6 +13,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
+import batch
+import listing
 import openapi
 from calls import calls
 from crud import MemoryStore
@@ -64,7 +66,9 @@ def create_app(settings: Settings) -> FastAPI:
         title="User Management API",
         version=VERSION,
         description="Keeps users and counts their ages. Every error is a `detail` that says why.",
-        routes=[*calls.routes, *openapi.pages.routes],
+        routes=[
+            r for each in (calls, batch.routes, listing.routes, openapi.pages) for r in each.routes
+        ],
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_url=None,

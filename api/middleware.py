@@ -39,8 +39,7 @@ _request_id_pattern = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class RequestMiddleware:
     """Checks `Host`, `Origin` and the token, runs HEAD as GET, and gives each request an id.
 
-    It responds to an unexpected exception with 500. So this response has a request id, too, and
-    the log has the traceback with the same id. `report` gets what a simulator says about itself.
+    An unexpected exception is 500, and its traceback is in the log, with the same request id.
     """
 
     def __init__(
@@ -68,13 +67,14 @@ class RequestMiddleware:
         self._is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # the API has none
-            socket = WebSocket(scope, receive, send)
-            await socket.send_denial_response(_error(404, "Not Found"))
-            return
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._respond(scope, receive, send)
+        elif scope["type"] == "websocket":  # the API has none
+            await WebSocket(scope, receive, send).send_denial_response(_error(404, "Not Found"))
+        else:
             await self._app(scope, receive, send)
-            return
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         headers = dict(scope["headers"])
@@ -170,8 +170,7 @@ def _has_token(headers: Headers, token: bytes) -> bool:
 
 
 def _request_id(headers: Headers) -> bytes:
-    given = headers.get(b"x-request-id", b"")
-    if _request_id_pattern.fullmatch(given):
+    if _request_id_pattern.fullmatch(given := headers.get(b"x-request-id", b"")):
         return given
     # It distinguishes requests and protects nothing, so it need not be hard to guess.
     return random.randbytes(8).hex().encode()  # noqa: S311

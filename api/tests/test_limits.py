@@ -143,7 +143,7 @@ def test_a_slow_body_has_a_deadline(serve: Callable[..., Served], tmp_path: Path
     """A client that sends nothing more gets 408, and its memory is free again."""
     start = tmp_path / "start.py"
     start.write_text(
-        "import bulk, sys, uvicorn\nbulk.BODY_TIMEOUT_SECONDS = 0.5\n"
+        "import batch, sys, uvicorn\nbatch.BODY_TIMEOUT_SECONDS = 0.5\n"
         "uvicorn.run('main:app', port=int(sys.argv[1]))\n",
         encoding="utf-8",
     )

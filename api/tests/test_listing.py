@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from raw_http import ListingClient
 from starlette.testclient import TestClient
 
-import bulk
+import listing
 from crud import MAX_SNAPSHOTS, SNAPSHOT_CHUNK_USERS
 from main import create_app
 from settings import read_settings
@@ -46,7 +46,7 @@ def test_a_listing_that_is_not_read_is_stopped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """After the timeout of a chunk, or of all, the response is cut off; its place is free again."""
-    monkeypatch.setattr(bulk, limit, 0.02)
+    monkeypatch.setattr(listing, limit, 0.02)
 
     async def scenario(app: FastAPI) -> None:
         await add_users(app)

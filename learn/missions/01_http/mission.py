@@ -20,7 +20,7 @@ MISSION = Mission(
         "The three missing calls: PUT with age=200, DELETE, and GET, all for FREE_ID.",
     ),
     real=(
-        Real("api/main.py", "create_user", "the call that creates: 201, or the store raises"),
+        Real("api/calls.py", "create_user", "the call that creates: 201, or the store raises"),
         Real("api/errors.py", "store_error", "turns each error of the store into its status"),
         Real("api/crud.py", "UserExists", "the error that becomes 409 carries the stored user"),
     ),

@@ -25,8 +25,8 @@ MISSION = Mission(
         "db:`. The second `db` commits at the end. Do not keep in memory what you have read.",
     ),
     real=(
-        Real("api/main.py", "open_store", "in memory for one process, in a database for replicas"),
         Real("api/crud.py", "MemoryStore", "the store in memory: not stateless, and it says so"),
+        Real("api/main.py", "open_store", "in memory for one process, in a database for replicas"),
         Real("api/sql.py", "SqlStore", "the same verbs in a database"),
     ),
 )

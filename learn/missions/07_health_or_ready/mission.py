@@ -29,8 +29,8 @@ MISSION = Mission(
         "after an OSError it responds with 503.",
     ),
     real=(
-        Real("api/main.py", "health", "asks nobody: only a restart could help"),
-        Real("api/main.py", "ready", "asks the store, and says 503 while it fails or stops"),
+        Real("api/calls.py", "health", "asks nobody: only a restart could help"),
+        Real("api/calls.py", "ready", "asks the store, and says 503 while it fails or stops"),
     ),
     limit_seconds=45,
 )

@@ -28,7 +28,7 @@ MISSION = Mission(
         "requests. Without it, the process ends before them.",
     ),
     real=(
-        Real("api/main.py", "ready", "says 503 as soon as the process is stopping"),
+        Real("api/calls.py", "ready", "says 503 as soon as the process is stopping"),
         Real("api/shutdown.py", "Shutdown.drain_on_sigterm", "first drain, then stop"),
         Real("api/middleware.py", "RequestMiddleware", "closes connections while it is stopping"),
     ),

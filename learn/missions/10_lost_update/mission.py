@@ -28,6 +28,7 @@ MISSION = Mission(
     ),
     real=(
         Real("api/crud.py", "MemoryStore.update", "never waits, so nobody can write in between"),
+        Real("api/crud.py", "require_version", "If-Match of the real API: else 412"),
         Real("api/sql.py", "SqlStore._run_writes", "reads, computes, writes if unchanged, retries"),
         Real("api/sql.py", "SqlStore._write_difference", "a condition in each statement"),
     ),

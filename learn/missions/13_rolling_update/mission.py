@@ -37,8 +37,8 @@ MISSION = Mission(
         "`connections` are 0, then stop it.",
     ),
     real=(
-        Real("api/main.py", "ready", "503 while the store is unavailable or the process stops"),
-        Real("api/main.py", "health", "asks nobody else, so only a restart can help"),
+        Real("api/calls.py", "ready", "503 while the store is unavailable or the process stops"),
+        Real("api/calls.py", "health", "asks nobody else, so only a restart can help"),
         Real("api/shutdown.py", "Shutdown.drain_on_sigterm", "says not ready, and still responds"),
     ),
 )

@@ -26,7 +26,7 @@ MISSION = Mission(
     ),
     real=(
         Real("api/middleware.py", "RequestMiddleware._refusal", "Host, Origin and token, in turn"),
-        Real("api/middleware.py", "_host_check", "compares the whole name, without the port"),
+        Real("api/middleware.py", "RequestMiddleware._may_write", "compares whole origins"),
         Real("api/middleware.py", "_has_token", "takes the same time for each wrong token"),
         Real("api/settings.py", "refuse_unsafe_start", "no start beyond this machine unguarded"),
     ),

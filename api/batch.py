@@ -1,33 +1,29 @@
-"""Many users in one body: the batch in a request, and the listing in a response."""
+"""The call that creates many users: how its body is read and checked."""
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Final
-from urllib.parse import quote
 
 import msgspec
+from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from msgspec import Meta
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
 
-from crud import MAX_AGE, MAX_BATCH_USERS, MAX_NAME_LENGTH, MAX_USER_ID, Record, Users
+from calls import Store
+from crud import MAX_AGE, MAX_BATCH_USERS, MAX_NAME_LENGTH, MAX_USER_ID, BatchResult, Record, Users
 from errors import RETRY_AFTER
-from fast_route import encode
+from fast_route import FastRoute, encode
 from models import NAME_PATTERN, NAME_RULE
-from telemetry import log
 
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 MAX_HELD_BYTES = 4 * MAX_BATCH_BYTES  # of all bodies that are being read
 BODY_TIMEOUT_SECONDS = 30.0
-SEND_TIMEOUT_SECONDS = 30.0  # for one chunk, about 100 kB
-LISTING_TIMEOUT_SECONDS = 600.0  # for all chunks: an open snapshot delays a database's VACUUM
-MAX_SEARCHED_USERS: Final = 10_000  # in one response: this takes 5 to 20 ms
 MAX_LOCATED_QUOTES: Final = 40 * MAX_BATCH_USERS  # with more, no search for the wrong user
+
+routes = APIRouter(route_class=FastRoute)
 
 _Id = Annotated[int, Meta(ge=0, le=MAX_USER_ID)]
 
@@ -139,79 +135,8 @@ def _invalid(message: str, *where: str) -> RequestValidationError:
     return RequestValidationError([{"type": "batch", "loc": ("body", *where), "msg": message}])
 
 
-async def _json_chunks(first: Users, rest: AsyncIterator[Users]) -> AsyncIterator[bytes]:
-    """Yield the chunks of a snapshot as one JSON object."""
-    yield encode(first)[:-1]
-    async for users in rest:
-        await asyncio.sleep(0)  # other requests run between two chunks
-        yield b"," + encode(users)[1:-1]
-    yield b"}"
-
-
-class Listing(StreamingResponse):
-    """A streamed response with all users. It closes the snapshot when it ends, fails or is cut."""
-
-    media_type = "application/json"
-
-    def __init__(self, first: Users, rest: AsyncGenerator[Users, None]) -> None:
-        """Respond with the first chunk of a snapshot, and then with the rest of it."""
-        self._chunks, self._rest = _json_chunks(first, rest), rest
-        super().__init__(self._chunks)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response, then close the snapshot, also if the client has disconnected.
-
-        Otherwise only the garbage collector would close it, much later. Until then the snapshot
-        would count towards MAX_SNAPSHOTS, and keep a transaction of the database open.
-        """
-        try:
-            if scope["http_version"] == "1.0":  # it has no chunks, so the length is needed
-                body = b"".join([chunk async for chunk in self._chunks])
-                await Response(body, media_type=self.media_type)(scope, receive, send)
-            else:
-                await super().__call__(scope, receive, send)
-        finally:
-            await self._rest.aclose()
-
-    async def stream_response(self, send: Send) -> None:
-        """Send the chunks; stop if the client reads them too slowly."""
-
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                await send(message)
-
-        try:
-            async with asyncio.timeout(LISTING_TIMEOUT_SECONDS):
-                await super().stream_response(send_in_time)
-        except TimeoutError:
-            log.info("a listing was stopped: the client read it too slowly")
-
-
-def page_response(users: Users, limit: int) -> Response:
-    """Respond with the first `limit` users; if there is one more, add a link to the next page."""
-    more = len(users) > limit
-    if more:
-        users.popitem()
-    return _page(users, f"limit={limit}&after={next(reversed(users))}" if more else "")
-
-
-def search_response(users: Users, name: str, limit: int) -> Response:
-    """Respond with the first `limit` of `users` whose name contains `name`; link to the rest.
-
-    If there are MAX_SEARCHED_USERS users, there may be more users after them.
-    """
-    part, found, last_id = name.casefold(), Users(), -1
-    for user_id, user in users.items():
-        if len(found) == limit:
-            break
-        last_id = user_id
-        if part in user.name.casefold():
-            found[user_id] = user
-    more = last_id >= 0 and (len(users) == MAX_SEARCHED_USERS or last_id != next(reversed(users)))
-    return _page(found, f"name={quote(name)}&limit={limit}&after={last_id}" if more else "")
-
-
-def _page(users: Users, next_query: str) -> Response:
-    """Return the response of a page, with a link to the next one if there is a query for it."""
-    headers = {"Link": f'</users/?{next_query}>; rel="next"'} if next_query else {}
-    return Response(encode(users), headers=headers, media_type="application/json")
+@routes.post("/users/batch")
+async def create_users(request: Request, store: Store) -> BatchResult:
+    """Create users in the shape of the list, all at once; a user with a taken id is not changed."""
+    result: BatchResult = await store.create_many(await read_batch(request))
+    return result
