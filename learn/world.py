@@ -1,6 +1,7 @@
 """The world of a check: programs, the real API, fault proxies, and requests to them."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import random
@@ -155,10 +156,15 @@ def _call(method: str, url: str, seconds: float, body: Any, headers: dict[str, s
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now, not one of those that systems give to outgoing connections.
+
+    Such a port might be taken before the program listens, because a check makes many connections.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def is_open(port: int) -> bool:
