@@ -26,6 +26,8 @@ print("a tiny server")
 port = re.search(r"port=(\\d+)", " ".join(sys.argv))[1]
 http.server.HTTPServer(("127.0.0.1", int(port)), Fine).serve_forever()
 """
+# Outside of any environment: those that uv makes have no pip, which brings uv.
+PYTHON = str(Path(sys.base_prefix) / "bin" / Path(sys.executable).resolve().name)
 # uv cannot be tiny: the script stands for the program that pip would bring.
 UV = f'#!/bin/sh\nexec "{ROOT}/.venv/bin/uv" "$@"\n'
 
@@ -78,7 +80,7 @@ def tiny(checkout: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
 def up(terminal: Callable[..., Terminal], checkout: Path, **variables: str) -> Terminal:
     """Start a checkout on free ports."""
     ports = [f"--api-port={free_port()}", f"--dashboard-port={free_port()}"]
-    return terminal(sys.executable, "lab.py", "up", *ports, folder=checkout, **variables)
+    return terminal(PYTHON, "lab.py", "up", *ports, folder=checkout, **variables)
 
 
 def test_a_start_without_network(
@@ -86,7 +88,7 @@ def test_a_start_without_network(
 ) -> None:
     """A bundle has all that `up` needs, uv included: then no index is asked."""
     checkout, variables = tiny
-    done = ask(sys.executable, "lab.py", "bundle", folder=checkout, variables=variables)
+    done = ask(PYTHON, "lab.py", "bundle", folder=checkout, variables=variables)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     wheels = [path.name.split("-")[0] for path in (checkout / "bundle").glob("*/*.whl")]
     assert sorted(wheels) == ["faker", "streamlit", "uv", "uvicorn"]
@@ -105,7 +107,7 @@ def test_pip_installs_where_uv_cannot_be_had(
 ) -> None:
     """Without a uv for this machine, pip installs: slower, and with the same checks."""
     checkout, variables = tiny
-    ask(sys.executable, "lab.py", "bundle", folder=checkout, variables=variables)
+    ask(PYTHON, "lab.py", "bundle", folder=checkout, variables=variables)
     for each in (*(checkout / "bundle").glob("*/uv-*"), checkout / ".lab" / "uv"):
         each.unlink() if each.is_file() else each.rename(checkout / "away")
     lab = up(terminal, checkout, **variables)
@@ -122,7 +124,7 @@ def test_a_file_that_is_not_the_locked_one(
 ) -> None:
     """uv and pip refuse a wheel with another hash; the reason is one sentence."""
     checkout, variables = tiny
-    ask(sys.executable, "lab.py", "bundle", folder=checkout, variables=variables)
+    ask(PYTHON, "lab.py", "bundle", folder=checkout, variables=variables)
     lock = checkout / "api" / "requirements.txt"
     lock.write_text(lock.read_text()[:-65] + "0" * 64 + "\n")
     if uv == "nowhere":
@@ -140,12 +142,12 @@ def test_what_a_bundle_can_be_for(tiny: tuple[Path, dict[str, str]]) -> None:
     """Another system gets its own folder, which does not concern this machine."""
     checkout, variables = tiny
     other = next(system for system in TABLES["systems"] if system != THIS_SYSTEM)
-    bundle = [sys.executable, "lab.py", "bundle", "--system", other, "--python", "3.12"]
+    bundle = [PYTHON, "lab.py", "bundle", "--system", other, "--python", "3.12"]
     done = ask(*bundle, folder=checkout, variables=variables)
 
     assert done.returncode == 0, done.stdout
     assert [path.name for path in (checkout / "bundle").iterdir()] == [other]
     for wrong in (["--system", "plan9"], ["--python", "2.7"]):
-        done = ask(sys.executable, "lab.py", "bundle", *wrong, folder=checkout)
+        done = ask(PYTHON, "lab.py", "bundle", *wrong, folder=checkout)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
