@@ -4,8 +4,38 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import NamedTuple
 
 MAX_AGE_YEARS = 150
+OVERFLOW_AGE_YEARS = 100  # users of this age and older share one bar
+# The first and the last age of each group, as the United Nations divides the population.
+GROUPS = {
+    "Children": (0, 14),
+    "Youth": (15, 24),
+    "Adults": (25, 64),
+    "Seniors": (65, MAX_AGE_YEARS),
+}
+# How many of 1,000 people in the world are 0-4, 5-9, ... 95-99 years old. The simulator draws from
+# the same numbers, and its generator.py names their source.
+WORLD = (88, 86, 82, 79, 77, 78, 77, 70, 64, 62, 57, 48, 41, 33, 24, 16, 10, 5, 2, 1)
+
+
+class Bar(NamedTuple):
+    """A bar of the histogram, or its part of one group: ages in years, both included.
+
+    The bar stands on `below` users: those of the younger group in the same bin.
+    """
+
+    first: int
+    last: int
+    group: str
+    users: int
+    below: int
+
+
+def world_share(first: int, last: int) -> float:
+    """Return which share of the world's population has an age from `first` to `last`."""
+    return sum(WORLD[age // 5] for age in range(first, min(last + 1, 100))) / 5 / sum(WORLD)
 
 
 @dataclass(frozen=True)
@@ -45,13 +75,19 @@ class AgeCounts:
         """Return the counts of the ages from `first` to `last`, both included."""
         return AgeCounts({age: n for age, n in self.users_by_age.items() if first <= age <= last})
 
-    def histogram(self, width_years: int) -> dict[int, int]:
-        """Return the number of users in each bin, by the bin's first age; empty bins are included.
+    def histogram(self, width_years: int) -> list[Bar]:
+        """Return the bars, young to old; empty bins are included.
 
-        Bins start at multiples of their width, so new users do not move them. Needs one user.
+        Bins start at multiples of their width. A bin in which a group begins has two bars.
         """
-        first = min(self.users_by_age) // width_years * width_years
-        counts = dict.fromkeys(range(first, max(self.users_by_age) + 1, width_years), 0)
-        for age, count in self.users_by_age.items():
-            counts[age - age % width_years] += count
-        return counts
+        bars: list[Bar] = []
+        starts = range(0, OVERFLOW_AGE_YEARS, width_years)
+        bins = [(start, start + width_years - 1) for start in starts]
+        for first, last in [*bins, (OVERFLOW_AGE_YEARS, MAX_AGE_YEARS)]:
+            below = 0
+            for name, (youngest, oldest) in GROUPS.items():
+                if first <= oldest and youngest <= last:
+                    users = self.between(max(first, youngest), min(last, oldest)).total
+                    bars.append(Bar(first, last, name, users, below))
+                    below += users
+        return bars

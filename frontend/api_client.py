@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import urljoin
 
@@ -19,7 +20,7 @@ TOTAL_TIMEOUT_SECONDS = 5.0
 MAX_RETRY_AFTER_SECONDS = 60
 MAX_RESPONSE_BYTES = 64 * 1024
 TICK_SECONDS = 2  # the poller sends at most one request in this time
-HISTORY_SECONDS = 300
+HISTORY_SECONDS = 900
 
 T = TypeVar("T")
 
@@ -81,10 +82,15 @@ class ApiClient:
         params: Mapping[str, str | int] | None = None,
         max_bytes: int = MAX_RESPONSE_BYTES,
         timeout_seconds: float = TOTAL_TIMEOUT_SECONDS,
+        if_match: str | None = None,
     ) -> Response:
-        """Return the complete response within `timeout_seconds`. Raises ApiError."""
-        http, request_id = self._http, secrets.token_hex(8)
-        headers = {"X-Request-ID": request_id}
+        """Return the complete response within `timeout_seconds`. Raises ApiError.
+
+        With `if_match` the API writes only if the user still has this ETag.
+        """
+        http, headers = self._http, {"X-Request-ID": secrets.token_hex(8)}
+        if if_match:
+            headers["If-Match"] = if_match
         if self._token and method != "GET":
             headers["Authorization"] = f"Bearer {self._token}"
         # The timeouts of httpx2 start again with each byte, and do not limit the host name lookup.
@@ -138,16 +144,30 @@ def _error_of(response: httpx2.Response, body: bytearray) -> ApiError:
     reason = f"The API responded with {status} {response.reason_phrase[:50]}".strip()
     if response.is_redirect:
         reason += f", a redirect to {response.headers.get('location', 'nowhere')[:100]}"
-    wait = response.headers.get("retry-after", "")
-    wait_seconds = min(int(wait), MAX_RETRY_AFTER_SECONDS) if wait.isdecimal() else 0
+    wait_seconds = _retry_after_seconds(response.headers.get("retry-after", ""))
     return ApiError(kind, str(request.url), f"{reason}.", body, status, wait_seconds)
 
 
+def _retry_after_seconds(header: str) -> float:
+    # A number of seconds, or a date (RFC 9110, section 10.2.3).
+    seconds = 0.0
+    with suppress(ValueError):
+        if header.isdecimal():
+            seconds = float(header)
+        elif header:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
 class Latest(NamedTuple, Generic[T]):
-    """The last good responses with their times, and the error of the last request, if any."""
+    """The last good responses with their times, and the error of the last request, if any.
+
+    `failures` are the times of the last failed requests, each with its kind of error.
+    """
 
     history: tuple[tuple[float, T], ...] = ()
     error: ApiError | None = None
+    failures: tuple[tuple[float, str], ...] = ()
 
     @property
     def value(self) -> T | None:
@@ -161,10 +181,19 @@ class Latest(NamedTuple, Generic[T]):
 
 
 class Poller(Generic[T]):
-    """Calls `fetch` if a page needs data: at most once per TICK_SECONDS, never two at a time."""
+    """Calls `fetch` if a page needs data: at most once per `tick_seconds`, never two at a time.
 
-    def __init__(self, fetch: Callable[[], T]) -> None:
+    It keeps the responses of the last `history_seconds`, and always the last good one.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], T],
+        tick_seconds: int = TICK_SECONDS,
+        history_seconds: int = HISTORY_SECONDS,
+    ) -> None:
         self._fetch, self._lock = fetch, threading.Lock()
+        self._tick_seconds, self._history_seconds = tick_seconds, history_seconds
         self._thread = threading.Thread()  # of the last request; this one is never started
         self._next_at = float("-inf")
         self._latest = Latest[T]()
@@ -173,7 +202,7 @@ class Poller(Generic[T]):
         """Start a request if one is due; return what is known after at most `wait_seconds`."""
         with self._lock:
             if now() >= self._next_at and not self._thread.is_alive():
-                self._next_at = (now() // TICK_SECONDS + 1) * TICK_SECONDS
+                self._next_at = (now() // self._tick_seconds + 1) * self._tick_seconds
                 self._thread = threading.Thread(target=self._poll, name="poller", daemon=True)
                 self._thread.start()
             thread = self._thread
@@ -181,15 +210,18 @@ class Poller(Generic[T]):
         return self._latest
 
     def _poll(self) -> None:
-        history, error = self._latest.history, None
+        latest, error, began = self._latest, None, now()
+        history, failures = latest.history, latest.failures
+        since = began - self._history_seconds
         try:
             response = self._fetch()
-            recent = (each for each in history if each[0] >= now() - HISTORY_SECONDS)
-            history = (*recent, (now(), response))
+            history = (*(each for each in history if each[0] >= since), (now(), response))
         except ApiError as caught:
             error = caught.with_traceback(None)  # its frames would keep whole responses in memory
             self._next_at = max(self._next_at, now() + error.retry_after_seconds)
         except Exception:  # the page must still work
             logging.exception("Reading a response failed.")
             error = ApiError("API error", "", "The dashboard failed to read the response.")
-        self._latest = Latest(history, error)
+        if error:
+            failures = (*(each for each in failures if each[0] >= since), (began, error.kind))
+        self._latest = Latest(history, error, failures)

@@ -1,20 +1,24 @@
-"""The dashboard: its start, its navigation, and the only file that imports all others.
+"""The dashboard: its start, its navigation, the live page, and the only file that imports all.
 
 Streamlit imports it when the server starts, and runs it for each viewer, to draw one of the pages.
 """
 
 import sys
+from typing import NamedTuple
 
 import streamlit as st
+from starlette.middleware import Middleware
 
+import charts
 import widgets
-from ages import AgeCounts
+from ages import OVERFLOW_AGE_YEARS, AgeCounts
 from api_client import TICK_SECONDS, ApiClient, Poller
-from history import show_cards, show_net_change
-from live_page import show_histogram
+from frame import Frame
+from history import show_headline, show_net_change, show_strip
+from monitor import HOUR_SECONDS, LOOK_SECONDS, Look, fetch_counts, fetch_look
 from settings import Settings, SettingsError, read_settings
-from system_page import ApiHealth, check_health, system_page
-from users import fetch_counts
+from system_page import system_page
+from users import write_error
 from users_page import forget_users, users_page
 
 try:
@@ -24,47 +28,90 @@ except SettingsError as error:
     sys.exit(2)
 
 
+class Shared(NamedTuple):
+    """What all viewers share: the client, and the pollers of the ages and of the system."""
+
+    api: ApiClient
+    ages: Poller[AgeCounts]
+    looks: Poller[Look]
+
+
 @st.cache_resource(show_spinner=False)
-def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[ApiHealth]]:
-    """Return what all viewers share: the client and the pollers of the ages and of the health."""
+def shared(settings: Settings) -> Shared:
+    """Return what all viewers share."""
     api = ApiClient(settings.api_url, settings.api_token)
-    return api, Poller(lambda: fetch_counts(api)), Poller(lambda: check_health(api))
+    looks = Poller(lambda: fetch_look(api, settings.faults_url), LOOK_SECONDS, HOUR_SECONDS)
+    return Shared(api, Poller(lambda: fetch_counts(api)), looks)
 
 
 @st.fragment(run_every=TICK_SECONDS)
-def show_live(api: ApiClient, ages: Poller[AgeCounts]) -> None:
+def show_live(common: Shared, controls: bool) -> None:
     """Show the ages of the users. The page redraws itself every TICK_SECONDS."""
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
+    with st.container(horizontal=True, key="head"):
         title = st.container(width="content")
-        refresh_seconds = widgets.choose_refresh_seconds()
-    latest = widgets.newest(ages, refresh_seconds)
+        refresh_seconds = widgets.choose_refresh_seconds() if controls else TICK_SECONDS
+    latest, looks = widgets.newest(common.ages, refresh_seconds), common.looks.latest(0)
     with title:
-        widgets.show_title("Ages of the users", widgets.state_of(latest, refresh_seconds))
-    with st.container():  # always there, so that nothing below it moves
+        state = widgets.state_of(latest, refresh_seconds)
+        widgets.show_title("Ages of the users", "How old the users are, counted by the API", state)
+    with st.container(key="errors"):  # always there, so that nothing below it is built again
         if latest.error:
-            widgets.show_error(latest.error, widgets.next_request(refresh_seconds))
+            widgets.show_error(latest.error, widgets.next_request(refresh_seconds, latest.error))
     if (counts := latest.value) and counts.total:
-        with st.container(key="numbers"):
-            show_cards(latest)
-            show_histogram(counts)
-            show_net_change(latest)
+        show_headline(latest, looks)
+        with st.container(key="card-ages", border=True):
+            show_histogram(counts, controls)
+        with st.container(key="card-change", border=True):
+            show_net_change(latest, looks)
     elif counts and not latest.error:
-        widgets.show_empty()
+        widgets.show_empty(read_only=bool(write_error(common.api)))
     if counts:
-        widgets.show_source(api, counts)
+        widgets.show_source(common.api.users_url, counts)
+
+
+def show_histogram(counts: AgeCounts, controls: bool) -> None:
+    """Show the bars with their controls: bin width, the world's population, selected ages."""
+    if not controls:
+        with st.container(key="chart"):
+            charts.draw_histogram(counts, 5, (0, OVERFLOW_AGE_YEARS), world=True)
+        return
+    row = st.container(horizontal=True, vertical_alignment="center", key="controls")
+    chart = st.container(key="chart")  # filled last: the slider below it selects the pale bars
+    with row:
+        width_years = st.segmented_control(
+            "Bin width in years", (1, 2, 5, 10), default=5, required=True, key="bin",
+            bind="query-params", label_visibility="collapsed",
+        ) or 5  # fmt: skip
+        why = "The outline: as many people with the ages of the world. The simulator draws from it."
+        world = st.toggle("World population", True, key="world", bind="query-params", help=why)
+    with st.container(key="slider"):
+        chosen = st.slider(
+            "Ages", 0, OVERFLOW_AGE_YEARS, (0, OVERFLOW_AGE_YEARS), key="ages",
+            bind="query-params", label_visibility="collapsed",
+        )  # fmt: skip
+    first, last = sorted(chosen)  # a URL may have them in the wrong order
+    with row:
+        st.text(widgets.selected_text(counts, first, last))
+        charts.offer_numbers("Ages", charts.histogram_numbers(counts, width_years))
+    with chart:
+        charts.draw_histogram(counts, width_years, (first, last), world)
 
 
 if __name__ == "__main__":  # Streamlit runs this file for a viewer
     st.set_page_config(page_title="User dashboard", layout="wide")
-    api, ages, health = shared(settings)
+    common = shared(settings)
+    presenting = st.query_params.get("view") == "tv"
     # No icons: Streamlit fetches a page's icon from the internet.
-    live = st.Page(lambda: show_live(api, ages), title="Live", url_path="live", default=True)
-    users = st.Page(lambda: users_page(api), title="Users", url_path="users")
-    system = st.Page(lambda: system_page(api, ages, health), title="System", url_path="system")
-    page = st.navigation([live, users, system], position="top")
+    live = st.Page(
+        lambda: show_live(common, not presenting), title="Live", url_path="live", default=True
+    )
+    users = st.Page(lambda: users_page(common.api, common.ages), title="Users", url_path="users")
+    system = st.Page(lambda: system_page(*common), title="System", url_path="system")
+    page = st.navigation([live, users, system], position="hidden" if presenting else "top")
+    show_strip(*common)
     if page is not users:
         forget_users()  # a viewer who returns to it sees new data
     page.run()
 else:  # the server starts
     streamlit = st  # `streamlit run` recognises the next line by this name
-    app = streamlit.App("app.py")
+    app = streamlit.App("app.py", middleware=[Middleware(Frame)])

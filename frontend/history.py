@@ -1,22 +1,32 @@
-"""The last five minutes: the cards with their trends, and the net change per minute.
+"""What the responses say together: the net change in users, what happened, and the state now.
 
 A net change is new users minus deleted users, from all clients. A restart empties a store in
-memory, but no client deletes users then. So a restart does not count as a change.
+memory, but no client deletes users then. So a restart is an event, and not a change.
 """
 
+import math
+from bisect import bisect
 from collections.abc import Sequence
 from itertools import groupby, pairwise
+from statistics import median_low
 from typing import NamedTuple
 
 import streamlit as st
 
+import charts
+import widgets
 from ages import AgeCounts
-from api_client import HISTORY_SECONDS, Latest
-from live_page import draw_bars
+from api_client import HISTORY_SECONDS, TICK_SECONDS, ApiClient, Latest, Poller, now
+from monitor import LOOK_SECONDS, Look, state_of_api
+from widgets import State
 
-STEP_SECONDS = 10
+STEP_SECONDS = 15
 MINUTE_SECONDS = 60
-RESTART_SHARE = 0.5  # when a smaller share of the users is left, the store restarted
+RESTART_SHARE = 0.5  # without a start time: when a smaller share of the users is left
+BULK_USERS = 1_000  # between two responses, and five times the usual number
+LABEL_SECONDS = 150  # the room of an event's words on the axis
+NET_CHANGE = "New users minus deleted users, from all clients, in the last 15 minutes. A restart of"
+NET_CHANGE += " the API is an event, and no change."
 
 
 class Change(NamedTuple):
@@ -32,12 +42,41 @@ class Change(NamedTuple):
         return self.users / (self.end - self.start) * MINUTE_SECONDS
 
 
-def changes(latest: Latest[AgeCounts]) -> list[Change]:
+class Event(NamedTuple):
+    """What happened to the system, with its start and end in seconds."""
+
+    start: float
+    end: float
+    text: str
+    bad: bool = True
+
+
+def restarts(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[float]:
+    """Return when the API restarted, in seconds.
+
+    It tells its start. If it does not, the loss of more than half of the users is a sign.
+    """
+    found, last = list[float](), dict[str, tuple[float, Look]]()
+    for at, look in looks.history:
+        before_at, before = last.get(look.replica, (at, look))
+        old, new = before.started_at, look.started_at
+        # With several processes behind one name, the responses of two old ones are no restart.
+        if old and new and new > max(old, before.taken_at - 1):
+            found.append(max(before_at, at - max(0.0, look.taken_at - new)))
+        last[look.replica] = at, look
+    if not (looks.value and looks.value.started_at):
+        pairs = pairwise(ages.history)
+        found += [at for (_, old), (at, new) in pairs if new.total < old.total * RESTART_SHARE]
+    return sorted(found)
+
+
+def changes(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[Change]:
     """Return the change from each response to the next, oldest first, without the restarts."""
+    broken_at = restarts(ages, looks)
     return [
         Change(start, end, after.total - before.total)
-        for (start, before), (end, after) in pairwise(latest.history)
-        if end > start and after.total >= before.total * RESTART_SHARE
+        for (start, before), (end, after) in pairwise(ages.history)
+        if end > start and bisect(broken_at, start) == bisect(broken_at, end)
     ]
 
 
@@ -46,83 +85,117 @@ def joined(parts: Sequence[Change]) -> Change:
     return Change(parts[0].start, parts[-1].end, sum(part.users for part in parts))
 
 
-def recent_change(latest: Latest[AgeCounts]) -> Change | None:
-    """Return the change in the last minute, or None if less than a second of it is known."""
-    since = latest.history[-1][0] - MINUTE_SECONDS
-    recent = [each for each in changes(latest) if each.start >= since]
+def recent_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> Change | None:
+    """Return the change in the last minute and since the last restart, or None if it is unknown."""
+    recent, since = list[Change](), ages.history[-1][0] - MINUTE_SECONDS if ages.history else 0.0
+    for each in reversed(changes(ages, looks)):
+        if each.start < since or each.end != (recent[0].start if recent else ages.history[-1][0]):
+            break
+        recent.insert(0, each)
     return joined(recent) if recent and recent[-1].end - recent[0].start >= 1 else None
 
 
-def steps(latest: Latest[AgeCounts]) -> list[Change]:
+def steps(parts: Sequence[Change]) -> list[Change]:
     """Return one change for each step of STEP_SECONDS: the sum of all changes that end in it.
 
     Steps begin at multiples of STEP_SECONDS, so a finished step stays the same. Oldest first.
     """
-    by_step = groupby(changes(latest), lambda each: each.end // STEP_SECONDS)
-    return [joined(list(parts)) for _, parts in by_step]
+    by_step = groupby(parts, lambda each: each.end // STEP_SECONDS)
+    return [joined(list(each)) for _, each in by_step]
 
 
-def show_cards(latest: Latest[AgeCounts]) -> None:
-    """Show a card with its trend for each number; the first takes two columns."""
-    sampled = {at // STEP_SECONDS: counts for at, counts in latest.history if counts.total}
-    past, counts = list(sampled.values()), latest.history[-1][1]
-    change = recent_change(latest)
-    delta = f"{change.users:+,} in {change.end - change.start:.0f} s" if change else None
-    calm = bool(latest.error) or not change or not change.users  # then no green
-    cards = st.grid(6, min_column_width=150)
-    for label, value, trend in (
-        ("Users", f"{counts.total:,}", [each.total for each in past]),
-        ("Mean age", f"{counts.mean:.1f}", [each.mean for each in past]),
-        ("Median age", f"{counts.median:g}", [each.median for each in past]),
-        ("Youngest", f"{min(counts.users_by_age)}", [min(each.users_by_age) for each in past]),
-        ("Oldest", f"{max(counts.users_by_age)}", [max(each.users_by_age) for each in past]),
-    ):
-        users = label == "Users"
-        cell = cards.cell(column_span=2) if users else cards
-        with cell.container(border=True, height="stretch", vertical_alignment="distribute"):
-            shown = delta if users else None
-            st.metric(label, value, shown, delta_color="off" if calm else "normal")
-            st.html(trend_area(trend))
+def events(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[Event]:
+    """Return what happened in the last HISTORY_SECONDS, oldest first."""
+    found, parts = list[Event](), changes(ages, looks)
+    good_at = [*(at for at, _ in ages.history), now()]
+    for after, failures in groupby(ages.failures, lambda failure: bisect(good_at, failure[0])):
+        start, kind = next(failures)
+        end = good_at[min(after, len(good_at) - 1)]
+        found.append(Event(start, end, f"{kind} {end - start:.0f} s"))
+    for (_, before), (at, look) in pairwise(looks.history):
+        old, new = ({f"{each.service} {each.kind}" for each in e.faults} for e in (before, look))
+        found += [Event(at, at, f"Fault on: {fault}") for fault in sorted(new - old)]
+        found += [Event(at, at, f"Fault off: {fault}", bad=False) for fault in sorted(old - new)]
+    usual = median_low([0, *(abs(each.users) for each in parts)])
+    for bulk, each in groupby(parts, lambda part: part.users >= max(BULK_USERS, 5 * usual)):
+        if bulk:
+            start, end, users = joined(list(each))
+            found.append(Event(start, end, f"Bulk load {users:+,}", bad=False))
+    for at in restarts(ages, looks):
+        near = [e for e in found if e.bad and e.start - LOOK_SECONDS <= at <= e.end + LOOK_SECONDS]
+        for event in near[-1:]:
+            found[found.index(event)] = event._replace(text=f"{event.text}, restarted")
+        found += [] if near else [Event(at, at, "API restarted")]
+    return sorted(each for each in found if each.end >= now() - HISTORY_SECONDS)
 
 
-def trend_area(values: Sequence[float]) -> str:
-    """Return the area under the values as HTML. Screen readers skip it: it is decoration."""
-    low, high = min(values), max(values)
-    tops = [90 - 80 * (value - low) / ((high - low) or 1) for value in [*values, values[-1]]]
-    shape = ",".join(f"{100 * n / len(values):.1f}% {top:.1f}%" for n, top in enumerate(tops))
-    style = f"height:2.5rem;opacity:.3;clip-path:polygon({shape},100% 100%,0 100%)"
-    return f'<div aria-hidden="true" style="background:currentColor;{style}"></div>'
+def show_headline(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
+    """Show the number of users, how fast it changes, and figures of their ages."""
+    change, counts = recent_change(ages, looks), ages.history[-1][1]
+    rate = f"{change.per_minute:+,.0f}/min" if change else ""
+    widgets.show_headline(counts, rate, bool(change and change.users > 0 and not ages.error))
 
 
-def show_net_change(latest: Latest[AgeCounts]) -> None:
-    """Show the net change per minute as bars, and their sum."""
-    parts, now = steps(latest), latest.history[-1][0]
-    with st.container(border=True):
-        st.header("Net change per minute", anchor=False)
-        if not parts:
-            st.text("A bar appears here after two responses.")
-            return
-        bars = {
-            "from": [(each.start - now) / MINUTE_SECONDS for each in parts],
-            "to": [(each.end - now) / MINUTE_SECONDS for each in parts],
-            "height": [each.per_minute for each in parts],
-            "opacity": [1.0] * len(parts),
-        }
-        texts = {
-            "When": [f"{now - each.start:.0f} to {now - each.end:.0f} s before" for each in parts],
-            "Net change": [f"{each.users:+,}" for each in parts],
-            "Per minute": [f"{each.per_minute:+,.1f}" for each in parts],
-        }
-        minutes = HISTORY_SECONDS // MINUTE_SECONDS
-        x = {
-            "title": "Minutes before the last response",
-            "scale": {"domain": [-minutes, 0], "nice": False},
-            "axis": {"values": [*range(-minutes, 1)], "labelExpr": "-datum.value", "grid": False},
-        }
-        y = {"title": "Per minute", "axis": {"format": "~s", "tickCount": 5}}
-        alt = f"Net change in users per minute over the last {minutes} minutes."
-        draw_bars(bars, texts, x, y, alt, 180)
-        st.text(
-            f"New users minus deleted users, from all clients: {joined(parts).users:+,}. When more"
-            " than half of the users are gone at once, the API restarted: that is no change."
-        )
+def show_net_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
+    """Show the net change per minute as bars, and what happened meanwhile."""
+    happened, parts, last = events(ages, looks), steps(changes(ages, looks)), ages.history[-1][0]
+    numbers: charts.Columns = {
+        "Seconds before": [f"{last - each.start:.0f} to {last - each.end:.0f}" for each in parts],
+        "Net change": [each.users for each in parts],
+        "Per minute": [round(each.per_minute, 1) for each in parts],
+    }
+    log: charts.Columns = {
+        "Seconds before": [f"{last - each.start:.0f}" for each in happened],
+        "Event": [each.text for each in happened],
+    }
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Net change per minute**", help=NET_CHANGE, width="content")
+        st.text(f"{sum(part.users for part in parts):+,} users in 15 minutes")
+        charts.offer_numbers("Net change", numbers, log)
+    following = [*(each.start for each in happened[1:]), math.inf]
+    bars, marks = numbers | span(last, parts), log | span(last, happened)
+    bars["height"] = charts.floats(each.per_minute for each in parts)
+    marks["bad"] = [each.bad for each in happened]
+    marks["text"] = [  # an event that another follows soon has only its mark
+        each.text if after - each.start > LABEL_SECONDS else ""
+        for each, after in zip(happened, following, strict=False)
+    ]
+    alt = "Net change in users per minute, and what happened."
+    charts.draw("Net change", {"bars": bars, "events": marks}, alt, 108)
+
+
+def span(last: float, parts: Sequence[Change | Event]) -> charts.Columns:
+    """Return the columns with the starts and ends, in fifths of HISTORY_SECONDS before `last`."""
+    fifth = HISTORY_SECONDS / 5
+    starts = charts.floats((each.start - last) / fifth for each in parts)
+    return {"from": starts, "to": charts.floats((each.end - last) / fifth for each in parts)}
+
+
+def simulator_state(looks: Latest[Look], change: Change | None) -> State:
+    """Return whether users arrive: as the simulators report it, or as the number of users grows."""
+    if looks.value and not looks.error and (active := looks.value.active_simulators()):
+        per_minute = sum(each.get("users", 0.0) for each in active.values()) * MINUTE_SECONDS
+        return State(f"{per_minute:,.0f}/min", "green" if per_minute else "gray")
+    if change is None or looks.error:
+        return State("unknown", "gray")
+    rate = State(f"{change.per_minute:+,.0f}/min", "green")
+    return rate if change.users > 0 else State("no growth seen", "gray")
+
+
+@st.fragment(run_every=TICK_SECONDS)
+def show_strip(_: ApiClient, ages_poller: Poller[AgeCounts], looks_poller: Poller[Look]) -> None:
+    """Show the three services and their states in the header of every page."""
+    ages, looks = ages_poller.latest(0), looks_poller.latest(0)
+    live = ages.history and not ages.error and ages.seconds_old < MINUTE_SECONDS
+    api, look = state_of_api(looks, ages), looks.value
+    if api.colour == "green" and look:
+        api = State(f"{look.latency_seconds * 1000:.0f} ms", "green")
+    simulator = simulator_state(looks, recent_change(ages, looks) if live else None)
+    # The browser shows the age of the last one when it has had no news for a while.
+    states = {"Simulator": simulator, "API": api, "Dashboard": State("up", "green", 0.0)}
+    for fault in look.faults if look else ():
+        if (name := fault.service.capitalize()) in states and states[name].colour == "green":
+            states[name] = State(f"{fault.kind} {fault.share:.0%}", "orange")
+    cells = "".join(f"<li><b>{each}</b>{widgets.badge(states[each])}</li>" for each in states)
+    with st.container(key="strip"):
+        st.html(f'<b class="brand">Microservices lab</b><ol aria-label="Services">{cells}</ol>')

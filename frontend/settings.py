@@ -15,10 +15,11 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the API is, and the token for writes, which is shown nowhere."""
+    """Where the API is, the token for writes, which is shown nowhere, and the list of faults."""
 
     api_url: str = "http://localhost:8000/users/"
     api_token: str | None = field(default=None, repr=False)
+    faults_url: str | None = None
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -30,7 +31,9 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         name, token = "The line in API_TOKEN_FILE", _read_token(path)
     if token is not None and not re.fullmatch(r"[!-~]{8,200}", token):
         raise SettingsError(f"{name} must be 8 to 200 printable ASCII characters without a space")
-    return Settings(_check_url(environ.get("API_URL", Settings().api_url)), token)
+    url = _check_url("API_URL", environ.get("API_URL", Settings().api_url))
+    faults = environ.get("FAULTS_URL") or None
+    return Settings(url, token, _check_url("FAULTS_URL", faults) if faults else None)
 
 
 def _read_token(path: str) -> str:
@@ -46,12 +49,12 @@ def _read_token(path: str) -> str:
     return token
 
 
-def _check_url(url: str) -> str:
+def _check_url(name: str, url: str) -> str:
     # Do not repeat a value that may contain a password: the message goes to a log.
     if "@" in url:
-        raise SettingsError("API_URL must not contain a user name, a password or any other @")
+        raise SettingsError(f"{name} must not contain a user name, a password or any other @")
     if "?" in url or "#" in url:
-        raise SettingsError("API_URL must end with its path, without a query (?) or fragment (#)")
+        raise SettingsError(f"{name} must end with its path, without a query (?) or fragment (#)")
     try:
         # urlsplit() silently removes tabs and newlines, so they are rejected before.
         parts = urlsplit(url if url.isprintable() and not {" ", "\\"} & set(url) else "")
@@ -63,7 +66,8 @@ def _check_url(url: str) -> str:
         if parts.scheme not in ("http", "https") or parts.port == 0:
             raise ValueError
     except ValueError:  # also from a port above 65535, or a broken IP address
-        example = "such as http://localhost:8000/users/"
-        reason = f"API_URL must be the full address of the users, {example}, not {url[:100]!r}"
+        what = "the full address of the users, such as http://localhost:8000/users/,"
+        what = what if name == "API_URL" else "a full address"
+        reason = f"{name} must be {what} not {url[:100]!r}"
         raise SettingsError(reason) from None
     return url

@@ -3,23 +3,22 @@
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 import streamlit as st
 
-from ages import MAX_AGE_YEARS, AgeCounts
+from ages import MAX_AGE_YEARS
 from api_client import ApiClient, ApiError, Response
 
-MAX_LISTING_BYTES = 256 * 1024 * 1024
-MAX_PAGE_BYTES = 4 * 1024 * 1024
 PAGE_USERS = 100
-MAX_EXPORT_BYTES = 16 * 1024 * 1024
+MAX_LISTING_BYTES = 16 * 1024 * 1024
 MAX_USER_ID = 2**53 - 1
 CHECK_SECONDS = 0.9
+MAX_LIMIT = 1_000  # users of one response
+MAX_REQUESTS = 20  # for one page
 
 NEXT_PAGE = re.compile(r'<[^>]*[?&]after=([0-9]{1,16})[^>]*>\s*;[^,]*\brel="?next\b')
 # A spreadsheet runs a cell that begins with one of these, also after white space or a quote; the
@@ -29,14 +28,6 @@ FORMULA = re.compile(r"(^|[;\r\n])([ \u00a0\"']*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff
 
 T = TypeVar("T")
 Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_USER_ID + 1)]
-
-
-class Statistics(msgspec.Struct):
-    """The body of `GET /stats/ages`."""
-
-    total: Count
-    ages: dict[Age, Count]
 
 
 class AgeRow(msgspec.Struct):
@@ -51,7 +42,7 @@ class UserRow(AgeRow):
     name: str
 
 
-class User(NamedTuple):
+class User(msgspec.Struct, frozen=True, order=True):
     """A user of the API."""
 
     user_id: int
@@ -80,33 +71,13 @@ def rows_of(response: Response, kind: type[T]) -> Iterator[tuple[str, T | None]]
         yield key, row
 
 
-def fetch_counts(api: ApiClient) -> AgeCounts:
-    """Return the API's age counts. If it has none, count its users. Raises ApiError."""
-    url = api.beside("stats/ages")
-    try:
-        statistics = api.request(url).decode(Statistics)
-    except ApiError as error:
-        if error.status not in (404, 405):
-            raise
-        return count_users(api)
-    counts = AgeCounts({age: users for age, users in statistics.ages.items() if users})
-    if counts.total != statistics.total:
-        raise ApiError("Not understood", url, "The total is not the sum of the ages.")
-    return counts
-
-
-def count_users(api: ApiClient) -> AgeCounts:
-    """Return the age counts of all users that the API lists. Raises ApiError."""
-    listing = api.request(api.users_url, max_bytes=MAX_LISTING_BYTES)
-    ages = Counter(row.age if row else None for _, row in rows_of(listing, AgeRow))
-    unreadable_rows = ages.pop(None, 0)
-    users_by_age = {age: users for age, users in ages.items() if age is not None}
-    return AgeCounts(users_by_age, from_listing=True, unreadable_rows=unreadable_rows)
-
-
-def fetch_listing(api: ApiClient, params: dict[str, str | int], max_bytes: int) -> Listing:
-    """Return the users of one response, by id. Raises ApiError."""
-    response = api.request(api.users_url, params=params, max_bytes=max_bytes)
+def fetch_listing(
+    api: ApiClient, limit: int | None = None, after: int | None = None, **params: str | int
+) -> Listing:
+    """Return the users of one response, by id; without a limit, all. Raises ApiError."""
+    params |= {} if limit is None else {"limit": limit}
+    params |= {} if after is None else {"after": after}
+    response = api.request(api.users_url, params=params, max_bytes=MAX_LISTING_BYTES)
     rows = list(rows_of(response, UserRow))
     users = [
         User(int(key), row.name, row.age)
@@ -118,28 +89,66 @@ def fetch_listing(api: ApiClient, params: dict[str, str | int], max_bytes: int) 
 
 
 def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
-    """Return the user with the id `wanted`; if it is "", the page after an id. Raises ApiError."""
-    params: dict[str, str | int] = {"limit": PAGE_USERS}
-    if wanted:
-        if not re.fullmatch("[0-9]{1,16}", wanted) or int(wanted) > MAX_USER_ID:
-            return Listing([])  # perhaps a name: it must not be part of an address
-        params, after = {"limit": 1}, int(wanted) - 1
-    if after is not None and after >= 0:
-        params["after"] = after
-    page = fetch_listing(api, params, MAX_PAGE_BYTES)
-    if wanted:
+    """Return the user with the id `wanted`, or a page of those with this in their name.
+
+    "" is in each name. The page begins after the id `after`. Raises ApiError.
+    """
+    if wanted.isdecimal() and wanted.isascii():
+        if len(wanted) > 16 or int(wanted) > MAX_USER_ID:
+            return Listing([])
+        page = fetch_listing(api, 1, int(wanted) - 1 if int(wanted) else None)
         return Listing([user for user in page.users if user.user_id == int(wanted)])
-    return page
+    if not wanted:
+        return fetch_listing(api, PAGE_USERS, after)
+    found = Listing([], after)
+    for _ in range(MAX_REQUESTS):  # a page of a search may have few users, or none
+        page = fetch_listing(api, PAGE_USERS - len(found.users), found.next_after, name=wanted)
+        rows = found.unreadable_rows + page.unreadable_rows
+        found = Listing(found.users + page.users, page.next_after, rows)
+        if page.next_after is None or len(found.users) >= PAGE_USERS:
+            break
+    return found
 
 
-def fetch_all(api: ApiClient) -> Listing:
-    """Return all users, up to MAX_EXPORT_BYTES. Raises ApiError."""
-    return fetch_listing(api, {}, MAX_EXPORT_BYTES)
+def page_starts(api: ApiClient, starts: list[int | None], number: int) -> list[int | None]:
+    """Return the ids after which the pages 1 to `number` begin; `starts` are those known.
+
+    It stops at the last page, and after MAX_REQUESTS requests. Raises ApiError.
+    """
+    for _ in range(MAX_REQUESTS):
+        page = fetch_listing(api, MAX_LIMIT, starts[-1])
+        last = None if page.next_after else -1  # the last user begins no page
+        starts = [
+            *starts,
+            *(user.user_id for user in page.users[PAGE_USERS - 1 : last : PAGE_USERS]),
+        ]
+        if last or len(starts) >= number:
+            break
+    return starts[:number]
 
 
-def user_url(api: ApiClient, user_id: int) -> str:
-    """Return the address of one user."""
-    return f"{api.users_url.rstrip('/')}/{user_id}"
+def change(api: ApiClient, method: str, params: dict[str, str | int], user: User | None) -> None:
+    """Create a user, or change or delete one who is still as the viewer saw it. Raises ApiError.
+
+    If somebody else has changed the user, its status is 412, and its body has the stored user.
+    """
+    if user is None:
+        api.request(api.users_url, method, params)
+        return
+    url = f"{api.users_url.rstrip('/')}/{user.user_id}"
+    response = api.request(url)
+    if response.decode(User) != user:
+        raise ApiError("API refuses", url, body=response.body, status=412)
+    api.request(url, method, params, if_match=response.headers.get("etag"))
+
+
+def stored_user(error: ApiError | None) -> User | None:
+    """Return the user in the body of a 412, or None."""
+    if error and error.status == 412:
+        with suppress(msgspec.DecodeError):
+            body = msgspec.json.decode(error.body, type=dict[str, Any])
+            return msgspec.convert(body.get("user", body), User)
+    return None
 
 
 @st.cache_resource(ttl=60, show_spinner=False, hash_funcs={ApiClient: id})
@@ -160,7 +169,7 @@ def as_csv(users: Iterable[User]) -> bytes:
     """Return the users as CSV (RFC 4180) that a spreadsheet shows as text and never runs."""
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(User._fields)
+    writer.writerow(User.__struct_fields__)
     writer.writerows((user.user_id, defuse(user.name), user.age) for user in users)
     return file.getvalue().encode("utf-8-sig")  # its first bytes show Excel that this is UTF-8
 

@@ -8,49 +8,73 @@ from typing import TypeVar
 import streamlit as st
 
 import widgets
-from api_client import ApiClient, ApiError, Latest
-from users import Listing, User, as_csv, fetch_all, find_users, user_url, write_error
+from ages import AgeCounts
+from api_client import ApiClient, ApiError, Latest, Poller
+from users import (
+    PAGE_USERS,
+    Listing,
+    User,
+    as_csv,
+    change,
+    fetch_listing,
+    find_users,
+    page_starts,
+    stored_user,
+    write_error,
+)  # fmt: skip
 
 UNCERTAIN = "It is not known whether anything was changed. Close this, reload, and look."
+CHANGED = "Somebody else changed this user meanwhile"
+SHOWN_USERS = 5
 
 T = TypeVar("T")
-Dialog = Callable[[ApiClient, User | None], None]
+Dialog = Callable[[ApiClient, tuple[User, ...]], None]
 # The next run of the page writes, once. Until this is done the dialog's button is disabled.
 begin_write = partial(st.session_state.update, writing=True, failed=None)
 
 
-def users_page(api: ApiClient) -> None:
-    """Show a page of users, or the one user whose id is searched for."""
+def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
+    """Show a page of users, or those that are searched for."""
     head, notes = st.container(), st.container()  # what is below them keeps its place and focus
     with notes:
         loaded = load_users(api)
     error, listing = (loaded, Listing([])) if isinstance(loaded, ApiError) else (None, loaded)
     refused = None if error else write_error(api)
-    state = widgets.State(f"Loaded at {st.session_state.loaded_at:%H:%M:%S}", "schedule", "gray")
+    state = widgets.State(f"Loaded at {st.session_state.loaded_at:%H:%M:%S}", "gray")
     with head:
-        widgets.show_title("Users", widgets.state_of(Latest(error=error)) if error else state)
+        state = widgets.state_of(Latest(error=error)) if error else state
+        what = (
+            "Read-only: the API refuses changes" if refused else "Find, add, change, delete users"
+        )
+        widgets.show_title("Users", what, state)
     with notes:
         show_notes(refused)
-    with st.container(horizontal=True):
-        dialog_button("Add a user", "person_add", bool(refused), edit_dialog, None)
-        st.button("Reload", icon=":material/refresh:", on_click=forget_users)
     if opened := st.session_state.get("dialog"):
-        title, dialog, user = opened
-        st.dialog(title, on_dismiss=lambda: st.session_state.pop("dialog"))(dialog)(api, user)
-    shown = show_search(listing.users)
+        title, dialog, users = opened
+        st.dialog(title, on_dismiss=lambda: st.session_state.pop("dialog"))(dialog)(api, users)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="find"):
+        label, example = "Find by id or name (among all users)", "123, or alice"
+        st.text_input(
+            label, key="wanted", type="search", placeholder=example, width=340,
+            on_change=turn_to, args=([None],),
+        )  # fmt: skip
+        dialog_button("Add a user", "person_add", bool(refused), edit_dialog, ())
+        st.button("Reload", icon=":material/refresh:", on_click=forget_users)
     if error:
         widgets.show_error(error, "This page sends no request by itself: reload it.")
         return
-    selected = show_users(shown, listing)
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
+    selected = show_users(listing.users)
+    with st.container(horizontal=True, horizontal_alignment="distribute", key="actions"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            read_only = bool(refused) or selected is None
-            dialog_button("Edit", "edit", read_only, edit_dialog, selected)
-            dialog_button("Delete", "delete", read_only, delete_dialog, selected)
-            st.text(f"User {selected.user_id} is selected." if selected else "Select a row.")
-        show_paging(listing, len(shown))
+            off = bool(refused) or not selected
+            dialog_button("Edit", "edit", off or len(selected) > 1, edit_dialog, selected)
+            dialog_button("Delete", "delete", off, delete_dialog, selected)
+            st.text(
+                f"{widgets.how_many(len(selected), 'user')} selected" if selected else "Select rows"
+            )
+        show_paging(api, listing, latest.total if (latest := ages.latest(0).value) else None)
     widgets.show_unreadable(listing.unreadable_rows)
-    show_downloads(api, shown)
+    show_downloads(api, listing.users)
 
 
 def attempt(work: Callable[[], T]) -> T | ApiError:
@@ -75,13 +99,13 @@ def load_users(api: ApiClient) -> Listing | ApiError:
 
 def forget_users() -> None:
     """Delete the loaded users, so that the next run loads them again; close the dialog."""
-    for name in ("listing", "export", "dialog"):
+    for name in ("listing", "dialog"):
         st.session_state.pop(name, None)
 
 
 def wanted() -> str:
-    """Return the id that is searched for, or an empty string."""
-    return str(st.session_state.get("id", "")).strip()
+    """Return the id or name that is searched for, or an empty string."""
+    return str(st.session_state.get("wanted", "")).strip()
 
 
 def show_notes(refused: ApiError | None) -> None:
@@ -89,29 +113,15 @@ def show_notes(refused: ApiError | None) -> None:
     if done := st.session_state.pop("done", None):
         st.success(done, icon=":material/check:")
     if refused:
-        with st.container(border=True, gap="small"):
-            st.info("You can see users, but not add, change or delete them.", title="Read-only")
-            widgets.show_reason(refused)
+        widgets.show_error(refused, "You can see users, but not add, change or delete them.")
 
 
-def show_search(users: list[User]) -> list[User]:
-    """Show the search fields; return the loaded users that match the filter."""
-    by_id, by_text = st.columns(2)
-    label, example = "Find by id (among all users)", "123"
-    by_id.text_input(label, key="id", type="search", placeholder=example, on_change=forget_users)
-    label, example = "Filter this page by name or age", "alice, or 30"
-    text = by_text.text_input(label, key="filter", type="search", placeholder=example)
-    text = text.strip().casefold()
-    return [each for each in users if text in each.name.casefold() or text == str(each.age)]
-
-
-def show_users(users: list[User], listing: Listing) -> User | None:
-    """Show the users as a table, and return the selected one, or the only one."""
+def show_users(users: list[User]) -> tuple[User, ...]:
+    """Show the users as a table, and return the selected ones, or the only one."""
     if not users:
-        empty = "No user has this id." if wanted() else "There are no users on this page."
-        filtered = "No user on this page matches the filter."
-        st.info(filtered if listing.users else empty, title="No users to show")
-        return None
+        text = "No user has this id or name." if wanted() else "There are no users on this page."
+        st.info(text, title="No users to show")
+        return ()
     event = st.dataframe(
         {
             "Id": [user.user_id for user in users],
@@ -119,30 +129,49 @@ def show_users(users: list[User], listing: Listing) -> User | None:
             "Name": [user.name for user in users],  # last: a long name hides no other column
         },
         column_config={
-            "Id": st.column_config.NumberColumn(format="%d", alignment="left"),
-            "Age": st.column_config.NumberColumn(width="small", alignment="left"),
+            "Id": st.column_config.NumberColumn(format="%d", alignment="left", width=150),
+            "Age": st.column_config.NumberColumn(width=70, alignment="left"),
         },
-        # Other users get another key: else the row with the same number would stay selected.
+        # Other users get another key: else the rows with the same numbers would stay selected.
         key=f"users {hash(tuple(users))}",
         hide_index=True,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="multi-row",
+        height="stretch",
         alt="The users of this page by id, with name and age in years",
     )
     rows = event.selection.rows
-    return users[rows[0]] if rows else users[0] if len(users) == 1 else None
+    return tuple(users[row] for row in rows) if rows else tuple(users) if len(users) == 1 else ()
 
 
-def show_paging(listing: Listing, shown: int) -> None:
-    """Say which users are loaded, and offer the pages before and after."""
+def show_paging(api: ApiClient, listing: Listing, total: int | None) -> None:
+    """Say which users are loaded, and offer the pages before and after, and a page by number."""
     pages: list[int | None] = st.session_state.pages
-    first, last = len(pages) == 1 or bool(wanted()), listing.next_after is None
-    part = f"{shown:,} of " if shown < len(listing.users) else ""
+    of = f" of {-(-total // PAGE_USERS):,}" if total and not wanted() else ""
+    all_users = f" of {total:,}" if total and not wanted() else ""
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        st.button("Previous", disabled=first, on_click=turn_to, args=(pages[:-1],))
-        page = "Found by id" if wanted() else f"Page {len(pages)}"
-        st.text(f"{page}, {part}{widgets.how_many(len(listing.users), 'user')}")
-        st.button("Next", disabled=last, on_click=turn_to, args=([*pages, listing.next_after],))
+        users = widgets.how_many(len(listing.users), "user")
+        st.text(f"Page {len(pages):,}{of}, {users}{all_users}")
+        st.button("Previous", disabled=len(pages) == 1, on_click=turn_to, args=(pages[:-1],))
+        following, last = [*pages, listing.next_after], listing.next_after is None
+        st.button("Next", disabled=last, on_click=turn_to, args=(following,))
+        if not wanted():
+            st.number_input(
+                "Page", 1, None, len(pages), key=f"page {len(pages)}", width=120,
+                label_visibility="collapsed", on_change=jump, args=(api, len(pages)),
+            )  # fmt: skip
+
+
+def jump(api: ApiClient, shown: int) -> None:
+    """Show the page with the number that was entered, or the last one on the way to it."""
+    number = st.session_state[f"page {shown}"]
+    found = attempt(lambda: page_starts(api, st.session_state.pages, number))
+    if isinstance(found, ApiError):
+        st.session_state.listing = found
+        return
+    if len(found) < number:
+        st.session_state.done = f"Page {len(found)} is the last one, or as far as one jump goes."
+    turn_to(found)
 
 
 def turn_to(pages: list[int | None]) -> None:
@@ -152,37 +181,38 @@ def turn_to(pages: list[int | None]) -> None:
 
 
 def show_downloads(api: ApiClient, shown: list[User]) -> None:
-    """Offer the shown users, and all users up to a limit, as files."""
-    with st.expander("Download", icon=":material/download:"):
-        st.text("In CSV, an apostrophe is put before text that a spreadsheet would run.")
-        offer(f"CSV: {widgets.how_many(len(shown), 'user')} shown", "users-shown.csv", shown)
-        if st.button("Collect all users"):
-            st.session_state.export = attempt(lambda: fetch_all(api))
-        export: Listing | ApiError | None = st.session_state.get("export")
-        if isinstance(export, ApiError):
-            widgets.show_error(export, "Nothing was collected. Try again later.")
-        elif export:
-            label = f"CSV: all {widgets.how_many(len(export.users), 'user')}"
-            offer(label, "users-all.csv", export.users)
-            widgets.show_unreadable(export.unreadable_rows)
+    """Offer the shown users, and all users up to a limit, as files made at the click."""
+    files = {
+        f"CSV: {widgets.how_many(len(shown), 'user')} shown": lambda: as_csv(shown),
+        "CSV: all users": lambda: as_csv(fetch_listing(api).users),
+    }
+    about = "An apostrophe is put before text that a spreadsheet would run."
+    with st.container(horizontal=True, key="downloads"):
+        for label, make in files.items():
+            file = "users-all.csv" if "all" in label else "users-shown.csv"
+            st.download_button(label, make, file, "text/csv", help=about, on_click="ignore")
 
 
-def offer(label: str, file: str, users: list[User]) -> None:
-    """Offer some users as a file. It is made when the viewer clicks."""
-    data = partial(as_csv, users)
-    st.download_button(label, data, file, "text/csv", key=file, on_click="ignore")
-
-
-def dialog_button(label: str, icon: str, disabled: bool, dialog: Dialog, user: User | None) -> None:
+def dialog_button(
+    label: str, icon: str, disabled: bool, dialog: Dialog, users: tuple[User, ...]
+) -> None:
     """Show a button that opens a dialog. A successful write or the viewer closes the dialog."""
-    title = f"{label} user {user.user_id}" if user else label
-    dialog_state = {"dialog": (title, dialog, user), "writing": False, "failed": None}
+    title = f"{label} user {users[0].user_id}" if len(users) == 1 else label
+    title = f"{label} {len(users)} users" if len(users) > 1 else title
+    targets = users or (None,)
+    dialog_state = {
+        "dialog": (title, dialog, users),
+        "targets": targets,
+        "writing": False,
+        "failed": None,
+    }
     open_dialog = partial(st.session_state.update, dialog_state)
     st.button(label, icon=f":material/{icon}:", disabled=disabled, on_click=open_dialog)
 
 
-def edit_dialog(api: ApiClient, user: User | None) -> None:
+def edit_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
     """Ask for a new user, or for the new name and age of a user."""
+    user = users[0] if users else None
     with st.form("user", border=False):
         user_id = st.text_input("Id", str(user.user_id) if user else "", disabled=bool(user))
         name = st.text_input("Name", user.name if user else "")
@@ -190,40 +220,53 @@ def edit_dialog(api: ApiClient, user: User | None) -> None:
         age = st.number_input("Age in years", value=user.age if user else 30)
         label, off = "Save" if user else "Create", st.session_state.writing
         st.form_submit_button(label, type="primary", disabled=off, on_click=begin_write)
-    params: dict[str, str | int] = {"name": name, "age": age}
+    method, done = "POST", "The user was created."
+    params: dict[str, str | int] = {"user_id": user_id, "name": name, "age": age}
     if user:
-        done = f"User {user.user_id} was changed."
-        write(api, "PUT", user_url(api, user.user_id), params, done)
-    else:
-        write(api, "POST", api.users_url, {"user_id": user_id, **params}, "The user was created.")
+        method, done = "PUT", f"User {params.pop('user_id')} was changed."
+    write(partial(change, api, method, params), done)
 
 
-def delete_dialog(api: ApiClient, user: User | None) -> None:
-    """Ask the viewer to confirm that a user is deleted."""
-    if user:
+def delete_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
+    """Ask the viewer to confirm that users are deleted."""
+    for user in users[:SHOWN_USERS]:
         st.text(f"User {user.user_id}: {user.name}, {user.age} years old.")
-        st.text("This cannot be undone.")
-        off = st.session_state.writing
-        st.button("Delete for good", type="primary", disabled=off, on_click=begin_write)
-        done = f"User {user.user_id} was deleted."
-        write(api, "DELETE", user_url(api, user.user_id), {}, done)
+    if len(users) > SHOWN_USERS:
+        st.text(f"And {widgets.how_many(len(users) - SHOWN_USERS, 'other user')}.")
+    st.text("This cannot be undone.")
+    off = st.session_state.writing
+    st.button("Delete for good", type="primary", disabled=off, on_click=begin_write)
+    done = f"User {users[0].user_id} was" if len(users) == 1 else f"{len(users)} users were"
+    write(partial(change, api, "DELETE", {}), f"{done} deleted.")
 
 
-def write(api: ApiClient, method: str, url: str, params: dict[str, str | int], done: str) -> None:
+def write(write_one: Callable[[User | None], object], done: str) -> None:
     """Show why the last write failed. If the button was clicked, write; show the users again."""
     state = st.session_state
     if failed := state.failed:
-        refused = failed.kind == "API refuses"
-        widgets.show_error(failed, "Nothing was changed." if refused else UNCERTAIN)
+        if stored := stored_user(failed):
+            st.warning("Nothing was written. Do it again to replace what is stored.", title=CHANGED)
+            st.text(f"Stored now: {stored.name}, {stored.age} years old.")
+        else:
+            before = len(state.dialog[2]) - len(state.targets)
+            refused = (
+                "Nothing was changed." if before <= 0 else f"{before} of them were deleted before."
+            )
+            widgets.show_error(failed, refused if failed.kind == "API refuses" else UNCERTAIN)
     if not state.writing:
         return
     with st.spinner("Waiting for the API"):
         # Store the result before the spinner ends: a click may end this run at the next widget.
         state.writing = False
-        result = attempt(lambda: api.request(url, method, params))
-        if isinstance(result, ApiError):
-            state.failed = result
-        else:
+        while state.targets and not state.failed:
+            result = attempt(partial(write_one, state.targets[0]))
+            gone = isinstance(result, ApiError) and result.status == 404 and len(state.targets) > 1
+            state.failed = result if isinstance(result, ApiError) and not gone else None
+            if not state.failed:
+                state.targets = state.targets[1:]
+            elif stored := stored_user(state.failed):
+                state.targets = (stored, *state.targets[1:])
+        if not state.failed:
             forget_users()
             state.done = done
     st.rerun()

@@ -1,108 +1,86 @@
 """What all pages share: the state of a page, and errors with what to do about them."""
 
+import html
+import json
 import math
-import socket
-import ssl
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import httpx2
 import msgspec
 import streamlit as st
 
-from ages import AgeCounts
-from api_client import TICK_SECONDS, ApiClient, ApiError, Latest, Poller
+from ages import GROUPS, MAX_AGE_YEARS, OVERFLOW_AGE_YEARS, AgeCounts, world_share
+from api_client import TICK_SECONDS, ApiError, Latest, Poller, now
 
 REFRESH_SECONDS = {"Pause": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
 WAIT_SECONDS = 0.5  # the longest wait of a redraw for a new response
+SILENCE_SECONDS = 7  # the browser then says that the dashboard itself is silent
+START_SIMULATOR = {
+    "Python": "cd data_ingestion_simulator && python main.py",
+    "Docker": "docker start sim0",
+    "Compose": "docker-compose up --detach simulator",
+    "Kubernetes": "kubectl scale --namespace microservices deployment/simulator --replicas 1",
+}
 
-CHECK_ADDRESS = (
-    "Check API_URL: it must be the full address of the users, such as http://localhost:8000/users/."
-)
-CHECK_LOG = "Look at what the API wrote in its terminal or log."
-CHECK_NAME = (
-    "Check the name in API_URL. Between containers it is the name or alias of the API's container,"
-    " and both must be in the same network."
-)
-CHECK_TLS = "Write http:// in API_URL if the API does not use TLS; else check its certificate."
-FINAL_ADDRESS = "Set API_URL to the final address: redirects are not followed."
-START_API = (
-    "Start the API, or set API_URL to where it runs. Inside a container, localhost is the"
-    " container itself."
-)
-HINTS = {
-    **dict.fromkeys((301, 302, 303, 307, 308), FINAL_ADDRESS),
-    400: "Check ALLOWED_HOSTS of the API.",
-    401: "A write needs the API_TOKEN of the API. Reading needs none: check API_URL and any proxy.",
-    403: "The API refuses writes from another site: check which Origin a proxy adds.",
-    404: f"{CHECK_ADDRESS} A user who is not found was deleted by another client: reload.",
-    507: "Delete users, or start the API with a larger MAX_USERS.",
-}
-# Why there is no response, and what to do. The first type that is among the causes is used.
-REASONS: dict[type[BaseException], tuple[str, str]] = {
-    socket.gaierror: ("The host name in the address cannot be resolved.", CHECK_NAME),
-    ConnectionRefusedError: ("Connection refused: no server listens there.", START_API),
-    ssl.SSLError: ("No secure (TLS) connection could be made.", CHECK_TLS),
-    httpx2.ConnectTimeout: ("No connection was made in time.", START_API),
-    httpx2.TimeoutException: ("The API sent nothing for too long.", CHECK_LOG),
-    TimeoutError: ("The response was not complete in time.", CHECK_LOG),
-    httpx2.TransportError: ("The connection broke.", CHECK_LOG),
-    Exception: ("The address cannot be used.", CHECK_ADDRESS),
-}
-# After an error or a late response, numbers are faded; small text must stay readable.
-FADED = (
-    ".st-key-numbers{filter:grayscale(1)}.st-key-numbers [data-testid=stMetricValue]{opacity:.6}"
-)
-# Hide Streamlit's toolbar of a chart: it shows the columns that we made for Vega-Lite.
-NO_TOOLS = ".st-key-numbers [data-testid=stElementToolbar]{display:none}"
+# What to do about an error: by the status, or by the exception that ended the request.
+HINTS = json.loads((Path(__file__).parent / "hints.json").read_text(encoding="utf-8"))
 
 
 class State(NamedTuple):
-    """The badge of a page: whether its numbers are current."""
+    """The state of a page or a service. In the text, {} is the age of the data, in seconds."""
 
     text: str
-    icon: str
     colour: Literal["red", "orange", "green", "gray", "blue"]
+    seconds_old: float | None = None
 
 
 def state_of(latest: Latest[Any], refresh_seconds: float = TICK_SECONDS) -> State:
     """Return the state of a page; an infinite refresh time means that it is paused."""
-    ago = time_ago(latest.seconds_old)
+    old = latest.seconds_old if latest.history else None
     if error := latest.error:
-        since = f", last response {ago}" if latest.history else ""
-        icon = "cloud_off" if error.kind == "API down" else "error"
-        return State(error.kind + since, icon, "red")
-    if not latest.history:
-        return State("Loading", "hourglass_top", "gray")
+        return State(error.kind + (", last response {} ago" if latest.history else ""), "red", old)
+    if old is None:
+        return State("Loading", "gray")
     if math.isinf(refresh_seconds):
-        return State(f"Paused, updated {ago}", "pause", "blue")
-    if latest.seconds_old > refresh_seconds + 2 * TICK_SECONDS:
-        return State(f"Stale, last response {ago}", "hourglass_top", "orange")
-    return State(f"Live, updated {ago}", "sensors", "green")
+        return State("Paused, updated {} ago", "blue", old)
+    if old > refresh_seconds + 2 * TICK_SECONDS:
+        return State("Stale, last response {} ago", "orange", old)
+    return State("Live, updated {} ago", "green", old)
 
 
-def show_state(state: State) -> None:
-    """Show a state as a badge."""
-    st.badge(state.text, icon=f":material/{state.icon}:", color=state.colour)
+def badge(state: State) -> str:
+    """Return a state as HTML. page.js counts its seconds on, also if the server stops."""
+    text, data = html.escape(state.text), ""
+    if state.seconds_old is not None:
+        # The number of the redraw makes the HTML a new one: so the browser knows that it has news.
+        data = f' data-age="{state.seconds_old:.2f}" data-limit="{SILENCE_SECONDS}"'
+        data += f' data-text="{text}" data-at="{now():.2f}"'
+        text = text.replace("{}", time_text(state.seconds_old))
+    return f'<span class="badge {state.colour}"><i></i><span{data}>{text}</span></span>'
 
 
-def show_title(title: str, state: State) -> None:
-    """Show the name of a page and its state, and fade its numbers if they are not current."""
-    with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        st.title(title, anchor=False, width="content")
-        show_state(state)
-    st.html(f"<style>{NO_TOOLS}{FADED if state.colour in ('orange', 'red') else ''}</style>")
+def show_title(title: str, subtitle: str, state: State) -> None:
+    """Show the name of a page, what is seen on it, and its state."""
+    faded = " faded" if state.colour in ("orange", "red") else ""
+    st.html(f'<div class="title{faded}"><h1>{title}</h1><p>{subtitle}</p>{badge(state)}</div>')
 
 
-def next_request(refresh_seconds: float) -> str:
+def next_request(refresh_seconds: float, error: ApiError | None = None) -> str:
     """Say when a page sends the next request."""
     if math.isinf(refresh_seconds):
-        return "The next request is sent when you resume or refresh."
+        return "This page is paused: resume or refresh it."
+    asked = error.retry_after_seconds if error else 0
+    if asked > refresh_seconds:
+        return f"The API asks to wait {asked:.0f} seconds: then the next request is sent."
     return f"The next request is sent within {refresh_seconds:g} seconds, without a click."
 
 
 def choose_refresh_seconds() -> float:
     """Return how often the viewer wants new numbers, in seconds; infinite for a pause."""
-    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+    with st.container(horizontal=True, width="content", key="refreshing"):
+        choice = st.session_state.get("refresh")
+        if choice == "Pause" and st.button("Refresh now", icon=":material/refresh:"):
+            st.session_state.pop("seen", None)
         label = st.segmented_control(
             "Refresh",
             list(REFRESH_SECONDS),
@@ -112,8 +90,6 @@ def choose_refresh_seconds() -> float:
             bind="query-params",  # a link to the page carries the choice
             label_visibility="collapsed",
         )
-        if label == "Pause" and st.button("Refresh now", icon=":material/refresh:"):
-            st.session_state.pop("seen", None)
     return REFRESH_SECONDS[label or "2 s"]
 
 
@@ -127,21 +103,14 @@ def newest(poller: Poller[AgeCounts], refresh_seconds: float) -> Latest[AgeCount
 
 
 def show_error(error: ApiError, next_step: str) -> None:
-    """Say in one box what is wrong and what to do."""
-    with st.container(border=True, gap="small"):
-        st.error(next_step, title=error.kind)
-        show_reason(error)
-
-
-def show_reason(error: ApiError) -> None:
-    """Say why, and what to do. Plain text, not Markdown: the API may have written it."""
-    reason, hint = explain(error)
-    st.text(reason)
-    if message := detail_of(error):
-        st.text(f"The API's message: {message}")
-    st.text(f"What to do: {hint}")
-    with st.expander("Details"):
-        st.text(f"Address: {error.url}")
+    """Say in one line what is wrong and what happens next; unfolded, why, and what to do."""
+    # The label is Markdown, so it has only our words: the API may have written the others.
+    status = f" (status {error.status})" if error.status else ""
+    with st.expander(f"**{error.kind}**{status}. {next_step}", icon=":material/error:"):
+        reason, hint = explain(error)
+        message = detail_of(error)
+        st.text(f"{reason}\nThe API's message: {message}" if message else reason)
+        st.text(f"What to do: {hint}\nAddress: {error.url}")
 
 
 def explain(error: ApiError) -> tuple[str, str]:
@@ -150,14 +119,11 @@ def explain(error: ApiError) -> tuple[str, str]:
         causes: list[BaseException] = [error.cause]  # an inner one is the real cause
         while inner := causes[-1].__cause__ or causes[-1].__context__:
             causes.append(inner)
-        found = (kind for kind in REASONS if any(isinstance(each, kind) for each in causes))
-        return REASONS[next(found)]
-    status = error.status or 0
-    if status in HINTS:
-        return error.reason, HINTS[status]
-    if status >= 500:
-        return error.reason, CHECK_LOG
-    return error.reason, "Change what the message names." if detail_of(error) else CHECK_ADDRESS
+        kinds = {kind.__name__ for each in causes for kind in type(each).__mro__}
+        reason, hint = next(HINTS["causes"][name] for name in HINTS["causes"] if name in kinds)
+        return reason, hint
+    usual = "message" if detail_of(error) else "server" if (error.status or 0) >= 500 else "address"
+    return error.reason, HINTS["statuses"].get(str(error.status), HINTS["statuses"][usual])
 
 
 def detail_of(error: ApiError) -> str:
@@ -171,16 +137,51 @@ def detail_of(error: ApiError) -> str:
     return detail[:500]
 
 
-def show_empty() -> None:
-    """Say how to add users to an empty API."""
-    st.info("Start the simulator, or add a user on the page Users.", title="No users yet")
-    st.code("cd data_ingestion_simulator\npython main.py", language=None)
+def show_empty(read_only: bool) -> None:
+    """Draw the three services, and say how to add users to an empty API, however it runs."""
+    st.html(
+        '<ol class="services"><li><b>Simulator</b>creates users</li><li><b>API</b>stores them</li>'
+        "<li><b>Dashboard</b>shows their ages</li></ol><h2>No users yet</h2>"
+    )
+    other = "" if read_only else ", or add a user on the page Users"
+    st.text(f"Start the simulator{other}. These commands start it:")
+    for mode, tab in zip(START_SIMULATOR, st.tabs(list(START_SIMULATOR)), strict=True):
+        tab.code(START_SIMULATOR[mode], language=None)
 
 
-def show_source(api: ApiClient, counts: AgeCounts) -> None:
-    """Say where the numbers come from."""
+def show_headline(counts: AgeCounts, rate: str, rising: bool) -> None:
+    """Show the number of users, its rate, the usual figures, and each group's share."""
+    youngest, oldest = min(counts.users_by_age), max(counts.users_by_age)
+    figures = (
+        f"Median <b>{counts.median:g}</b> \u00b7 Mean <b>{counts.mean:.1f}</b>"
+        f" \u00b7 Range <b>{youngest}\u2013{oldest}</b>"
+    )
+    tiles = ""
+    for name, (first, last) in GROUPS.items():
+        ages = f"{first}+" if last == MAX_AGE_YEARS else f"{first}\u2013{last}"
+        share, world = counts.between(first, last).total / counts.total, world_share(first, last)
+        tiles += f'<li class="{name.lower()}">{name} {ages}<b>{share:.1%}</b>world {world:.1%}</li>'
+    mark = '<b class="rising">\u25b2 ' if rising else "<b>"
+    st.html(
+        f'<div class="headline"><p class="users"><b>{counts.total:,}</b> users</p>'
+        f"<p>{mark}{rate}</b><br>{figures}</p><ul>{tiles}</ul></div>"
+    )
+
+
+def selected_text(counts: AgeCounts, first: int, last: int) -> str:
+    """Say how many users have the selected ages."""
+    part = counts.between(first, last if last < OVERFLOW_AGE_YEARS else MAX_AGE_YEARS)
+    if part.total == counts.total:
+        return f"All ages: {part.total:,} users"
+    end = f"{last}+" if last == OVERFLOW_AGE_YEARS else str(last)
+    text = f"Ages {first} to {end}: {part.total:,} users, {part.total / counts.total:.1%}"
+    return f"{text}, mean {part.mean:.1f}" if part.total else text
+
+
+def show_source(url: str, counts: AgeCounts) -> None:
+    """Say where the numbers come from, if it is not the usual call."""
     if counts.from_listing:
-        st.text(f"The dashboard counted each user in the list at {api.users_url}")
+        st.text(f"The dashboard counted each user in the list at {url}")
     show_unreadable(counts.unreadable_rows)
 
 
@@ -190,12 +191,12 @@ def show_unreadable(rows: int) -> None:
         st.text(f"{how_many(rows, 'row')} could not be read.")
 
 
-def time_ago(seconds: float) -> str:
-    """Return `just now`, `4 s ago`, `3 min ago` or `2 h ago`."""
-    for unit, size_seconds in (("h", 3600), ("min", 60), ("s", 1)):
-        if seconds >= size_seconds:
-            return f"{seconds / size_seconds:.0f} {unit} ago"
-    return "just now"
+def time_text(seconds: float) -> str:
+    """Return `4 s`, `3 min` or `2 h`; page.js does the same."""
+    for unit, size_seconds in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size_seconds:
+            return f"{seconds // size_seconds:.0f} {unit}"
+    return f"{seconds // 1:.0f} s"
 
 
 def how_many(number: int, thing: str) -> str:

@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from html import unescape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 import api_client
+import history
+import monitor
+import system_page
+import widgets
 from api_client import ApiClient
 from settings import Settings
 
@@ -44,6 +50,8 @@ class Exchange(BaseHTTPRequestHandler):
         """Send what is at the method with the path, whatever the query is."""
         token = self.headers.get("Authorization")
         self.server.api.writes.append((self.command, self.path, token))
+        if self.command != "POST":
+            self.server.api.if_match.append(self.headers.get("If-Match"))
         self._respond(f"{self.command} {self.path.partition('?')[0]}")
 
     do_POST = do_PUT = do_DELETE = do_write  # noqa: N815 - the names that http.server looks for
@@ -84,7 +92,7 @@ class Server(ThreadingHTTPServer):
 class Api:
     """The API of a test. `responders` by path; `paths` of the GETs so far.
 
-    `writes` are method, path and credentials of the other requests.
+    `writes` are method, path and credentials of the other requests, `if_match` their condition.
     """
 
     def __init__(self, exchange: type[Exchange] = Exchange) -> None:
@@ -93,6 +101,7 @@ class Api:
         self.responders: dict[str, Responder] = {}
         self.paths: list[str] = []
         self.writes: list[tuple[str, str, str | None]] = []
+        self.if_match: list[str | None] = []
         self.port = 0
         self._clients: list[ApiClient] = []
         self.start()
@@ -232,7 +241,8 @@ CLOCK = Clock()
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time passes for the pages when a test says so: no test waits for a tick."""
-    monkeypatch.setattr(api_client, "now", CLOCK)
+    for module in (api_client, history, monitor, system_page, widgets):
+        monkeypatch.setattr(module, "now", CLOCK)
     CLOCK.seconds = 0.0
     return CLOCK
 
@@ -279,13 +289,38 @@ def turn_to(page: AppTest, name: str) -> AppTest:
     return page.run()
 
 
+def html_of(page: AppTest) -> str:
+    """Return all HTML of our own on the page."""
+    return "\n".join(str(each.proto.body) for each in page.get("html"))
+
+
+def badges(page: AppTest) -> list[str]:
+    """Return each badge outside the strip: its colour and its text."""
+    outside = re.sub("<ol aria-label=.*?</ol>", "", html_of(page))
+    found = re.findall(r'<span class="badge (\w+)"><i></i><span[^>]*>(.*?)</span>', outside)
+    return [f"{colour}: {text}" for colour, text in found]
+
+
 def badge(page: AppTest) -> str:
     """Return the badge of the page: its colour and its text."""
-    return str(page.markdown[0].value)
+    return badges(page)[0]
+
+
+def strip(page: AppTest) -> dict[str, str]:
+    """Return the state of each service in the strip of the header, as `colour: text`."""
+    pattern = r'<li><b>(\w+)</b><span class="badge (\w+)"><i></i><span[^>]*>(.*?)</span>'
+    return {name: f"{colour}: {text}" for name, colour, text in re.findall(pattern, html_of(page))}
+
+
+def errors(page: AppTest) -> list[str]:
+    """Return the line of each error that is shown."""
+    return [each.label for each in page.expander]
 
 
 def texts(page: AppTest) -> list[str]:
-    return [str(each.value) for each in page.text]
+    """Return each line of plain text, and each line of a card."""
+    lines = [line for each in page.text for line in str(each.value).splitlines()]
+    return lines + [unescape(line) for line in re.findall("<p>(.*?)</p>", html_of(page))]
 
 
 def redraw_until(page: AppTest, words: str) -> None:

@@ -8,7 +8,7 @@ from conftest import Api, data, headed, text
 
 from ages import AgeCounts
 from api_client import ApiError
-from users import fetch_counts
+from monitor import fetch_counts
 
 CONTRACT = Path(__file__).parents[2] / "contract" / "examples.json"
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from ages import AgeCounts
+from ages import GROUPS, MAX_AGE_YEARS, AgeCounts, world_share
 
 
 def some_ages() -> list[list[int]]:
@@ -40,15 +40,35 @@ def test_large_counts_are_exact() -> None:
 @pytest.mark.parametrize("ages", some_ages())
 def test_bins_hold_every_user_once(ages: list[int], width_years: int) -> None:
     """Bins start at multiples of their width, touch each other, and hold each user once."""
-    bins = AgeCounts(Counter(ages)).histogram(width_years)
-    for first, count in bins.items():
+    bars = AgeCounts(Counter(ages)).histogram(width_years)
+    bins = sorted({(bar.first, bar.last) for bar in bars})
+    assert all(a[1] + 1 == b[0] for a, b in itertools.pairwise(bins))
+    assert (bins[0][0], bins[-1]) == (0, (100, 150))
+    for first, last in bins:
         assert first % width_years == 0
-        assert count == sum(first <= age < first + width_years for age in ages)
-    assert sum(bins.values()) == len(ages)
-    assert all(b - a == width_years for a, b in itertools.pairwise(bins))
-    counts = list(bins.values())
-    assert counts[0] > 0
-    assert counts[-1] > 0
+        parts = [bar for bar in bars if bar.first == first]
+        assert sum(bar.users for bar in parts) == sum(first <= age <= last for age in ages)
+        below = itertools.accumulate((bar.users for bar in parts), initial=0)
+        assert [bar.below for bar in parts] == list(below)[:-1]
+
+
+@pytest.mark.parametrize("width_years", [1, 2, 5, 10])
+def test_groups_divide_the_bars(width_years: int) -> None:
+    """The bars of a group hold the users of its ages, also where a group begins within a bin."""
+    counts = AgeCounts(dict.fromkeys(range(MAX_AGE_YEARS + 1), 1))
+    bars = counts.histogram(width_years)
+    for name, (first, last) in GROUPS.items():
+        users = sum(bar.users for bar in bars if bar.group == name)
+        assert users == last - first + 1
+
+
+def test_the_world() -> None:
+    """The shares of the groups are those of the UN's World Population Prospects 2019."""
+    shares = {name: world_share(*ages) for name, ages in GROUPS.items()}
+    assert sum(shares.values()) == pytest.approx(1)
+    published = {"Children": 0.256, "Youth": 0.155, "Adults": 0.498, "Seniors": 0.091}
+    assert shares == pytest.approx(published, abs=0.002)
+    assert world_share(100, MAX_AGE_YEARS) == 0
 
 
 def test_between() -> None:

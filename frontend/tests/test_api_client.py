@@ -25,10 +25,10 @@ from conftest import (
     until,
 )
 
-import users
+import monitor
 from ages import AgeCounts
 from api_client import ApiClient, ApiError
-from users import fetch_counts
+from monitor import fetch_counts
 from widgets import detail_of, explain
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -188,7 +188,7 @@ def test_half_a_response_is_none(api: Api, responder: Responder) -> None:
 
 def test_a_listing_has_its_own_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The listing may be large, and is cut off all the same."""
-    monkeypatch.setattr(users, "MAX_LISTING_BYTES", 1_000_000)
+    monkeypatch.setattr(monitor, "MAX_LISTING_BYTES", 1_000_000)
     api.responders["/users/"] = trickle(OK + b"\r\n", b" " * 100_000)
     assert reason_of(api.client) == "The response is larger than 1,000,000 bytes."
 

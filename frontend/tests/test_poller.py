@@ -7,7 +7,7 @@ from conftest import DEADLINE_SECONDS, Api, Clock, until
 
 from ages import AgeCounts
 from api_client import TICK_SECONDS, ApiClient, ApiError, Poller
-from users import fetch_counts
+from monitor import fetch_counts
 
 SOME = AgeCounts({30: 1})
 

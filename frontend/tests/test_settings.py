@@ -135,3 +135,12 @@ def test_a_token_given_twice(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("correct-horse")
     with pytest.raises(SettingsError, match="API_TOKEN and API_TOKEN_FILE both set the token"):
         read_settings({"API_TOKEN": "correct-horse", "API_TOKEN_FILE": str(tmp_path / "token")})
+
+
+def test_the_address_of_the_faults() -> None:
+    """It is optional, and checked as API_URL is."""
+    assert read_settings({"FAULTS_URL": ""}).faults_url is None
+    url = "http://localhost:8474/faults"
+    assert read_settings({"FAULTS_URL": url}).faults_url == url
+    with pytest.raises(SettingsError, match="FAULTS_URL must be a full address not 'nonsense'"):
+        read_settings({"FAULTS_URL": "nonsense"})

@@ -1,9 +1,10 @@
 """The users page, run as Streamlit runs it, against an API that responds as a test tells it to."""
 
+import json
 import re
 
 import pytest
-from conftest import Api, Responder, badge, data, silence, texts, turn_to
+from conftest import Api, Responder, badge, data, errors, headed, html_of, silence, texts, turn_to
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
@@ -17,8 +18,17 @@ def users(api: Api, page: AppTest) -> AppTest:
     """The users page of an open API with two users."""
     api.responders["POST /users/"] = data({"detail": []}, status=422)
     api.pages({1: ALICE, 2: BOB})
+    stores(api, 1, ALICE)
+    stores(api, 2, BOB)
     api.counts({30: 1, 41: 1})
     return turn_to(page.run(), "users")
+
+
+def stores(api: Api, user_id: int, user: dict[str, object], tag: str = '"abc"') -> None:
+    """Let the API have this user, with this ETag."""
+    body = json.dumps({"user_id": user_id, **user}).encode()
+    headers = {"ETag": tag, "Content-Type": "application/json"}
+    api.responders[f"/users/{user_id}"] = headed(body, 200, headers)
 
 
 def button(page: AppTest, label: str) -> Button:
@@ -30,19 +40,19 @@ def names(page: AppTest) -> list[str]:
     return list(page.dataframe[0].value["Name"])
 
 
-def choose(page: AppTest, row: int) -> AppTest:
-    """Choose a row of the table, as a click on it does."""
-    page.session_state[page.dataframe[0].key or ""] = {"selection": {"rows": [row]}}
+def choose(page: AppTest, *rows: int) -> AppTest:
+    """Choose rows of the table, as a click on each does."""
+    page.session_state[page.dataframe[0].key or ""] = {"selection": {"rows": list(rows)}}
     return page.run()
 
 
 def test_the_users_are_listed(users: AppTest) -> None:
     """Users are shown by id with name and age, and the page says when that was."""
     assert not users.exception
-    assert users.title[0].value == "Users"
+    assert "<h1>Users</h1>" in html_of(users)
     assert re.search(r"Loaded at \d\d:\d\d:\d\d", badge(users))
     assert users.dataframe[0].value.values.tolist() == [[1, 30, "Alice"], [2, 41, "bob"]]
-    assert "Page 1, 2 users" in texts(users)
+    assert "Page 1 of 1, 2 users of 2" in texts(users)
 
 
 def test_paging(api: Api, users: AppTest) -> None:
@@ -52,7 +62,7 @@ def test_paging(api: Api, users: AppTest) -> None:
     assert button(users, "Previous").disabled
     button(users, "Next").click().run()
     assert names(users) == ["bob"]
-    assert "Page 2, 1 user" in texts(users)
+    assert "Page 2 of 1, 1 user of 2" in texts(users)
     button(users, "Next").click().run()
     assert button(users, "Next").disabled
     assert api.paths[-1] == "/users/?limit=100&after=2"
@@ -63,11 +73,11 @@ def test_paging(api: Api, users: AppTest) -> None:
 def test_find_by_id(api: Api, users: AppTest) -> None:
     """An id is looked up among all users, and the one found is selected at once."""
     api.responders["/users/?limit=1&after=776"] = data({"777": {"name": "Zoë", "age": 9}})
-    users.text_input(key="id").set_value("777").run()
+    users.text_input(key="wanted").set_value("777").run()
     assert names(users) == ["Zoë"]
-    assert "Found by id, 1 user" in texts(users)
+    assert "Page 1, 1 user" in texts(users)
     assert not button(users, "Edit").disabled
-    users.text_input(key="id").set_value(" ").run()
+    users.text_input(key="wanted").set_value(" ").run()
     assert names(users) == ["Alice", "bob"]
 
 
@@ -75,38 +85,85 @@ def test_find_by_id(api: Api, users: AppTest) -> None:
 def test_no_user_has_the_id(api: Api, users: AppTest, listing: object) -> None:
     """An id that no user has is no error, also where the API lists the user after it."""
     api.responders["/users/?limit=1&after=4"] = data(listing)
-    users.text_input(key="id").set_value("5").run()
-    assert users.info[0].value == "No user has this id."
+    users.text_input(key="wanted").set_value("5").run()
+    assert users.info[0].value == "No user has this id or name."
     assert re.search(r"Loaded at \d\d:\d\d:\d\d", badge(users))
     assert not users.error
 
 
-@pytest.mark.parametrize(
-    "typed", ["../stats/ages", "1?x=1", "Zebedee", "-1", "7" * 9_999, "٧", str(2**53 + 1)]
-)
-def test_only_an_id_is_looked_up(api: Api, users: AppTest, typed: str) -> None:
-    """Nothing else that is typed, a name perhaps, gets into an address, which may be logged."""
-    asked = len(api.paths)
-    users.text_input(key="id").set_value(typed).run()
-    assert users.info[0].value == "No user has this id."
-    assert not api.paths[asked:]
+@pytest.mark.parametrize("typed", ["7" * 9_999, str(2**53), str(2**53 + 1), str(10**17)])
+def test_no_user_can_have_the_id(api: Api, users: AppTest, typed: str) -> None:
+    """A number above all ids is no error, and no request."""
+    asked = api.paths.count("/users/?limit=100")
+    users.text_input(key="wanted").set_value(typed).run()
+    assert users.info[0].value == "No user has this id or name."
+    assert not [path for path in api.paths if "limit=1&" in path]
+    assert api.paths.count("/users/?limit=100") == asked
 
 
-def test_filter(api: Api, users: AppTest) -> None:
-    """Names and ages are filtered within the page, without another request."""
-    assert users.text_input(key="filter").label == "Filter this page by name or age"
-    users.text_input(key="filter").set_value("BO").run()
-    assert names(users) == ["bob"]
-    assert "Page 1, 1 of 2 users" in texts(users)
-    users.text_input(key="filter").set_value("30").run()
-    assert names(users) == ["Alice"]
-    choose(users, 0)
-    users.text_input(key="filter").set_value("no such name").run()
-    assert users.info[0].value == "No user on this page matches the filter."
-    assert [path for path in api.paths if path.startswith("/users")] == ["/users/?limit=100"]
-    api.pages({})
+def test_search_by_name(api: Api, users: AppTest) -> None:
+    """A name is searched for among all users: pages with few users, or none, are followed."""
+
+    def page_of(users: dict[str, object], after: int | None) -> Responder:
+        headers = {"Content-Type": "application/json"}
+        if after:
+            headers["Link"] = f'</users/?name=a%26b&limit=100&after={after}>; rel="next"'
+        return headed(json.dumps(users).encode(), 200, headers)
+
+    query = "/users/?name=a%26b&limit=100"
+    api.responders[query] = page_of({"3": ALICE}, 5_000)
+    api.responders["/users/?name=a%26b&limit=99&after=5000"] = page_of({}, 9_000)
+    api.responders["/users/?name=a%26b&limit=99&after=9000"] = page_of({"9001": BOB}, None)
+    users.text_input(key="wanted").set_value("a&b").run()
+    assert not errors(users)
+    assert names(users) == ["Alice", "bob"]
+    assert "Page 1, 2 users" in texts(users)
+    assert button(users, "Next").disabled
+    api.responders[query] = page_of({}, None)
     button(users, "Reload").click().run()
-    assert users.info[0].value == "There are no users on this page."
+    assert users.info[0].value == "No user has this id or name."
+
+
+def test_a_search_has_a_bound(api: Api, users: AppTest) -> None:
+    """After twenty requests the page shows what it has; Next goes on from there."""
+    for after in (None, *range(100, 3_100, 100)):
+        query = "/users/?name=x&limit=100" + (f"&after={after}" if after else "")
+        headers = {"Link": f'</users/?after={(after or 0) + 100}>; rel="next"'}
+        api.responders[query] = headed(b"{}", 200, headers)
+    users.text_input(key="wanted").set_value("x").run()
+    assert len([path for path in api.paths if "name=x" in path]) == 20
+    assert not button(users, "Next").disabled
+    button(users, "Next").click().run()
+    assert "/users/?name=x&limit=100&after=2000" in api.paths
+
+
+def test_an_api_that_cannot_search(api: Api, users: AppTest) -> None:
+    """An older API refuses the parameter, and the page says so."""
+    refused = data({"detail": [{"loc": ["query", "name"], "msg": "Unknown"}]}, status=422)
+    api.responders["/users/?name=bob&limit=100"] = refused
+    users.text_input(key="wanted").set_value("bob").run()
+    assert errors(users)[0].startswith("**API refuses** (status 422)")
+    assert "The API's message: name: Unknown" in texts(users)
+
+
+def test_jump_to_a_page(api: Api, users: AppTest) -> None:
+    """A page by its number is found in steps of a thousand users; beyond the last is the last."""
+    api.counts({30: 2_350})
+    api.pages(dict.fromkeys(range(100), ALICE), {})
+    for after in (-1, 999, 1_299, 2_299):
+        some = {str(each): ALICE for each in range(after + 1, min(after + 1_001, 2_350))}
+        link = {"Link": f'</users/?limit=1000&after={after + 1_000}>; rel="next"'}
+        key = "/users/?limit=1000" + (f"&after={after}" if after > 0 else "")
+        more = link if after + 1_001 < 2_350 else {}
+        api.responders[key] = headed(json.dumps(some).encode(), 200, more)
+    for number, first in ((14, 1_300), (99, 2_300)):
+        some = {str(each): BOB for each in range(first, first + 50)}
+        api.responders[f"/users/?limit=100&after={first - 1}"] = data(some)
+        users.number_input[0].set_value(number).run()
+        assert not errors(users), api.paths[-3:]
+        assert users.dataframe[0].value["Id"][0] == first
+    assert any(text.startswith("Page 24") for text in texts(users))
+    assert users.success[0].value == "Page 24 is the last one, or as far as one jump goes."
 
 
 def test_names_are_text(api: Api, users: AppTest) -> None:
@@ -133,7 +190,7 @@ def test_create(api: Api, users: AppTest) -> None:
     button(users, "Add a user").click().run()
     users.text_input[-2].set_value("77")
     users.text_input[-1].set_value("Zoë&Co")
-    users.number_input[0].set_value(9)
+    users.number_input[-1].set_value(9)
     api.responders["POST /users/"] = data({}, status=201)
     api.pages({1: ALICE, 77: {"name": "Zoë&Co", "age": 9}})
     button(users, "Create").click().run()
@@ -149,7 +206,7 @@ def test_a_write_without_a_response_is_uncertain(api: Api, users: AppTest) -> No
     button(users, "Edit").click().run()
     api.responders["PUT /users/1"] = silence
     button(users, "Save").click().run()
-    assert users.error[0].value.startswith("It is not known whether anything was changed.")
+    assert "It is not known whether anything was changed." in errors(users)[0]
 
 
 def test_a_dialog_that_failed_can_be_tried_again(api: Api, users: AppTest) -> None:
@@ -159,13 +216,13 @@ def test_a_dialog_that_failed_can_be_tried_again(api: Api, users: AppTest) -> No
     users.text_input[-2].set_value("1")
     api.responders["POST /users/"] = data({"detail": "User 1 already exists"}, status=409)
     button(users, "Create").click().run()
-    assert users.error[0].value == "Nothing was changed."
+    assert errors(users)[0].endswith("Nothing was changed.")
     writes = len(api.writes)
     users.run()
     assert "The API's message: User 1 already exists" in texts(users)
     assert len(api.writes) == writes
     assert not button(users, "Create").disabled
-    users.number_input[0].set_value(151)
+    users.number_input[-1].set_value(151)
     api.responders["POST /users/"] = data({"detail": "too old"}, status=422)
     button(users, "Create").click().run()
     assert "age=151" in api.writes[-1][1]
@@ -176,9 +233,9 @@ def test_a_dialog_that_failed_can_be_tried_again(api: Api, users: AppTest) -> No
 def test_edit(api: Api, users: AppTest) -> None:
     """The dialog starts with what the user is, and replaces name and age."""
     choose(users, 1)
-    assert "User 2 is selected." in texts(users)
+    assert "1 user selected" in texts(users)
     button(users, "Edit").click().run()
-    assert (users.text_input[-1].value, users.number_input[0].value) == ("bob", 41)
+    assert (users.text_input[-1].value, users.number_input[-1].value) == ("bob", 41)
     users.text_input[-1].set_value("Bob")
     api.responders["PUT /users/2"] = data({})
     button(users, "Save").click().run()
@@ -215,7 +272,7 @@ def test_a_protected_api_makes_the_page_read_only(
     api.responders["POST /users/"] = data({"detail": "A write needs the token"}, status=status)
     api.pages({1: ALICE})
     turn_to(page.run(), "users")
-    assert page.info[0].proto.title == "Read-only"
+    assert "Read-only" in html_of(page)
     assert "The API's message: A write needs the token" in texts(page)
     assert any(hint in text for text in texts(page))
     assert [button(page, each).disabled for each in ("Add a user", "Edit", "Delete")] == [True] * 3
@@ -230,6 +287,7 @@ def test_the_token_is_sent_with_writes_alone(
     api.responders["POST /users/"] = data({}, status=422)
     api.responders["DELETE /users/1"] = data(None, status=204)
     api.pages({1: ALICE})
+    stores(api, 1, ALICE)
     turn_to(page.run(), "users")
     button(page, "Delete").click().run()
     button(page, "Delete for good").click().run()
@@ -253,20 +311,80 @@ def test_errors(api: Api, users: AppTest, responder: Responder, state: str) -> N
     button(users, "Reload").click().run()
     assert not users.exception
     assert state in badge(users)
-    assert users.error[0].value.startswith("This page sends no request by itself")
+    assert "This page sends no request by itself" in errors(users)[0]
     assert any(text.startswith("What to do: ") for text in texts(users))
 
 
-def test_all_users_are_collected(api: Api, users: AppTest) -> None:
-    """All users become a file; one that cannot be read is counted; a failure is named."""
-    api.lists(ALICE, BOB, None)
-    button(users, "Collect all users").click().run()
-    assert "1 row could not be read." in texts(users)
-    labels = [each.label for each in users.download_button]
-    assert labels == ["CSV: 2 users shown", "CSV: all 2 users"]
-    api.responders["/users/"] = data({}, status=500)
-    button(users, "Collect all users").click().run()
-    assert users.error[0].value.startswith("Nothing was collected")
+def test_what_somebody_else_changed_is_shown(api: Api, users: AppTest) -> None:
+    """Edit writes only what the viewer saw; else both versions are shown, and Save replaces it."""
+    choose(users, 1)
+    button(users, "Edit").click().run()
+    users.text_input[-1].set_value("Bobby")
+    stores(api, 2, {"name": "Robert", "age": 42})
+    writes = len(api.writes)
+    button(users, "Save").click().run()
+    assert len(api.writes) == writes
+    assert users.warning[0].proto.title == "Somebody else changed this user meanwhile"
+    assert "Stored now: Robert, 42 years old." in texts(users)
+    assert users.text_input[-1].value == "Bobby"
+    api.responders["PUT /users/2"] = data({})
+    button(users, "Save").click().run()
+    assert api.writes[-1][:2] == ("PUT", "/users/2?name=Bobby&age=41")
+    assert users.success[0].value == "User 2 was changed."
+
+
+def test_a_change_between_look_and_write_is_noticed(api: Api, users: AppTest) -> None:
+    """The ETag of the look goes with the write, and a 412 shows the stored user."""
+    choose(users, 1)
+    button(users, "Edit").click().run()
+    stored = {"user_id": 2, "name": "Robert", "age": 42}
+    api.responders["PUT /users/2"] = data({"detail": "changed", "user": stored}, status=412)
+    button(users, "Save").click().run()
+    assert api.if_match == ['"abc"']
+    assert "Stored now: Robert, 42 years old." in texts(users)
+
+
+def test_an_api_without_etags(api: Api, users: AppTest) -> None:
+    """An older API is written to without a condition."""
+    api.responders["/users/2"] = data({"user_id": 2, **BOB})
+    api.responders["PUT /users/2"] = data({})
+    choose(users, 1)
+    button(users, "Edit").click().run()
+    button(users, "Save").click().run()
+    assert api.if_match == [None]
+    assert users.success[0].value == "User 2 was changed."
+
+
+def test_bulk_delete(api: Api, users: AppTest) -> None:
+    """Several selected users are deleted after one confirmation; one who is gone is no error."""
+    api.responders["DELETE /users/2"] = data(None, status=204)
+    choose(users, 0, 1)
+    assert button(users, "Edit").disabled
+    button(users, "Delete").click().run()
+    assert users.get("dialog")[0].proto.dialog.title == "Delete 2 users"
+    assert {"User 1: Alice, 30 years old.", "User 2: bob, 41 years old."} <= set(texts(users))
+    button(users, "Delete for good").click().run()
+    assert [write[:2] for write in api.writes if write[0] == "DELETE"] == [
+        ("DELETE", "/users/1"),
+        ("DELETE", "/users/2"),
+    ]
+    assert users.success[0].value == "2 users were deleted."
+
+
+def test_bulk_delete_stops_at_an_error(api: Api, users: AppTest) -> None:
+    """It says how many are deleted, and goes on with the next click."""
+    api.responders["DELETE /users/1"] = data(None, status=204)
+    api.responders["DELETE /users/2"] = data({"detail": "no"}, status=403)
+    choose(users, 0, 1)
+    button(users, "Delete").click().run()
+    button(users, "Delete for good").click().run()
+    assert errors(users)[0].endswith("1 of them were deleted before.")
+    api.responders["DELETE /users/2"] = data(None, status=204)
+    button(users, "Delete for good").click().run()
+    assert users.success[0].value == "2 users were deleted."
+    assert [write[1] for write in api.writes if write[0] == "DELETE"] == [
+        "/users/1", "/users/2", "/users/2",
+    ]  # fmt: skip
 
 
 def test_coming_back_loads_again(api: Api, users: AppTest) -> None:

@@ -1,0 +1,125 @@
+"""How the charts are drawn. `charts.json` has their layers in Vega-Lite's language.
+
+The numbers are in datasets beside the specification: when only they change, the browser moves the
+marks and does not build the chart again. So neither the specification nor the text alternative has
+numbers in it, and a layer without data stays, with an empty dataset.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pyarrow  # type: ignore[import-untyped]
+import streamlit as st
+
+from ages import OVERFLOW_AGE_YEARS, AgeCounts, world_share
+
+SPECS = Template((Path(__file__).parent / "charts.json").read_text(encoding="utf-8"))
+# The tints of the age groups stay apart for colour-blind viewers; page.css has the same colours.
+COLOURS = {
+    "light": {"card": "#FFFFFF", "ink": "#171C3A", "muted": "#5B6178", "error": "#B42318"}
+    | {"children": "#D97706", "youth": "#0F9B8E", "adults": "#3949C6", "seniors": "#5B1650"},
+    "dark": {"card": "#161C36", "ink": "#E8ECFF", "muted": "#A9B1CF", "error": "#FFB4AB"}
+    | {"children": "#FFB84D", "youth": "#2DBFAD", "adults": "#7A8BFF", "seniors": "#E9C9FF"},
+}
+AGE_AXIS_END = 105  # the bar of the users from 100 years on is five years wide
+PALE = 0.3
+DASH = "\N{EN DASH}"
+
+Columns = dict[str, Any]  # the values of a table, by the name of the column
+
+
+@cache
+def specification(theme: str, minutes: int) -> Any:
+    """Return the layers of all charts by name, in the colours of a theme."""
+    return json.loads(SPECS.substitute(COLOURS[theme], minutes=minutes))
+
+
+def draw(
+    kind: str, tables: dict[str, Columns], alt: str, height: Any = "stretch", minutes: int = 15
+) -> None:
+    """Draw a chart of this kind; its numbers are the `tables` that its layers name."""
+    spec = specification(st.context.theme.type or "light", minutes)
+    chart = {
+        "datasets": {name: pyarrow.table(columns) for name, columns in tables.items()},
+        "layer": spec[kind],
+        "config": spec["config"],
+        "padding": {"left": 0, "top": 4, "right": 8, "bottom": 0},
+        # A canvas is one picture with a text alternative; of SVG, screen readers read each mark.
+        "usermeta": {"embedOptions": {"renderer": "canvas"}},
+    }
+    st.vega_lite_chart(chart, key=f"chart {alt.partition(';')[0]}", height=height, alt=alt)
+
+
+def floats(values: Iterable[float]) -> Any:
+    """Return a column of numbers. It has a type, also if it is empty."""
+    return pyarrow.array(values, pyarrow.float64())
+
+
+def offer_numbers(name: str, *tables: Columns) -> None:
+    """Offer the numbers of a chart as tables and as a CSV file, behind a small button."""
+    numbers = st.popover("Numbers", key=f"numbers {name}", on_change="rerun")
+    if numbers.open:
+        file = io.StringIO()
+        for table in tables:
+            csv.writer(file).writerows([list(table), *zip(*table.values(), strict=True)])
+        download = f"{name.replace(' ', '-').lower()}.csv"
+        numbers.download_button("CSV", file.getvalue(), download, on_click="ignore")
+        for table in tables:
+            numbers.table(table)
+
+
+def histogram_numbers(counts: AgeCounts, width_years: int) -> Columns:
+    """Return what the bars show, for the tooltips and the table."""
+    bars = counts.histogram(width_years)
+    return {
+        "Age": [
+            f"{OVERFLOW_AGE_YEARS}+" if bar.first == OVERFLOW_AGE_YEARS
+            else f"{bar.first}{DASH}{bar.last}" if bar.first < bar.last else f"{bar.first}"
+            for bar in bars
+        ],
+        "Group": [bar.group for bar in bars],
+        "Users": [bar.users for bar in bars],
+        "Share": [f"{bar.users / counts.total:.1%}" for bar in bars],
+    }  # fmt: skip
+
+
+def draw_histogram(
+    counts: AgeCounts, width_years: int, selected: tuple[int, int], world: bool
+) -> None:
+    """Draw the bars, the median and the world's population; bars that are not selected are pale."""
+    bars = counts.histogram(width_years)
+    first, last = selected
+    edges = range(0, OVERFLOW_AGE_YEARS + 1, width_years) if world else ()
+    tables: dict[str, Columns] = {
+        "bars": {
+            "from": [bar.first for bar in bars],
+            "to": [min(bar.last + 1, AGE_AXIS_END) for bar in bars],
+            "low": [bar.below for bar in bars],
+            "top": [bar.below + bar.users for bar in bars],
+            "opacity": [1.0 if first <= bar.last and bar.first <= last else PALE for bar in bars],
+            **histogram_numbers(counts, width_years),
+        },
+        "world": {
+            "age": floats(edges),
+            "users": floats(world_share(a, a + width_years - 1) * counts.total for a in edges),
+        },
+        "median": {"age": [counts.median + 0.5], "text": [f"median {counts.median:g}"]},
+    }
+    draw("Ages", tables, f"Histogram of the users by age; bin width in years: {width_years}.")
+
+
+def draw_lines(name: str, lines: dict[str, list[tuple[float, float]]], minutes: int) -> None:
+    """Draw lines through points: seconds (0 is now) and value."""
+    points = [(at, value, label) for label, each in lines.items() for at, value in each]
+    table = {
+        "at": floats(at / minutes / 12 for at, _, _ in points),  # five parts of the time
+        "value": floats(value for _, value, _ in points),
+        "line": pyarrow.array([label for _, _, label in points], pyarrow.string()),
+    }
+    draw("Lines", {"points": table}, f"{name}; over {minutes} minutes.", 240, minutes)
