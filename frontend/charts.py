@@ -35,16 +35,18 @@ Columns = dict[str, Any]  # the values of a table, by the name of the column
 
 
 @cache
-def specification(theme: str, minutes: int) -> Any:
+def specification(theme: str, minutes: int, large: bool) -> Any:
     """Return the layers of all charts by name, in the colours of a theme."""
-    return json.loads(SPECS.substitute(COLOURS[theme], minutes=minutes))
+    size, width = (20, 72) if large else (12, 46)  # of the labels, in pixels; page.css has 46, too
+    return json.loads(SPECS.substitute(COLOURS[theme], minutes=minutes, size=size, width=width))
 
 
 def draw(
     kind: str, tables: dict[str, Columns], alt: str, height: Any = "stretch", minutes: int = 15
 ) -> None:
     """Draw a chart of this kind; its numbers are the `tables` that its layers name."""
-    spec = specification(st.context.theme.type or "light", minutes)
+    large = st.query_params.get("view") == "tv"
+    spec = specification(st.context.theme.type or "light", minutes, large)
     chart = {
         "datasets": {name: pyarrow.table(columns) for name, columns in tables.items()},
         "layer": spec[kind],

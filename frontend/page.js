@@ -20,6 +20,9 @@
   const base = location.pathname.replace(/(live|users|system)\/?$/, "");
   window.__streamlit = { BACKEND_BASE_URL: location.origin + base };
 
+  const presenting = new URLSearchParams(location.search).get("view") === "tv";
+  document.documentElement.classList.toggle("tv", presenting);
+
   // The server may refuse the connection of a page whose name it does not know.
   const refused = () => {
     const seen = document.documentElement.dataset.host;
@@ -50,7 +53,7 @@
   // A script of the page that did not load leaves a hole; the loader never asks for it again.
   const broken = () => sentence("A part of this page did not load.", "Reload", () => location.reload());
   addEventListener("error", (event) => {
-    if (/^(SCRIPT|LINK)$/.test(event.target.tagName || "")) broken();
+    if (event.target.matches?.("script, link[rel=stylesheet], link[rel=modulepreload]")) broken();
   }, true);
   addEventListener("vite:preloadError", broken);
   addEventListener("unhandledrejection", (event) => {

@@ -113,7 +113,8 @@ def show_notes(refused: ApiError | None) -> None:
     if done := st.session_state.pop("done", None):
         st.success(done, icon=":material/check:")
     if refused:
-        widgets.show_error(refused, "You can see users, but not add, change or delete them.")
+        reading = "You can see users, but not add, change or delete them."
+        widgets.show_error(refused, reading, unfolded=True)
 
 
 def show_users(users: list[User]) -> tuple[User, ...]:
@@ -252,7 +253,8 @@ def write(write_one: Callable[[User | None], object], done: str) -> None:
             refused = (
                 "Nothing was changed." if before <= 0 else f"{before} of them were deleted before."
             )
-            widgets.show_error(failed, refused if failed.kind == "API refuses" else UNCERTAIN)
+            next_step = refused if failed.kind == "API refuses" else UNCERTAIN
+            widgets.show_error(failed, next_step, unfolded=True)
     if not state.writing:
         return
     with st.spinner("Waiting for the API"):

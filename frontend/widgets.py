@@ -102,11 +102,11 @@ def newest(poller: Poller[AgeCounts], refresh_seconds: float) -> Latest[AgeCount
     return seen
 
 
-def show_error(error: ApiError, next_step: str) -> None:
+def show_error(error: ApiError, next_step: str, unfolded: bool = False) -> None:
     """Say in one line what is wrong and what happens next; unfolded, why, and what to do."""
     # The label is Markdown, so it has only our words: the API may have written the others.
     status = f" (status {error.status})" if error.status else ""
-    with st.expander(f"**{error.kind}**{status}. {next_step}", icon=":material/error:"):
+    with st.expander(f"**{error.kind}**{status}. {next_step}", unfolded, icon=":material/error:"):
         reason, hint = explain(error)
         message = detail_of(error)
         st.text(f"{reason}\nThe API's message: {message}" if message else reason)
@@ -171,7 +171,7 @@ def show_headline(counts: AgeCounts, rate: str, rising: bool) -> None:
 def selected_text(counts: AgeCounts, first: int, last: int) -> str:
     """Say how many users have the selected ages."""
     part = counts.between(first, last if last < OVERFLOW_AGE_YEARS else MAX_AGE_YEARS)
-    if part.total == counts.total:
+    if (first, last) == (0, OVERFLOW_AGE_YEARS):
         return f"All ages: {part.total:,} users"
     end = f"{last}+" if last == OVERFLOW_AGE_YEARS else str(last)
     text = f"Ages {first} to {end}: {part.total:,} users, {part.total / counts.total:.1%}"

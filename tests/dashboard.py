@@ -9,13 +9,15 @@ from typing import Any, ClassVar
 
 import httpx2
 from conftest import Terminal, free_port, service_python, wait_until
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from tools.processes import ROOT
 
 PICTURES = ROOT / ".lab" / "pictures"
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-DESKTOP: ViewportSize = {"width": 1200, "height": 1000}
+DESKTOP: ViewportSize = {"width": 1440, "height": 900}
+LAPTOP: ViewportSize = {"width": 1024, "height": 768}
+TABLET: ViewportSize = {"width": 820, "height": 1180}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
@@ -76,14 +78,14 @@ class System:
 
     def __init__(self) -> None:
         self.http = httpx2.Client(timeout=10, trust_env=False)
-        self._opened: list[Terminal] = []
+        self.opened: list[Terminal] = []
         self.api_port = free_port()
         self.api_url = f"http://localhost:{self.api_port}"
 
     def run(self, service: str, *command: str, **variables: str) -> Terminal:
         python = service_python(service)
-        self._opened.append(Terminal([python, "-m", *command], service, **variables))
-        return self._opened[-1]
+        self.opened.append(Terminal([python, "-m", *command], service, **variables))
+        return self.opened[-1]
 
     def start_api(self, **variables: str) -> Terminal:
         port = str(self.api_port)
@@ -117,7 +119,7 @@ class System:
         return sum(map(int, re.findall(pattern, metrics, re.M)))
 
     def close(self) -> None:
-        for each in self._opened:
+        for each in self.opened:
             each.kill()
         self.http.close()
 
@@ -163,35 +165,50 @@ def check_both(page: Page, name: str) -> None:
     check_accessibility(page)
 
 
+def total(page: Page) -> Locator:
+    """Return the number of users in the headline of the live page."""
+    return page.locator(".headline .users b")
+
+
 def check_tooltips(page: Page, system: System) -> None:
     """Fail when the tooltip of a bar is closed while a new user arrives."""
     tooltip = page.locator("#vg-tooltip-element")
-    total = page.get_by_test_id("stMetricValue").first
     charts = page.get_by_test_id("stVegaLiteChart")
     for number, chart in enumerate((charts.first, charts.last)):
         page.mouse.move(0, 0)
         expect(tooltip).to_be_hidden()  # that of the chart before
-        chart.scroll_into_view_if_needed()
         box = chart.bounding_box()
         assert box
-        for step in range(200):  # from the left: the bars of the second chart move to the left
-            across = box["x"] + box["width"] * step / 200
-            page.mouse.move(across, box["y"] + box["height"] / 2)
+        for step in range(200):  # the bars of the second chart are at its right end
+            part = step / 200 if chart == charts.first else 1 - step / 200
+            page.mouse.move(box["x"] + box["width"] * part, box["y"] + box["height"] * 0.7)
             page.wait_for_timeout(30)
             if tooltip.is_visible():
                 break
-        users = int(total.inner_text())
+        users = int(total(page).inner_text().replace(",", ""))
         system.create(1_000 + number, 33)
-        expect(total).to_have_text(str(users + 1))
+        expect(total(page)).to_have_text(str(users + 1))
         expect(tooltip).to_be_visible(timeout=1)
-    charts.first.scroll_into_view_if_needed()
+    page.mouse.move(0, 0)
 
 
 def check_tables(page: Page) -> None:
-    """Fail unless each chart has its numbers as a table, which the keyboard opens."""
-    for column in ("Share", "Per minute"):
-        expander = page.locator("summary").filter(has_text="Numbers as a table")
-        expander.nth(0 if column == "Share" else 1).press("Enter")
+    """Fail unless each chart has its numbers as a table and a file, which the keyboard opens."""
+    for number, column in enumerate(("Share", "Per minute")):
+        button = page.get_by_role("button", name="Numbers").nth(number)
+        button.press("Enter")
         expect(page.get_by_test_id("stTable").get_by_text(column)).to_be_visible()
-    picture(page, "tables")
-    check_accessibility(page)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="CSV").click()
+        assert column in download.value.path().read_text("utf-8")
+        picture(page, f"numbers-{number}")
+        check_accessibility(page)
+        page.keyboard.press("Escape")
+
+
+def check_fits(page: Page) -> None:
+    """Fail when the live page scrolls, in either direction."""
+    script = "() => { const main = document.querySelector('[data-testid=stMain]');"
+    script += " return [main.scrollHeight - main.clientHeight,"
+    script += " document.documentElement.scrollWidth - innerWidth]; }"
+    assert page.evaluate(script) == [0, 0], page.viewport_size
