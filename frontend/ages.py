@@ -21,10 +21,7 @@ WORLD = (88, 86, 82, 79, 77, 78, 77, 70, 64, 62, 57, 48, 41, 33, 24, 16, 10, 5, 
 
 
 class Bar(NamedTuple):
-    """A bar of the histogram, or its part of one group: ages in years, both included.
-
-    The bar stands on `below` users: those of the younger group in the same bin.
-    """
+    """Users of one group in one bin, which stand on those of the group `below` in this bin."""
 
     first: int
     last: int

@@ -20,7 +20,7 @@ TOTAL_TIMEOUT_SECONDS = 5.0
 MAX_RETRY_AFTER_SECONDS = 60
 MAX_RESPONSE_BYTES = 64 * 1024
 TICK_SECONDS = 2  # the poller sends at most one request in this time
-HISTORY_SECONDS = 900
+HISTORY_LENGTH = 900  # responses that a poller keeps
 
 T = TypeVar("T")
 
@@ -29,10 +29,7 @@ now = time.monotonic  # the clock of the pages; tests replace it
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """Why there is no usable response. `kind` is the badge; `reason` is one plain sentence.
-
-    Without a response, `cause` is the exception that ended the request.
-    """
+    """Why there is no usable response: a badge, a sentence; without a response, the exception."""
 
     kind: str
     url: str
@@ -62,10 +59,7 @@ class Response(NamedTuple):
 
 
 class ApiClient:
-    """Sends requests to one API, from any thread; connections are kept.
-
-    `users_url` is the address of the users; `token` is sent with writes only.
-    """
+    """Sends requests to one API, from any thread; the `token` is sent with writes only."""
 
     def __init__(self, users_url: str, token: str | None = None) -> None:
         self.users_url, self._token = users_url, token
@@ -84,10 +78,7 @@ class ApiClient:
         timeout_seconds: float = TOTAL_TIMEOUT_SECONDS,
         if_match: str | None = None,
     ) -> Response:
-        """Return the complete response within `timeout_seconds`. Raises ApiError.
-
-        With `if_match` the API writes only if the user still has this ETag.
-        """
+        """Return the complete response within `timeout_seconds`. Raises ApiError."""
         http, headers = self._http, {"X-Request-ID": secrets.token_hex(8)}
         if if_match:
             headers["If-Match"] = if_match
@@ -144,26 +135,16 @@ def _error_of(response: httpx2.Response, body: bytearray) -> ApiError:
     reason = f"The API responded with {status} {response.reason_phrase[:50]}".strip()
     if response.is_redirect:
         reason += f", a redirect to {response.headers.get('location', 'nowhere')[:100]}"
-    wait_seconds = _retry_after_seconds(response.headers.get("retry-after", ""))
+    wait, wait_seconds = response.headers.get("retry-after", ""), 0.0
+    with suppress(ValueError):  # a number of seconds, or a date (RFC 9110, section 10.2.3)
+        then = parsedate_to_datetime(wait).timestamp() if not wait.isdecimal() else 0
+        wait_seconds = then - time.time() if then else float(wait)
+    wait_seconds = min(max(wait_seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
     return ApiError(kind, str(request.url), f"{reason}.", body, status, wait_seconds)
 
 
-def _retry_after_seconds(header: str) -> float:
-    # A number of seconds, or a date (RFC 9110, section 10.2.3).
-    seconds = 0.0
-    with suppress(ValueError):
-        if header.isdecimal():
-            seconds = float(header)
-        elif header:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
-
-
 class Latest(NamedTuple, Generic[T]):
-    """The last good responses with their times, and the error of the last request, if any.
-
-    `failures` are the times of the last failed requests, each with its kind of error.
-    """
+    """The last good responses and failed requests with their times, and the error now, if any."""
 
     history: tuple[tuple[float, T], ...] = ()
     error: ApiError | None = None
@@ -181,19 +162,10 @@ class Latest(NamedTuple, Generic[T]):
 
 
 class Poller(Generic[T]):
-    """Calls `fetch` if a page needs data: at most once per `tick_seconds`, never two at a time.
+    """Calls `fetch` if a page needs data: at most once per `tick_seconds`, never two at a time."""
 
-    It keeps the responses of the last `history_seconds`, and always the last good one.
-    """
-
-    def __init__(
-        self,
-        fetch: Callable[[], T],
-        tick_seconds: int = TICK_SECONDS,
-        history_seconds: int = HISTORY_SECONDS,
-    ) -> None:
-        self._fetch, self._lock = fetch, threading.Lock()
-        self._tick_seconds, self._history_seconds = tick_seconds, history_seconds
+    def __init__(self, fetch: Callable[[], T], tick_seconds: int = TICK_SECONDS) -> None:
+        self._fetch, self._tick_seconds, self._lock = fetch, tick_seconds, threading.Lock()
         self._thread = threading.Thread()  # of the last request; this one is never started
         self._next_at = float("-inf")
         self._latest = Latest[T]()
@@ -210,12 +182,11 @@ class Poller(Generic[T]):
         return self._latest
 
     def _poll(self) -> None:
-        latest, error, began = self._latest, None, now()
-        history, failures = latest.history, latest.failures
-        since = began - self._history_seconds
+        history, error, failures = self._latest
+        error, began = None, now()
         try:
             response = self._fetch()
-            history = (*(each for each in history if each[0] >= since), (now(), response))
+            history = (*history[1 - HISTORY_LENGTH :], (now(), response))
         except ApiError as caught:
             error = caught.with_traceback(None)  # its frames would keep whole responses in memory
             self._next_at = max(self._next_at, now() + error.retry_after_seconds)
@@ -223,5 +194,5 @@ class Poller(Generic[T]):
             logging.exception("Reading a response failed.")
             error = ApiError("API error", "", "The dashboard failed to read the response.")
         if error:
-            failures = (*(each for each in failures if each[0] >= since), (began, error.kind))
+            failures = (*failures[1 - HISTORY_LENGTH :], (began, error.kind))
         self._latest = Latest(history, error, failures)

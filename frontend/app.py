@@ -4,7 +4,6 @@ Streamlit imports it when the server starts, and runs it for each viewer, to dra
 """
 
 import sys
-from typing import NamedTuple
 
 import streamlit as st
 from starlette.middleware import Middleware
@@ -15,7 +14,7 @@ from ages import OVERFLOW_AGE_YEARS, AgeCounts
 from api_client import TICK_SECONDS, ApiClient, Poller
 from frame import Frame
 from history import show_headline, show_net_change, show_strip
-from monitor import HOUR_SECONDS, LOOK_SECONDS, Look, fetch_counts, fetch_look
+from monitor import LOOK_SECONDS, Look, fetch_counts, fetch_look
 from settings import Settings, SettingsError, read_settings
 from system_page import system_page
 from users import write_error
@@ -28,29 +27,23 @@ except SettingsError as error:
     sys.exit(2)
 
 
-class Shared(NamedTuple):
-    """What all viewers share: the client, and the pollers of the ages and of the system."""
-
-    api: ApiClient
-    ages: Poller[AgeCounts]
-    looks: Poller[Look]
-
-
 @st.cache_resource(show_spinner=False)
-def shared(settings: Settings) -> Shared:
-    """Return what all viewers share."""
+def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[Look]]:
+    """Return what all viewers share: the client, and the pollers of the ages and of the system."""
     api = ApiClient(settings.api_url, settings.api_token)
-    looks = Poller(lambda: fetch_look(api, settings.faults_url), LOOK_SECONDS, HOUR_SECONDS)
-    return Shared(api, Poller(lambda: fetch_counts(api)), looks)
+    looks = Poller(lambda: fetch_look(api, settings.faults_url), LOOK_SECONDS)
+    return api, Poller(lambda: fetch_counts(api)), looks
 
 
 @st.fragment(run_every=TICK_SECONDS)
-def show_live(common: Shared, controls: bool) -> None:
+def show_live(
+    api: ApiClient, ages: Poller[AgeCounts], system: Poller[Look], controls: bool
+) -> None:
     """Show the ages of the users. The page redraws itself every TICK_SECONDS."""
     with st.container(horizontal=True, key="head"):
         title = st.container(width="content")
         refresh_seconds = widgets.choose_refresh_seconds() if controls else TICK_SECONDS
-    latest, looks = widgets.newest(common.ages, refresh_seconds), common.looks.latest(0)
+    latest, looks = widgets.newest(ages, refresh_seconds), system.latest(0)
     with title:
         state = widgets.state_of(latest, refresh_seconds)
         widgets.show_title("Ages of the users", "How old the users are, counted by the API", state)
@@ -64,9 +57,9 @@ def show_live(common: Shared, controls: bool) -> None:
         with st.container(key="card-change", border=True):
             show_net_change(latest, looks)
     elif counts and not latest.error:
-        widgets.show_empty(read_only=bool(write_error(common.api)))
+        widgets.show_empty(read_only=bool(write_error(api)))
     if counts:
-        widgets.show_source(common.api.users_url, counts)
+        widgets.show_source(counts)
 
 
 def show_histogram(counts: AgeCounts, controls: bool) -> None:
@@ -78,10 +71,8 @@ def show_histogram(counts: AgeCounts, controls: bool) -> None:
     row = st.container(horizontal=True, vertical_alignment="center", key="controls")
     chart = st.container(key="chart")  # filled last: the slider below it selects the pale bars
     with row:
-        width_years = st.segmented_control(
-            "Bin width in years", (1, 2, 5, 10), default=5, required=True, key="bin",
-            bind="query-params", label_visibility="collapsed",
-        ) or 5  # fmt: skip
+        widths = {1: "1", 2: "2", 5: "5", 10: "10"}
+        width_years = widgets.choose("Bin width in years", widths, 5, "bin")
         why = "The outline: as many people with the ages of the world. The simulator draws from it."
         world = st.toggle("World population", True, key="world", bind="query-params", help=why)
     with st.container(key="slider"):
@@ -90,11 +81,11 @@ def show_histogram(counts: AgeCounts, controls: bool) -> None:
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
     first, last = sorted(chosen)  # a URL may have them in the wrong order
+    with chart:
+        numbers = charts.draw_histogram(counts, width_years, (first, last), world)
     with row:
         st.text(widgets.selected_text(counts, first, last))
-        charts.offer_numbers("Ages", charts.histogram_numbers(counts, width_years))
-    with chart:
-        charts.draw_histogram(counts, width_years, (first, last), world)
+        charts.offer_numbers("Ages", numbers)
 
 
 if __name__ == "__main__":  # Streamlit runs this file for a viewer
@@ -103,9 +94,9 @@ if __name__ == "__main__":  # Streamlit runs this file for a viewer
     presenting = st.query_params.get("view") == "tv"
     # No icons: Streamlit fetches a page's icon from the internet.
     live = st.Page(
-        lambda: show_live(common, not presenting), title="Live", url_path="live", default=True
+        lambda: show_live(*common, not presenting), title="Live", url_path="live", default=True
     )
-    users = st.Page(lambda: users_page(common.api, common.ages), title="Users", url_path="users")
+    users = st.Page(lambda: users_page(*common[:2]), title="Users", url_path="users")
     system = st.Page(lambda: system_page(*common), title="System", url_path="system")
     page = st.navigation([live, users, system], position="hidden" if presenting else "top")
     show_strip(*common)

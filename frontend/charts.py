@@ -8,7 +8,6 @@ numbers in it, and a layer without data stays, with an empty dataset.
 import csv
 import io
 import json
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -17,7 +16,7 @@ from typing import Any
 import pyarrow  # type: ignore[import-untyped]
 import streamlit as st
 
-from ages import OVERFLOW_AGE_YEARS, AgeCounts, world_share
+from ages import MAX_AGE_YEARS, OVERFLOW_AGE_YEARS, AgeCounts, world_share
 
 SPECS = Template((Path(__file__).parent / "charts.json").read_text(encoding="utf-8"))
 # The tints of the age groups stay apart for colour-blind viewers; page.css has the same colours.
@@ -38,7 +37,9 @@ Columns = dict[str, Any]  # the values of a table, by the name of the column
 def specification(theme: str, minutes: int, large: bool) -> Any:
     """Return the layers of all charts by name, in the colours of a theme."""
     size, width = (20, 72) if large else (12, 46)  # of the labels, in pixels; page.css has 46, too
-    return json.loads(SPECS.substitute(COLOURS[theme], minutes=minutes, size=size, width=width))
+    ticks = [-minutes * 12 * fifth for fifth in range(6)]  # in seconds
+    values = {"size": size, "width": width, "start": -minutes * 60, "ticks": ticks}
+    return json.loads(SPECS.substitute(COLOURS[theme], **values))
 
 
 def draw(
@@ -47,8 +48,12 @@ def draw(
     """Draw a chart of this kind; its numbers are the `tables` that its layers name."""
     large = st.query_params.get("view") == "tv"
     spec = specification(st.context.theme.type or "light", minutes, large)
+    numbers = pyarrow.array([], pyarrow.float64())  # an empty column needs a type
     chart = {
-        "datasets": {name: pyarrow.table(columns) for name, columns in tables.items()},
+        "datasets": {
+            name: pyarrow.table({key: column or numbers for key, column in columns.items()})
+            for name, columns in tables.items()
+        },
         "layer": spec[kind],
         "config": spec["config"],
         "padding": {"left": 0, "top": 4, "right": 8, "bottom": 0},
@@ -56,11 +61,6 @@ def draw(
         "usermeta": {"embedOptions": {"renderer": "canvas"}},
     }
     st.vega_lite_chart(chart, key=f"chart {alt.partition(';')[0]}", height=height, alt=alt)
-
-
-def floats(values: Iterable[float]) -> Any:
-    """Return a column of numbers. It has a type, also if it is empty."""
-    return pyarrow.array(values, pyarrow.float64())
 
 
 def offer_numbers(name: str, *tables: Columns) -> None:
@@ -76,52 +76,49 @@ def offer_numbers(name: str, *tables: Columns) -> None:
             numbers.table(table)
 
 
-def histogram_numbers(counts: AgeCounts, width_years: int) -> Columns:
-    """Return what the bars show, for the tooltips and the table."""
-    bars = counts.histogram(width_years)
-    return {
+def draw_histogram(
+    counts: AgeCounts, width_years: int, selected: tuple[int, int], world: bool
+) -> Columns:
+    """Draw the bars, the median and the world's population, and return the bars' numbers.
+
+    Bars that are not selected are pale.
+    """
+    bars, (first, last) = counts.histogram(width_years), selected
+    oldest = f"{OVERFLOW_AGE_YEARS}+"
+    numbers: Columns = {
         "Age": [
-            f"{OVERFLOW_AGE_YEARS}+" if bar.first == OVERFLOW_AGE_YEARS
-            else f"{bar.first}{DASH}{bar.last}" if bar.first < bar.last else f"{bar.first}"
+            oldest if bar.last == MAX_AGE_YEARS
+            else f"{bar.first}{DASH}{bar.last}" if bar.last > bar.first else f"{bar.first}"
             for bar in bars
         ],
         "Group": [bar.group for bar in bars],
         "Users": [bar.users for bar in bars],
         "Share": [f"{bar.users / counts.total:.1%}" for bar in bars],
     }  # fmt: skip
-
-
-def draw_histogram(
-    counts: AgeCounts, width_years: int, selected: tuple[int, int], world: bool
-) -> None:
-    """Draw the bars, the median and the world's population; bars that are not selected are pale."""
-    bars = counts.histogram(width_years)
-    first, last = selected
+    places = {
+        "from": [bar.first for bar in bars],
+        "to": [min(bar.last + 1, AGE_AXIS_END) for bar in bars],
+        "low": [bar.below for bar in bars],
+        "top": [bar.below + bar.users for bar in bars],
+        "opacity": [1.0 if first <= bar.last and bar.first <= last else PALE for bar in bars],
+    }
     edges = range(0, OVERFLOW_AGE_YEARS + 1, width_years) if world else ()
-    tables: dict[str, Columns] = {
-        "bars": {
-            "from": [bar.first for bar in bars],
-            "to": [min(bar.last + 1, AGE_AXIS_END) for bar in bars],
-            "low": [bar.below for bar in bars],
-            "top": [bar.below + bar.users for bar in bars],
-            "opacity": [1.0 if first <= bar.last and bar.first <= last else PALE for bar in bars],
-            **histogram_numbers(counts, width_years),
-        },
-        "world": {
-            "age": floats(edges),
-            "users": floats(world_share(a, a + width_years - 1) * counts.total for a in edges),
-        },
+    expected = [world_share(age, age + width_years - 1) * counts.total for age in edges]
+    tables = {
+        "bars": numbers | places,
+        "world": {"age": [*edges], "users": expected},
         "median": {"age": [counts.median + 0.5], "text": [f"median {counts.median:g}"]},
     }
     draw("Ages", tables, f"Histogram of the users by age; bin width in years: {width_years}.")
+    return numbers
 
 
 def draw_lines(name: str, lines: dict[str, list[tuple[float, float]]], minutes: int) -> None:
     """Draw lines through points: seconds (0 is now) and value."""
     points = [(at, value, label) for label, each in lines.items() for at, value in each]
     table = {
-        "at": floats(at / minutes / 12 for at, _, _ in points),  # five parts of the time
-        "value": floats(value for _, value, _ in points),
-        "line": pyarrow.array([label for _, _, label in points], pyarrow.string()),
+        "at": [at for at, _, _ in points],
+        "value": [value for _, value, _ in points],
+        "line": [label for _, _, label in points],
     }
     draw("Lines", {"points": table}, f"{name}; over {minutes} minutes.", 240, minutes)

@@ -4,7 +4,6 @@ A net change is new users minus deleted users, from all clients. A restart empti
 memory, but no client deletes users then. So a restart is an event, and not a change.
 """
 
-import math
 from bisect import bisect
 from collections.abc import Sequence
 from itertools import groupby, pairwise
@@ -15,16 +14,16 @@ import streamlit as st
 
 import charts
 import widgets
-from ages import AgeCounts
-from api_client import HISTORY_SECONDS, TICK_SECONDS, ApiClient, Latest, Poller, now
+from ages import GROUPS, MAX_AGE_YEARS, AgeCounts, world_share
+from api_client import TICK_SECONDS, ApiClient, Latest, Poller, now
 from monitor import LOOK_SECONDS, Look, state_of_api
 from widgets import State
 
+HISTORY_SECONDS = 900
 STEP_SECONDS = 15
 MINUTE_SECONDS = 60
 RESTART_SHARE = 0.5  # without a start time: when a smaller share of the users is left
 BULK_USERS = 1_000  # between two responses, and five times the usual number
-LABEL_SECONDS = 150  # the room of an event's words on the axis
 NET_CHANGE = "New users minus deleted users, from all clients, in the last 15 minutes. A restart of"
 NET_CHANGE += " the API is an event, and no change."
 
@@ -76,7 +75,8 @@ def changes(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[Change]:
     return [
         Change(start, end, after.total - before.total)
         for (start, before), (end, after) in pairwise(ages.history)
-        if end > start and bisect(broken_at, start) == bisect(broken_at, end)
+        if end > max(start, now() - HISTORY_SECONDS)
+        and bisect(broken_at, start) == bisect(broken_at, end)
     ]
 
 
@@ -96,10 +96,7 @@ def recent_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> Change | None
 
 
 def steps(parts: Sequence[Change]) -> list[Change]:
-    """Return one change for each step of STEP_SECONDS: the sum of all changes that end in it.
-
-    Steps begin at multiples of STEP_SECONDS, so a finished step stays the same. Oldest first.
-    """
+    """Join the changes that end in the same step; a finished step stays the same."""
     by_step = groupby(parts, lambda each: each.end // STEP_SECONDS)
     return [joined(list(each)) for _, each in by_step]
 
@@ -130,45 +127,45 @@ def events(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[Event]:
 
 
 def show_headline(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
-    """Show the number of users, how fast it changes, and figures of their ages."""
-    change, counts = recent_change(ages, looks), ages.history[-1][1]
-    rate = f"{change.per_minute:+,.0f}/min" if change else ""
-    widgets.show_headline(counts, rate, bool(change and change.users > 0 and not ages.error))
+    """Show the number of users, its rate, the usual figures, and each group's share."""
+    change, counts, rate = recent_change(ages, looks), ages.history[-1][1], "<b>"
+    if change:
+        rising = change.users > 0 and not ages.error
+        rate = '<b class="rising">\u25b2 ' if rising else "<b>"
+        rate += f"{change.per_minute:+,.0f}/min"
+    youngest, oldest = min(counts.users_by_age), max(counts.users_by_age)
+    figures = f"Median <b>{counts.median:g}</b> \u00b7 Mean <b>{counts.mean:.1f}</b>"
+    figures += f" \u00b7 Range <b>{youngest}\u2013{oldest}</b>"
+    tiles = ""
+    for name, (first, last) in GROUPS.items():
+        group = f"{name} {first}+" if last == MAX_AGE_YEARS else f"{name} {first}\u2013{last}"
+        share, world = counts.between(first, last).total / counts.total, world_share(first, last)
+        tiles += f'<li class="{name.lower()}">{group}<b>{share:.1%}</b>world {world:.1%}</li>'
+    users = f'<p class="users"><b>{counts.total:,}</b> users</p><p>{rate}</b><br>{figures}</p>'
+    st.html(f'<div class="headline">{users}<ul>{tiles}</ul></div>')
 
 
 def show_net_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
     """Show the net change per minute as bars, and what happened meanwhile."""
     happened, parts, last = events(ages, looks), steps(changes(ages, looks)), ages.history[-1][0]
-    numbers: charts.Columns = {
-        "Seconds before": [f"{last - each.start:.0f} to {last - each.end:.0f}" for each in parts],
+    bars = {
+        "From": [round(each.start - last, 1) for each in parts],  # in seconds; 0 is now
+        "To": [round(each.end - last, 1) for each in parts],
         "Net change": [each.users for each in parts],
         "Per minute": [round(each.per_minute, 1) for each in parts],
     }
-    log: charts.Columns = {
-        "Seconds before": [f"{last - each.start:.0f}" for each in happened],
+    marks = {
+        "From": [round(each.start - last, 1) for each in happened],
+        "To": [round(each.end - last, 1) for each in happened],
         "Event": [each.text for each in happened],
+        "Bad": [each.bad for each in happened],
     }
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**Net change per minute**", help=NET_CHANGE, width="content")
         st.text(f"{sum(part.users for part in parts):+,} users in 15 minutes")
-        charts.offer_numbers("Net change", numbers, log)
-    following = [*(each.start for each in happened[1:]), math.inf]
-    bars, marks = numbers | span(last, parts), log | span(last, happened)
-    bars["height"] = charts.floats(each.per_minute for each in parts)
-    marks["bad"] = [each.bad for each in happened]
-    marks["text"] = [  # an event that another follows soon has only its mark
-        each.text if after - each.start > LABEL_SECONDS else ""
-        for each, after in zip(happened, following, strict=False)
-    ]
+        charts.offer_numbers("Net change", bars, marks)
     alt = "Net change in users per minute, and what happened."
     charts.draw("Net change", {"bars": bars, "events": marks}, alt, 108)
-
-
-def span(last: float, parts: Sequence[Change | Event]) -> charts.Columns:
-    """Return the columns with the starts and ends, in fifths of HISTORY_SECONDS before `last`."""
-    fifth = HISTORY_SECONDS / 5
-    starts = charts.floats((each.start - last) / fifth for each in parts)
-    return {"from": starts, "to": charts.floats((each.end - last) / fifth for each in parts)}
 
 
 def simulator_state(looks: Latest[Look], change: Change | None) -> State:

@@ -5,17 +5,16 @@ import re
 import time
 from collections import Counter, defaultdict
 from contextlib import suppress
-from itertools import pairwise
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from ages import MAX_AGE_YEARS, AgeCounts
 from api_client import ApiClient, ApiError, Latest, now
-from users import AgeRow, rows_of
+from users import rows_of
 from widgets import State, state_of
 
-LOOK_SECONDS, HOUR_SECONDS = 4, 3_600
+LOOK_SECONDS = 4
 RECENT_SECONDS = 60
 SIMULATOR_AWAY_SECONDS = 15  # a simulator reports about every two seconds
 SICK_SHARE = 0.01  # of the calls of the last minute
@@ -37,13 +36,6 @@ class Statistics(msgspec.Struct):
     ages: dict[Age, Count]
 
 
-class Readiness(msgspec.Struct):
-    """The body of `GET /ready`; an older API may omit fields."""
-
-    store: str = "unknown"
-    durable: bool | None = None
-
-
 class Fault(msgspec.Struct):
     """A fault that is injected on purpose into the requests of a service."""
 
@@ -54,11 +46,7 @@ class Fault(msgspec.Struct):
 
 
 class Metrics(NamedTuple):
-    """Figures of `GET /metrics`; what the API does not show is missing.
-
-    `numbers` are by name; `buckets` are requests by the upper bound of their seconds; `simulators`
-    are the figures of each simulator by its name.
-    """
+    """Figures of `GET /metrics`, by name. `buckets` are requests by the upper bound in seconds."""
 
     numbers: dict[str, float]
     buckets: dict[float, float]
@@ -74,7 +62,7 @@ class Look(NamedTuple):
     replica: str
     latency_seconds: float
     not_ready: ApiError | None
-    readiness: Readiness
+    ready: dict[str, Any]  # the body of `GET /ready`
     metrics: Metrics
     faults: tuple[Fault, ...] = ()
 
@@ -97,20 +85,13 @@ def fetch_counts(api: ApiClient) -> AgeCounts:
     except ApiError as error:
         if error.status not in (404, 405):
             raise
-        return count_users(api)
+        listing = api.request(api.users_url, max_bytes=MAX_LISTING_BYTES)
+        found = Counter(row.age if row else -1 for _, row in rows_of(listing))
+        return AgeCounts({age: n for age, n in found.items() if age >= 0}, True, found[-1])
     counts = AgeCounts({age: users for age, users in statistics.ages.items() if users})
     if counts.total != statistics.total:
         raise ApiError("Not understood", url, "The total is not the sum of the ages.")
     return counts
-
-
-def count_users(api: ApiClient) -> AgeCounts:
-    """Return the age counts of all users that the API lists. Raises ApiError."""
-    listing = api.request(api.users_url, max_bytes=MAX_LISTING_BYTES)
-    ages = Counter(row.age if row else None for _, row in rows_of(listing, AgeRow))
-    unreadable_rows = ages.pop(None, 0)
-    users_by_age = {age: users for age, users in ages.items() if age is not None}
-    return AgeCounts(users_by_age, from_listing=True, unreadable_rows=unreadable_rows)
 
 
 def fetch_look(api: ApiClient, faults_url: str | None = None) -> Look:
@@ -118,9 +99,9 @@ def fetch_look(api: ApiClient, faults_url: str | None = None) -> Look:
     began = time.monotonic()
     alive = api.request(api.beside("health"))
     latency_seconds = time.monotonic() - began
-    not_ready, readiness, text, faults = None, Readiness(), "", list[Fault]()
+    not_ready, ready, text, faults = None, dict[str, Any](), "", list[Fault]()
     try:
-        readiness = api.request(api.beside("ready")).decode(Readiness)
+        ready = api.request(api.beside("ready")).decode(dict[str, Any])
     except ApiError as error:
         if error.status not in (404, 405):  # an API of the first version has no such call
             not_ready = error.with_traceback(None)
@@ -131,7 +112,7 @@ def fetch_look(api: ApiClient, faults_url: str | None = None) -> Look:
         if faults_url:
             faults = api.request(faults_url).decode(list[Fault])[:MAX_SHOWN]
     replica, metrics = alive.headers.get("x-replica", "unknown")[:100], read_metrics(text)
-    return Look(time.time(), replica, latency_seconds, not_ready, readiness, metrics, tuple(faults))
+    return Look(time.time(), replica, latency_seconds, not_ready, ready, metrics, tuple(faults))
 
 
 def read_metrics(text: str) -> Metrics:
@@ -162,48 +143,41 @@ def read_metrics(text: str) -> Metrics:
     return Metrics(numbers, dict(sorted(buckets.items())), queues, shown, version)
 
 
-class Reading(NamedTuple):
-    """The figures of one process of the API at two times, in seconds, one after the other."""
+class Work(NamedTuple):
+    """What a process of the API did in some seconds until `end`; the `buckets` are as above."""
 
-    start: float
     end: float
-    before: Metrics
-    after: Metrics
-
-    def more(self, name: str) -> float:
-        """Return by how much a number grew."""
-        return self.after.numbers.get(name, 0.0) - self.before.numbers.get(name, 0.0)
-
-    @property
-    def failed_share(self) -> float:
-        """The share of the requests that failed with a status of 5xx."""
-        return self.more("failed") / max(1.0, self.more("requests"))
+    seconds: float
+    requests: float
+    failed: float
+    buckets: dict[float, float]
 
 
-def readings(looks: Latest[Look], seconds: float, step_seconds: float) -> list[Reading]:
-    """Return the readings of the last `seconds`, about one for each step and process."""
-    chosen: dict[tuple[str, float | None], dict[float, tuple[float, Metrics]]] = defaultdict(dict)
+def work(looks: Latest[Look], seconds: float, step_seconds: float) -> list[Work]:
+    """Return the work of the last `seconds`, in steps, of each process that was seen."""
+    found, last = list[Work](), dict[tuple[str, float | None], tuple[float, Metrics]]()
     for at, look in looks.history:
-        if at >= now() - seconds:
-            process = chosen[look.replica, look.started_at]
-            process.setdefault(-1, (at, look.metrics))  # the first one, and the last of each step
-            process[at // step_seconds] = at, look.metrics
-    pairs = (pair for process in chosen.values() for pair in pairwise(process.values()))
-    found = (Reading(start, end, before, after) for (start, before), (end, after) in pairs)
-    # With fewer requests than before it is another process, which does not tell its start.
-    return [each for each in found if each.end > each.start and each.more("requests") >= 0]
+        if at < now() - seconds:
+            continue
+        process = look.replica, look.started_at
+        start, old = last.setdefault(process, (at, look.metrics))
+        if at - start >= step_seconds:
+            new, before = last[process] = at, look.metrics
+            numbers, buckets = before.numbers, before.buckets
+            requests, failed = (numbers[n] - old.numbers[n] for n in ("requests", "failed"))
+            taken = {top: count - old.buckets.get(top, 0.0) for top, count in buckets.items()}
+            if requests >= 0:  # else the process is another one, which does not tell its start
+                found.append(Work(new, new - start, requests, failed, taken))
+    return found
 
 
 def failed_share(looks: Latest[Look], ages: Latest[AgeCounts]) -> float:
-    """Return the share of calls that failed in the last minute, from 0 to 1.
-
-    It is that of all clients by the API's metrics, or that of the dashboard itself, if larger.
-    """
+    """Return the share of calls that failed in the last minute: of all, or of ours if larger."""
     since = now() - RECENT_SECONDS
     failures = sum(at >= since for at, _ in (*ages.failures, *looks.failures))
     good = sum(at >= since for at, _ in ages.history) + sum(at >= since for at, _ in looks.history)
-    recent = readings(looks, RECENT_SECONDS, 1)
-    requests, failed = (sum(e.more(name) for e in recent) for name in ("requests", "failed"))
+    recent = work(looks, RECENT_SECONDS, 1)
+    requests, failed = sum(each.requests for each in recent), sum(each.failed for each in recent)
     return max(failures / max(1, failures + good), failed / max(1.0, requests))
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from html import escape
 
 import streamlit as st
@@ -11,12 +10,11 @@ import charts
 from ages import AgeCounts
 from api_client import TICK_SECONDS, ApiClient, Latest, Poller, now
 from history import recent_change
-from monitor import LOOK_SECONDS, Look, Reading, readings, state_of_api
-from widgets import State, badge, next_request, show_error, show_title, state_of
+from monitor import LOOK_SECONDS, Look, Work, state_of_api, work
+from widgets import State, badge, choose, next_request, show_error, show_title, state_of
 
 POINTS = 60  # of a line
-MINUTES = (5, 15, 60)
-DURABLE = {True: "Users survive a restart", False: "Users are lost when the API stops"}
+DURABLE = {"True": "Users survive a restart", "False": "Users are lost when the API stops"}
 
 
 @st.fragment(run_every=TICK_SECONDS)
@@ -86,31 +84,28 @@ def api_cards(seen: Latest[Look], state: State, look: Look | None) -> Iterator[s
         yield card("User Management API", state, "Latency of /health: unknown", "Replica: unknown")
         yield card("Store", State("Unknown", "gray"), "Store: unknown", "Durable: unknown")
         return
-    ready, numbers = look.readiness, look.metrics.numbers
-    durable = "Durable: unknown" if ready.durable is None else DURABLE[ready.durable]
+    numbers, stored = look.metrics.numbers, f"Store: {look.ready.get('store', 'unknown')}"[:60]
+    durable = DURABLE.get(str(look.ready.get("durable")), "Durable: unknown")
     lines = [f"Queue of {name}: {ratio:.0%} full" for name, ratio in look.metrics.queues.items()]
     if commits := numbers.get("store_commit_seconds_count"):
         seconds = numbers.get("store_commit_seconds_sum", 0.0) / commits
         lines.append(f"A commit takes {seconds * 1000:.1f} ms")
     store = State("Not ready", "orange") if look.not_ready else State("Ready", "green")
-    yield card("Store", store, f"Store: {ready.store[:50]}", durable, *lines)
+    yield card("Store", store, stored, durable, *lines)
 
 
 def show_work(seen: Latest[Look]) -> None:
     """Show requests, errors and durations over the chosen time."""
-    minutes = st.segmented_control(
-        "Minutes", MINUTES, default=5, required=True, key="minutes", bind="query-params",
-        format_func=lambda each: f"{each} min", label_visibility="collapsed",
-    ) or 5  # fmt: skip
-    figures: dict[str, dict[str, Callable[[Reading], float | None]]] = {
-        "Requests per second": {"": lambda each: each.more("requests") / (each.end - each.start)},
-        "Failed requests in %": {"": lambda each: 100 * each.failed_share},
+    minutes = choose("Minutes", {5: "5 min", 15: "15 min", 60: "60 min"}, 5, "minutes")
+    figures: dict[str, dict[str, Callable[[Work], float | None]]] = {
+        "Requests per second": {"": lambda each: each.requests / each.seconds},
+        "Failed requests in %": {"": lambda each: 100 * each.failed / max(1.0, each.requests)},
         "Duration in ms: p50, and p95 above it": {
-            "p95": partial(percentile, 0.95),
-            "p50": partial(percentile, 0.5),
+            "p50": lambda each: percentile(each, 0.5),
+            "p95": lambda each: percentile(each, 0.95),
         },
     }
-    recent = readings(seen, minutes * 60, minutes * 60 / POINTS)
+    recent = work(seen, minutes * 60, minutes * 60 / POINTS)
     for column, (name, lines) in zip(st.columns(3), figures.items(), strict=True):
         drawn = {
             label: [(each.end - now(), value) for each in recent if (value := of(each)) is not None]
@@ -121,17 +116,11 @@ def show_work(seen: Latest[Look]) -> None:
             charts.draw_lines(name, drawn, minutes)
 
 
-def percentile(share: float, reading: Reading) -> float | None:
-    """Return the duration in ms that a share of the requests did not exceed, or None.
-
-    Within a bucket it is interpolated, as Prometheus does.
-    """
-    below = bottom = 0.0
-    before = reading.before.buckets
-    counts = [(top, n - before.get(top, 0.0)) for top, n in reading.after.buckets.items()]
-    wanted = share * counts[-1][1] if counts else 0.0
-    for top, count in counts:
-        if wanted and count >= wanted:
+def percentile(done: Work, share: float) -> float | None:
+    """Return the duration in ms of the percentile, interpolated as Prometheus does, or None."""
+    below, bottom, wanted = 0.0, 0.0, share * max(done.buckets.values(), default=0.0)
+    for top, count in done.buckets.items():
+        if 0 < wanted <= count:
             height = 0.0 if math.isinf(top) else top - bottom
             return (bottom + height * (wanted - below) / (count - below)) * 1000
         below, bottom = count, top

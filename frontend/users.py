@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import streamlit as st
@@ -26,20 +26,14 @@ NEXT_PAGE = re.compile(r'<[^>]*[?&]after=([0-9]{1,16})[^>]*>\s*;[^,]*\brel="?nex
 # semicolons, a new cell begins after each of them, and after the end of a line, quoted or not.
 FORMULA = re.compile(r"(^|[;\r\n])([ \u00a0\"']*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
-T = TypeVar("T")
 Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
 
 
-class AgeRow(msgspec.Struct):
-    """A user in a listing; to count ages, only the age is read."""
+class UserRow(msgspec.Struct):
+    """A user in a listing. The id is missing: it is the key. Without a name, the age counts."""
 
     age: Age
-
-
-class UserRow(AgeRow):
-    """A user in a listing. The id is missing: it is the key of the row."""
-
-    name: str
+    name: str | None = None
 
 
 class User(msgspec.Struct, frozen=True, order=True):
@@ -51,19 +45,16 @@ class User(msgspec.Struct, frozen=True, order=True):
 
 
 class Listing(NamedTuple):
-    """Some users by ascending id, and the number of rows that could not be read.
-
-    The next page begins after the id `next_after`, which is None on the last page.
-    """
+    """Users by ascending id. The next page begins after the id `next_after`, if there is one."""
 
     users: list[User]
     next_after: int | None = None
     unreadable_rows: int = 0
 
 
-def rows_of(response: Response, kind: type[T]) -> Iterator[tuple[str, T | None]]:
+def rows_of(response: Response) -> Iterator[tuple[str, UserRow | None]]:
     """Yield each row of a listing as its key and its user, or None if this cannot be read."""
-    decoder = msgspec.json.Decoder(kind)
+    decoder = msgspec.json.Decoder(UserRow)
     for key, raw in response.decode(dict[str, msgspec.Raw]).items():
         row = None
         with suppress(msgspec.DecodeError):
@@ -78,21 +69,18 @@ def fetch_listing(
     params |= {} if limit is None else {"limit": limit}
     params |= {} if after is None else {"after": after}
     response = api.request(api.users_url, params=params, max_bytes=MAX_LISTING_BYTES)
-    rows = list(rows_of(response, UserRow))
+    rows = list(rows_of(response))
     users = [
         User(int(key), row.name, row.age)
         for key, row in rows
-        if row and re.fullmatch("0|[1-9][0-9]{0,15}", key)
+        if row and row.name is not None and re.fullmatch("0|[1-9][0-9]{0,15}", key)
     ]
     link = NEXT_PAGE.search(response.headers.get("link", ""))
     return Listing(sorted(users), int(link[1]) if link else None, len(rows) - len(users))
 
 
 def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
-    """Return the user with the id `wanted`, or a page of those with this in their name.
-
-    "" is in each name. The page begins after the id `after`. Raises ApiError.
-    """
+    """Return a page of users with this id, or with this in their name. Raises ApiError."""
     if wanted.isdecimal() and wanted.isascii():
         if len(wanted) > 16 or int(wanted) > MAX_USER_ID:
             return Listing([])
@@ -111,9 +99,9 @@ def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
 
 
 def page_starts(api: ApiClient, starts: list[int | None], number: int) -> list[int | None]:
-    """Return the ids after which the pages 1 to `number` begin; `starts` are those known.
+    """Return the ids after which pages begin, up to `number` pages. Raises ApiError.
 
-    It stops at the last page, and after MAX_REQUESTS requests. Raises ApiError.
+    It goes on from those known, to the last page or for MAX_REQUESTS requests.
     """
     for _ in range(MAX_REQUESTS):
         page = fetch_listing(api, MAX_LIMIT, starts[-1])
@@ -155,8 +143,7 @@ def stored_user(error: ApiError | None) -> User | None:
 def write_error(api: ApiClient) -> ApiError | None:
     """Return why the API rejects all writes, or None; all viewers share the result for a minute.
 
-    The request has no parameters, so it creates no user. An API that is protected responds with
-    401 or 403 before it checks the parameters.
+    The request has no parameters, so it creates no user; 401 and 403 come before their check.
     """
     try:
         api.request(api.users_url, "POST", timeout_seconds=CHECK_SECONDS)

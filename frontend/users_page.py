@@ -1,28 +1,18 @@
-"""The users page: one page of the API's listing, to search, change and download."""
+"""The users page: one page of the API's listing, to search, api_users.change and download."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 import streamlit as st
 
+import users as api_users
 import widgets
 from ages import AgeCounts
-from api_client import ApiClient, ApiError, Latest, Poller
-from users import (
-    PAGE_USERS,
-    Listing,
-    User,
-    as_csv,
-    change,
-    fetch_listing,
-    find_users,
-    page_starts,
-    stored_user,
-    write_error,
-)  # fmt: skip
+from api_client import ApiClient, ApiError, Latest, Poller, now
+from users import PAGE_USERS, Listing, User
 
+READ_ONLY = "Read-only: the API refuses to add, api_users.change or delete users"
 UNCERTAIN = "It is not known whether anything was changed. Close this, reload, and look."
 CHANGED = "Somebody else changed this user meanwhile"
 SHOWN_USERS = 5
@@ -39,42 +29,51 @@ def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
     with notes:
         loaded = load_users(api)
     error, listing = (loaded, Listing([])) if isinstance(loaded, ApiError) else (None, loaded)
-    refused = None if error else write_error(api)
-    state = widgets.State(f"Loaded at {st.session_state.loaded_at:%H:%M:%S}", "gray")
+    refused = None if error else api_users.write_error(api)
+    state = widgets.State("Loaded {} ago", "gray", now() - st.session_state.loaded_at)
     with head:
         state = widgets.state_of(Latest(error=error)) if error else state
-        what = (
-            "Read-only: the API refuses changes" if refused else "Find, add, change, delete users"
-        )
+        what = READ_ONLY if refused else "Find, add, api_users.change and delete users"
         widgets.show_title("Users", what, state)
     with notes:
-        show_notes(refused)
+        if done := st.session_state.pop("done", None):
+            st.success(done, icon=":material/check:")
+        if refused:
+            widgets.show_error(refused, f"{READ_ONLY}.", unfolded=True)
     if opened := st.session_state.get("dialog"):
         title, dialog, users = opened
         st.dialog(title, on_dismiss=lambda: st.session_state.pop("dialog"))(dialog)(api, users)
-    with st.container(horizontal=True, vertical_alignment="bottom", key="find"):
-        label, example = "Find by id or name (among all users)", "123, or alice"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
-            label, key="wanted", type="search", placeholder=example, width=340,
-            on_change=turn_to, args=([None],),
+            "Find by id or name (among all users)", key="wanted", type="search", width=340,
+            placeholder="123, or alice", on_change=turn_to, args=([None],),
         )  # fmt: skip
         dialog_button("Add a user", "person_add", bool(refused), edit_dialog, ())
         st.button("Reload", icon=":material/refresh:", on_click=forget_users)
     if error:
         widgets.show_error(error, "This page sends no request by itself: reload it.")
         return
+    latest = ages.latest(0).value
+    show_listing(api, listing, bool(refused), latest.total if latest else 0)
+
+
+def show_listing(api: ApiClient, listing: Listing, read_only: bool, total: int) -> None:
+    """Show the users, and what can be done with the selected ones."""
     selected = show_users(listing.users)
-    with st.container(horizontal=True, horizontal_alignment="distribute", key="actions"):
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            off = bool(refused) or not selected
-            dialog_button("Edit", "edit", off or len(selected) > 1, edit_dialog, selected)
+            off, number = read_only or not selected, len(selected)
+            dialog_button("Edit", "edit", off or number > 1, edit_dialog, selected)
             dialog_button("Delete", "delete", off, delete_dialog, selected)
-            st.text(
-                f"{widgets.how_many(len(selected), 'user')} selected" if selected else "Select rows"
-            )
-        show_paging(api, listing, latest.total if (latest := ages.latest(0).value) else None)
+            st.text(f"{widgets.how_many(number, 'user')} selected" if number else "Select rows")
+        show_paging(api, listing, total)
     widgets.show_unreadable(listing.unreadable_rows)
-    show_downloads(api, listing.users)
+    shown = widgets.how_many(len(listing.users), "user")
+    files = {f"CSV: {shown} shown": lambda: api_users.as_csv(listing.users)}
+    files["CSV: all users"] = lambda: api_users.as_csv(api_users.fetch_listing(api).users)
+    with st.container(horizontal=True):
+        for label, make in files.items():
+            st.download_button(label, make, "users.csv", "text/csv", on_click="ignore")
 
 
 def attempt(work: Callable[[], T]) -> T | ApiError:
@@ -87,13 +86,13 @@ def attempt(work: Callable[[], T]) -> T | ApiError:
 
 def load_users(api: ApiClient) -> Listing | ApiError:
     """Return this viewer's loaded users; if there are none, load them from the API."""
-    if "listing" not in st.session_state:
-        after = st.session_state.setdefault("pages", [None])[-1]
+    state = st.session_state
+    if "listing" not in state:
+        after = state.setdefault("pages", [None])[-1]
         with st.spinner("Waiting for the API"):
-            st.session_state.listing = attempt(lambda: find_users(api, wanted(), after))
-        behind_utc = timedelta(minutes=st.context.timezone_offset or 0)  # in the viewer's zone
-        st.session_state.loaded_at = datetime.now(UTC) - behind_utc
-    loaded: Listing | ApiError = st.session_state.listing
+            state.listing = attempt(lambda: api_users.find_users(api, wanted(), after))
+        state.loaded_at = now()
+    loaded: Listing | ApiError = state.listing
     return loaded
 
 
@@ -106,15 +105,6 @@ def forget_users() -> None:
 def wanted() -> str:
     """Return the id or name that is searched for, or an empty string."""
     return str(st.session_state.get("wanted", "")).strip()
-
-
-def show_notes(refused: ApiError | None) -> None:
-    """Show what was changed, and why this viewer cannot change users."""
-    if done := st.session_state.pop("done", None):
-        st.success(done, icon=":material/check:")
-    if refused:
-        reading = "You can see users, but not add, change or delete them."
-        widgets.show_error(refused, reading, unfolded=True)
 
 
 def show_users(users: list[User]) -> tuple[User, ...]:
@@ -145,14 +135,16 @@ def show_users(users: list[User]) -> tuple[User, ...]:
     return tuple(users[row] for row in rows) if rows else tuple(users) if len(users) == 1 else ()
 
 
-def show_paging(api: ApiClient, listing: Listing, total: int | None) -> None:
+def show_paging(api: ApiClient, listing: Listing, total: int) -> None:
     """Say which users are loaded, and offer the pages before and after, and a page by number."""
     pages: list[int | None] = st.session_state.pages
-    of = f" of {-(-total // PAGE_USERS):,}" if total and not wanted() else ""
-    all_users = f" of {total:,}" if total and not wanted() else ""
+    all_pages, all_users = f" of {-(-total // PAGE_USERS):,}", f" of {total:,}"
+    if wanted() or not total:
+        all_pages = all_users = ""
+    shown = widgets.how_many(len(listing.users), "user")
+    text = f"Page {len(pages):,}{all_pages}, {shown}{all_users}"
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        users = widgets.how_many(len(listing.users), "user")
-        st.text(f"Page {len(pages):,}{of}, {users}{all_users}")
+        st.text(text)
         st.button("Previous", disabled=len(pages) == 1, on_click=turn_to, args=(pages[:-1],))
         following, last = [*pages, listing.next_after], listing.next_after is None
         st.button("Next", disabled=last, on_click=turn_to, args=(following,))
@@ -166,7 +158,7 @@ def show_paging(api: ApiClient, listing: Listing, total: int | None) -> None:
 def jump(api: ApiClient, shown: int) -> None:
     """Show the page with the number that was entered, or the last one on the way to it."""
     number = st.session_state[f"page {shown}"]
-    found = attempt(lambda: page_starts(api, st.session_state.pages, number))
+    found = attempt(lambda: api_users.page_starts(api, st.session_state.pages, number))
     if isinstance(found, ApiError):
         st.session_state.listing = found
         return
@@ -179,19 +171,6 @@ def turn_to(pages: list[int | None]) -> None:
     """Show the page after the last of these ids; the other ids are for the previous pages."""
     st.session_state.pages = pages
     forget_users()
-
-
-def show_downloads(api: ApiClient, shown: list[User]) -> None:
-    """Offer the shown users, and all users up to a limit, as files made at the click."""
-    files = {
-        f"CSV: {widgets.how_many(len(shown), 'user')} shown": lambda: as_csv(shown),
-        "CSV: all users": lambda: as_csv(fetch_listing(api).users),
-    }
-    about = "An apostrophe is put before text that a spreadsheet would run."
-    with st.container(horizontal=True, key="downloads"):
-        for label, make in files.items():
-            file = "users-all.csv" if "all" in label else "users-shown.csv"
-            st.download_button(label, make, file, "text/csv", help=about, on_click="ignore")
 
 
 def dialog_button(
@@ -225,7 +204,7 @@ def edit_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
     params: dict[str, str | int] = {"user_id": user_id, "name": name, "age": age}
     if user:
         method, done = "PUT", f"User {params.pop('user_id')} was changed."
-    write(partial(change, api, method, params), done)
+    write(partial(api_users.change, api, method, params), done)
 
 
 def delete_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
@@ -238,23 +217,20 @@ def delete_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
     off = st.session_state.writing
     st.button("Delete for good", type="primary", disabled=off, on_click=begin_write)
     done = f"User {users[0].user_id} was" if len(users) == 1 else f"{len(users)} users were"
-    write(partial(change, api, "DELETE", {}), f"{done} deleted.")
+    write(partial(api_users.change, api, "DELETE", {}), f"{done} deleted.")
 
 
 def write(write_one: Callable[[User | None], object], done: str) -> None:
     """Show why the last write failed. If the button was clicked, write; show the users again."""
     state = st.session_state
-    if failed := state.failed:
-        if stored := stored_user(failed):
-            st.warning("Nothing was written. Do it again to replace what is stored.", title=CHANGED)
-            st.text(f"Stored now: {stored.name}, {stored.age} years old.")
-        else:
-            before = len(state.dialog[2]) - len(state.targets)
-            refused = (
-                "Nothing was changed." if before <= 0 else f"{before} of them were deleted before."
-            )
-            next_step = refused if failed.kind == "API refuses" else UNCERTAIN
-            widgets.show_error(failed, next_step, unfolded=True)
+    if stored := api_users.stored_user(state.failed):
+        st.warning("Nothing was written. Do it again to replace what is stored.", title=CHANGED)
+        st.text(f"Stored now: {stored.name}, {stored.age} years old.")
+    elif state.failed:
+        before = max(0, len(state.dialog[2]) - len(state.targets))
+        refused = f"{before} of them were deleted before." if before else "Nothing was changed."
+        refused = refused if state.failed.kind == "API refuses" else UNCERTAIN
+        widgets.show_error(state.failed, refused, unfolded=True)
     if not state.writing:
         return
     with st.spinner("Waiting for the API"):
@@ -264,10 +240,9 @@ def write(write_one: Callable[[User | None], object], done: str) -> None:
             result = attempt(partial(write_one, state.targets[0]))
             gone = isinstance(result, ApiError) and result.status == 404 and len(state.targets) > 1
             state.failed = result if isinstance(result, ApiError) and not gone else None
-            if not state.failed:
-                state.targets = state.targets[1:]
-            elif stored := stored_user(state.failed):
-                state.targets = (stored, *state.targets[1:])
+            stored = api_users.stored_user(state.failed)
+            kept = (stored,) if stored else state.targets[:1] if state.failed else ()
+            state.targets = (*kept, *state.targets[1:])
         if not state.failed:
             forget_users()
             state.done = done

@@ -3,27 +3,24 @@
 import html
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import streamlit as st
 
-from ages import GROUPS, MAX_AGE_YEARS, OVERFLOW_AGE_YEARS, AgeCounts, world_share
+from ages import MAX_AGE_YEARS, OVERFLOW_AGE_YEARS, AgeCounts
 from api_client import TICK_SECONDS, ApiError, Latest, Poller, now
 
 REFRESH_SECONDS = {"Pause": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
 WAIT_SECONDS = 0.5  # the longest wait of a redraw for a new response
 SILENCE_SECONDS = 7  # the browser then says that the dashboard itself is silent
-START_SIMULATOR = {
-    "Python": "cd data_ingestion_simulator && python main.py",
-    "Docker": "docker start sim0",
-    "Compose": "docker-compose up --detach simulator",
-    "Kubernetes": "kubectl scale --namespace microservices deployment/simulator --replicas 1",
-}
-
-# What to do about an error: by the status, or by the exception that ended the request.
+# What to do about an error, by its status or its exception; how to start the simulator.
 HINTS = json.loads((Path(__file__).parent / "hints.json").read_text(encoding="utf-8"))
+
+
+T = TypeVar("T")
 
 
 class State(NamedTuple):
@@ -53,7 +50,8 @@ def badge(state: State) -> str:
     text, data = html.escape(state.text), ""
     if state.seconds_old is not None:
         # The number of the redraw makes the HTML a new one: so the browser knows that it has news.
-        data = f' data-age="{state.seconds_old:.2f}" data-limit="{SILENCE_SECONDS}"'
+        limit = SILENCE_SECONDS if state.colour != "gray" else math.inf  # that page stands still
+        data = f' data-age="{state.seconds_old:.2f}" data-limit="{limit}"'
         data += f' data-text="{text}" data-at="{now():.2f}"'
         text = text.replace("{}", time_text(state.seconds_old))
     return f'<span class="badge {state.colour}"><i></i><span{data}>{text}</span></span>'
@@ -68,29 +66,26 @@ def show_title(title: str, subtitle: str, state: State) -> None:
 def next_request(refresh_seconds: float, error: ApiError | None = None) -> str:
     """Say when a page sends the next request."""
     if math.isinf(refresh_seconds):
-        return "This page is paused: resume or refresh it."
+        return "This page is paused: resume it."
     asked = error.retry_after_seconds if error else 0
     if asked > refresh_seconds:
         return f"The API asks to wait {asked:.0f} seconds: then the next request is sent."
     return f"The next request is sent within {refresh_seconds:g} seconds, without a click."
 
 
+def choose(label: str, options: Mapping[T, str], default: T, key: str) -> T:
+    """Return the viewer's choice; a link to the page carries it."""
+    chosen = st.segmented_control(
+        label, list(options), default=default, format_func=lambda each: options[each],
+        required=True, key=key, bind="query-params", label_visibility="collapsed",
+    )  # fmt: skip
+    return default if chosen is None else chosen
+
+
 def choose_refresh_seconds() -> float:
     """Return how often the viewer wants new numbers, in seconds; infinite for a pause."""
-    with st.container(horizontal=True, width="content", key="refreshing"):
-        choice = st.session_state.get("refresh")
-        if choice == "Pause" and st.button("Refresh now", icon=":material/refresh:"):
-            st.session_state.pop("seen", None)
-        label = st.segmented_control(
-            "Refresh",
-            list(REFRESH_SECONDS),
-            default="2 s",
-            required=True,
-            key="refresh",
-            bind="query-params",  # a link to the page carries the choice
-            label_visibility="collapsed",
-        )
-    return REFRESH_SECONDS[label or "2 s"]
+    words = {each: each for each in REFRESH_SECONDS}
+    return REFRESH_SECONDS[choose("Refresh", words, "2 s", "refresh")]
 
 
 def newest(poller: Poller[AgeCounts], refresh_seconds: float) -> Latest[AgeCounts]:
@@ -145,27 +140,8 @@ def show_empty(read_only: bool) -> None:
     )
     other = "" if read_only else ", or add a user on the page Users"
     st.text(f"Start the simulator{other}. These commands start it:")
-    for mode, tab in zip(START_SIMULATOR, st.tabs(list(START_SIMULATOR)), strict=True):
-        tab.code(START_SIMULATOR[mode], language=None)
-
-
-def show_headline(counts: AgeCounts, rate: str, rising: bool) -> None:
-    """Show the number of users, its rate, the usual figures, and each group's share."""
-    youngest, oldest = min(counts.users_by_age), max(counts.users_by_age)
-    figures = (
-        f"Median <b>{counts.median:g}</b> \u00b7 Mean <b>{counts.mean:.1f}</b>"
-        f" \u00b7 Range <b>{youngest}\u2013{oldest}</b>"
-    )
-    tiles = ""
-    for name, (first, last) in GROUPS.items():
-        ages = f"{first}+" if last == MAX_AGE_YEARS else f"{first}\u2013{last}"
-        share, world = counts.between(first, last).total / counts.total, world_share(first, last)
-        tiles += f'<li class="{name.lower()}">{name} {ages}<b>{share:.1%}</b>world {world:.1%}</li>'
-    mark = '<b class="rising">\u25b2 ' if rising else "<b>"
-    st.html(
-        f'<div class="headline"><p class="users"><b>{counts.total:,}</b> users</p>'
-        f"<p>{mark}{rate}</b><br>{figures}</p><ul>{tiles}</ul></div>"
-    )
+    for tab, command in zip(st.tabs(list(HINTS["start"])), HINTS["start"].values(), strict=True):
+        tab.code(command, language=None)
 
 
 def selected_text(counts: AgeCounts, first: int, last: int) -> str:
@@ -178,11 +154,11 @@ def selected_text(counts: AgeCounts, first: int, last: int) -> str:
     return f"{text}, mean {part.mean:.1f}" if part.total else text
 
 
-def show_source(url: str, counts: AgeCounts) -> None:
-    """Say where the numbers come from, if it is not the usual call."""
+def show_source(counts: AgeCounts) -> None:
+    """Say if the numbers do not come from the usual call, and how many rows are left out."""
     if counts.from_listing:
-        st.text(f"The dashboard counted each user in the list at {url}")
-    show_unreadable(counts.unreadable_rows)
+        st.text("The API has no age counts: the dashboard counted each user in its list.")
+        show_unreadable(counts.unreadable_rows)
 
 
 def show_unreadable(rows: int) -> None:

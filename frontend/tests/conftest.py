@@ -21,6 +21,7 @@ import api_client
 import history
 import monitor
 import system_page
+import users_page
 import widgets
 from api_client import ApiClient
 from settings import Settings
@@ -241,7 +242,7 @@ CLOCK = Clock()
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time passes for the pages when a test says so: no test waits for a tick."""
-    for module in (api_client, history, monitor, system_page, widgets):
+    for module in (api_client, history, monitor, system_page, users_page, widgets):
         monkeypatch.setattr(module, "now", CLOCK)
     CLOCK.seconds = 0.0
     return CLOCK

@@ -10,7 +10,7 @@ from conftest import Clock
 from ages import AgeCounts
 from api_client import Latest
 from history import STEP_SECONDS, Change, changes, events, recent_change, steps
-from monitor import Fault, Look, Metrics, Readiness
+from monitor import Fault, Look, Metrics
 
 Totals = list[tuple[float, int]]
 
@@ -34,7 +34,7 @@ def looks(*seen: tuple[float, float | None, str], faults: Sequence[Fault] = ()) 
         numbers = {} if started_at is None else {"process_start_time_seconds": started_at}
         metrics = Metrics(numbers, {}, {}, {})
         shown = tuple(faults) if at == seen[-1][0] else ()
-        found.append((at, Look(at, replica, 0.001, None, Readiness(), metrics, shown)))
+        found.append((at, Look(at, replica, 0.001, None, {}, metrics, shown)))
     return Latest(tuple(found))
 
 

@@ -169,7 +169,7 @@ def test_an_api_that_only_lists_its_users(api: Api, page: AppTest) -> None:
     page.run()
     assert "Live" in badge(page)
     assert total(page) == "1"
-    assert f"The dashboard counted each user in the list at {api.settings.api_url}" in texts(page)
+    assert any("the dashboard counted each user in its list" in text for text in texts(page))
     assert "1 row could not be read." in texts(page)
     assert "Canary" not in repr(page)
 
@@ -249,7 +249,7 @@ def test_what_happened_is_marked(api: Api, page: AppTest, clock: Clock) -> None:
     until_users(page, 3)
     marks = dataset(page, 1, "events")
     assert re.fullmatch(r"API down \d+ s, restarted", marks["Event"][0])
-    assert marks["from"][0] < marks["to"][0]
+    assert marks["From"][0] < marks["To"][0]
     assert "+0 users in 15 minutes" in texts(page)
 
 
@@ -265,10 +265,10 @@ def test_pause_holds_what_is_seen(api: Api, page: AppTest, clock: Clock) -> None
         page.run()
         until(lambda: bool(page.run()) and api.paths.count("/stats/ages") > users)  # noqa: B023
         assert total(page) == str(users - 1)
-        (button,) = [each for each in page.button if each.label == "Refresh now"]
-        button.click().run()
-        assert "Paused, updated" in badge(page)
+        page.segmented_control(key="refresh").set_value("2 s").run()
         until_users(page, users)
+        page.segmented_control(key="refresh").set_value("Pause").run()
+        assert "Paused, updated" in badge(page)
     api.stop()
     page.segmented_control(key="refresh").set_value("2 s")
     redraw_until(page, "API down")
