@@ -6,13 +6,12 @@ Streamlit imports it when the server starts, and runs it for each viewer, to dra
 import sys
 
 import streamlit as st
-from starlette.middleware import Middleware
 
 import charts
+import frame
 import widgets
 from ages import OVERFLOW_AGE_YEARS, AgeCounts
 from api_client import TICK_SECONDS, ApiClient, Poller
-from frame import Frame
 from history import show_headline, show_net_change, show_strip
 from monitor import LOOK_SECONDS, Look, fetch_counts, fetch_look
 from settings import Settings, SettingsError, read_settings
@@ -105,4 +104,4 @@ if __name__ == "__main__":  # Streamlit runs this file for a viewer
     page.run()
 else:  # the server starts
     streamlit = st  # `streamlit run` recognises the next line by this name
-    app = streamlit.App("app.py", middleware=[Middleware(Frame)])
+    app = streamlit.App("app.py", routes=frame.routes("live", "users", "system"))

@@ -7,48 +7,30 @@ script in this file can tell the viewer that the page cannot connect, or that a 
 import html
 from pathlib import Path
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route
+from streamlit import config, file_util
 
-HERE = Path(__file__).parent
-OUTLINE = b'<div id="outline" aria-hidden="true"><hr><i></i><i></i><i></i></div>'
-# Without these the response is complete and not compressed, so something can be added to it.
-REMOVED = {b"accept-encoding", b"if-none-match", b"if-modified-since", b"range"}
-REPLACED = {b"content-length", b"etag", b"last-modified"}
+HERE, INDEX = Path(__file__).parent, Path(file_util.get_static_dir(), "index.html")
+OUTLINE = '<body><div id="outline" aria-hidden="true"><hr><i></i><i></i><i></i></div>'
 
 
-class Frame:
-    """ASGI middleware that adds the outline, the style and the script to each page of HTML."""
+async def page(request: Request) -> HTMLResponse:
+    """Return Streamlit's index.html with the outline, the style and the script."""
+    style, script, index = (
+        path.read_text(encoding="utf-8") for path in (HERE / "page.css", HERE / "page.js", INDEX)
+    )
+    # page.js compares this name with the one that the browser shows.
+    host = html.escape(request.headers.get("host", ""))
+    head = f"<head><style>{style}</style><script>{script}</script>"
+    index = index.replace("<html", f'<html data-host="{host}"', 1).replace("<head>", head, 1)
+    headers = {"Cache-Control": "no-cache"}
+    return HTMLResponse(index.replace("<body>", OUTLINE, 1), headers=headers)
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        style, script = ((HERE / name).read_bytes() for name in ("page.css", "page.js"))
-        self._head = b"<head><style>%b</style><script>%b</script>" % (style, script)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; only the pages that a browser opens are changed."""
-        headers = dict(scope.get("headers", ()))
-        if scope["type"] != "http" or b"text/html" not in headers.get(b"accept", b""):
-            await self._app(scope, receive, send)
-            return
-        start: Message = {}
-        body = bytearray()
-
-        async def change(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-                return
-            body.extend(message.get("body", b""))
-            if not message.get("more_body"):
-                # page.js compares this name with the one that the browser shows.
-                host = html.escape(headers.get(b"host", b"").decode("latin-1")).encode()
-                page = bytes(body).replace(b"<html", b'<html data-host="%b"' % host, 1)
-                page = page.replace(b"<head>", self._head, 1).replace(
-                    b"<body>", b"<body>" + OUTLINE, 1
-                )
-                fields = [each for each in start["headers"] if each[0] not in REPLACED]
-                fields.append((b"content-length", str(len(page)).encode()))
-                await send({**start, "headers": fields})
-                await send({"type": "http.response.body", "body": page})
-
-        kept = [each for each in scope["headers"] if each[0] not in REMOVED]
-        await self._app({**scope, "headers": kept}, receive, change)
+def routes(*pages: str) -> list[Route]:
+    """Return the routes of the pages, also below a prefix (server.baseUrlPath)."""
+    base = "/" + config.get_option("server.baseUrlPath").strip("/")
+    paths = {base, *(f"{base.rstrip('/')}/{name}" for name in pages)}
+    return [Route(path, page) for path in sorted(paths)]

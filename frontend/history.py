@@ -185,7 +185,7 @@ def show_strip(_: ApiClient, ages_poller: Poller[AgeCounts], looks_poller: Polle
     ages, looks = ages_poller.latest(0), looks_poller.latest(0)
     live = ages.history and not ages.error and ages.seconds_old < MINUTE_SECONDS
     api, look = state_of_api(looks, ages), looks.value
-    api = State(api.text.partition(",")[0], api.colour)  # the page's badge has its age
+    api = State(api.text.partition(",")[0].removeprefix("API "), api.colour)
     if api.colour == "green" and look:
         api = State(f"{look.latency_seconds * 1000:.0f} ms", "green")
     simulator = simulator_state(looks, recent_change(ages, looks) if live else None)

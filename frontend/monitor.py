@@ -190,5 +190,5 @@ def state_of_api(looks: Latest[Look], ages: Latest[AgeCounts]) -> State:
     if state.colour == "green" and looks.value and looks.value.not_ready:
         return State("Alive, not ready", "orange")
     if state.colour != "orange" and (share := failed_share(looks, ages)) >= SICK_SHARE:
-        return State(f"Sick: {share:.0%} of calls fail", "orange")
+        return State(f"Sick: {share:.0%} of calls failed", "orange")
     return State("Alive and ready", "green") if state.colour == "green" else state

@@ -133,7 +133,7 @@ def test_down_from_the_start(api: Api, page: AppTest) -> None:
     assert told[1].startswith("What to do: Start the API")
     assert told[2] == f"Address: {api.statistics_url}"
     assert not total(page)
-    assert strip(page.run())["API"] == "red: API down"
+    assert strip(page.run())["API"] == "red: down"
 
 
 def test_down_after_good_data_and_back(api: Api, page: AppTest) -> None:

@@ -192,9 +192,9 @@ def test_sick(api: Api, page: AppTest, clock: Clock) -> None:
     system(page)
     until(lambda: "green: Alive and ready" in badges(page.run()))
     measured(api, good=1_070, failed=33)
-    until(lambda: "orange: Sick: 30% of calls fail" in badges(page.run()))
+    until(lambda: "orange: Sick: 30% of calls failed" in badges(page.run()))
     assert badge(page).startswith("orange: Sick")
-    assert strip(page.run())["API"] == "orange: Sick: 30% of calls fail"
+    assert strip(page.run())["API"] == "orange: Sick: 30% of calls failed"
     clock.pass_by(90)
     until(lambda: "green: Alive and ready" in badges(page.run()))
 
