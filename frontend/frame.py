@@ -31,6 +31,6 @@ async def page(request: Request) -> HTMLResponse:
 
 def routes(*pages: str) -> list[Route]:
     """Return the routes of the pages, also below a prefix (server.baseUrlPath)."""
-    base = "/" + config.get_option("server.baseUrlPath").strip("/")
-    paths = {base, *(f"{base.rstrip('/')}/{name}" for name in pages)}
+    base = f"/{config.get_option('server.baseUrlPath').strip('/')}".rstrip("/")
+    paths = {base or "/", *(f"{base}/{name}" for name in ("", *pages))}
     return [Route(path, page) for path in sorted(paths)]

@@ -17,7 +17,7 @@
   const settle = () => document.getElementById("sentence")?.remove();
 
   // Else Streamlit looks for its server below the page's own name first, and gets a 404.
-  const base = location.pathname.replace(/(live|users|system)\/?$/, "");
+  const base = location.pathname.replace(/(live|users|system)$/, "");
   window.__streamlit = { BACKEND_BASE_URL: location.origin + base };
 
   const presenting = new URLSearchParams(location.search).get("view") === "tv";

@@ -12,10 +12,8 @@ from ages import AgeCounts
 from api_client import ApiClient, ApiError, Latest, Poller, now
 from users import PAGE_USERS, Listing, User
 
-READ_ONLY = "Read-only: the API refuses to add, api_users.change or delete users"
+READ_ONLY = "Read-only: the API refuses to add, change or delete users"
 UNCERTAIN = "It is not known whether anything was changed. Close this, reload, and look."
-CHANGED = "Somebody else changed this user meanwhile"
-SHOWN_USERS = 5
 
 T = TypeVar("T")
 Dialog = Callable[[ApiClient, tuple[User, ...]], None]
@@ -33,7 +31,7 @@ def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
     state = widgets.State("Loaded {} ago", "gray", now() - st.session_state.loaded_at)
     with head:
         state = widgets.state_of(Latest(error=error)) if error else state
-        what = READ_ONLY if refused else "Find, add, api_users.change and delete users"
+        what = READ_ONLY if refused else "Find, add, change and delete users"
         widgets.show_title("Users", what, state)
     with notes:
         if done := st.session_state.pop("done", None):
@@ -60,7 +58,7 @@ def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
 def show_listing(api: ApiClient, listing: Listing, read_only: bool, total: int) -> None:
     """Show the users, and what can be done with the selected ones."""
     selected = show_users(listing.users)
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
+    with st.container(horizontal=True, gap="large"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             off, number = read_only or not selected, len(selected)
             dialog_button("Edit", "edit", off or number > 1, edit_dialog, selected)
@@ -122,7 +120,9 @@ def show_users(users: list[User]) -> tuple[User, ...]:
         column_config={
             "Id": st.column_config.NumberColumn(format="%d", alignment="left", width=150),
             "Age": st.column_config.NumberColumn(width=70, alignment="left"),
+            "Name": st.column_config.TextColumn(width=480),
         },
+        width="content",
         # Other users get another key: else the rows with the same numbers would stay selected.
         key=f"users {hash(tuple(users))}",
         hide_index=True,
@@ -209,10 +209,10 @@ def edit_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
 
 def delete_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
     """Ask the viewer to confirm that users are deleted."""
-    for user in users[:SHOWN_USERS]:
+    for user in users[:5]:
         st.text(f"User {user.user_id}: {user.name}, {user.age} years old.")
-    if len(users) > SHOWN_USERS:
-        st.text(f"And {widgets.how_many(len(users) - SHOWN_USERS, 'other user')}.")
+    if len(users) > 5:
+        st.text(f"And {widgets.how_many(len(users) - 5, 'other user')}.")
     st.text("This cannot be undone.")
     off = st.session_state.writing
     st.button("Delete for good", type="primary", disabled=off, on_click=begin_write)
@@ -224,7 +224,8 @@ def write(write_one: Callable[[User | None], object], done: str) -> None:
     """Show why the last write failed. If the button was clicked, write; show the users again."""
     state = st.session_state
     if stored := api_users.stored_user(state.failed):
-        st.warning("Nothing was written. Do it again to replace what is stored.", title=CHANGED)
+        title = "Somebody else changed this user meanwhile"
+        st.warning("Nothing was written. Do it again to replace what is stored.", title=title)
         st.text(f"Stored now: {stored.name}, {stored.age} years old.")
     elif state.failed:
         before = max(0, len(state.dialog[2]) - len(state.targets))

@@ -340,8 +340,7 @@ def test_the_pictures_of_the_documents(system: System, page: Page) -> None:
     open_page(page, system.start_dashboard(system.api_url))
     seeded["SIMULATION_SEED"] = "8"
     system.run("data_ingestion_simulator", "main", SIMULATION_RATE="3", **seeded)
-    page.set_viewport_size({"width": 1200, "height": 1290})
-    page.wait_for_timeout(32_000)  # until there are three bars of ten seconds
+    page.wait_for_timeout(62_000)  # until there are four bars of fifteen seconds
     pictures = []
     titles = {"live": "Ages of the users", "users": "Users", "system": "The system"}
     for name, title in titles.items():
@@ -352,7 +351,6 @@ def test_the_pictures_of_the_documents(system: System, page: Page) -> None:
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
             pictures.append(picture(page, f"documents/{name}{'-dark' if scheme == 'dark' else ''}"))
-        page.set_viewport_size({"width": 1200, "height": 860})
     page.emulate_media(color_scheme="light")
     turn_to(page, "Live", titles["live"])
     page.set_viewport_size(PHONE)

@@ -16,6 +16,7 @@ from dashboard import DESKTOP, LAPTOP, PHONE, PICTURES, TABLET, System, picture,
 from playwright.sync_api import Browser, Page, Route, expect
 
 TICKS = 60 if os.environ.get("LAB_LONG") else 8
+STOP, CONTINUE = (getattr(signal, name, signal.SIGTERM) for name in ("SIGSTOP", "SIGCONT"))
 ZOOMED = {"width": 720, "height": 450}  # a window of 1440 x 900 at 200 %
 TRANSLATE = """() => {
     const app = document.querySelector(".stApp");
@@ -69,13 +70,13 @@ def test_a_dashboard_that_stops_is_not_shown_as_live(system: System, page: Page)
     """The browser itself ages the badge, and takes it back when the dashboard goes on."""
     live(system, page)
     dashboard = system.opened[-1].process
-    dashboard.send_signal(signal.SIGSTOP)
+    dashboard.send_signal(STOP)
     try:
         expect(page.locator(".title")).to_contain_text("No news for", timeout=15_000)
         expect(page.locator("[aria-label=Services]")).to_contain_text("No news for")
         picture(page, "stopped")
     finally:
-        dashboard.send_signal(signal.SIGCONT)
+        dashboard.send_signal(CONTINUE)
     expect(page.locator(".title")).to_contain_text("Live, updated")
     expect(page.locator("[aria-label=Services]")).not_to_contain_text("No news for")
 

@@ -37,4 +37,4 @@ def test_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     """Below a path of a proxy the pages have the same frame."""
     monkeypatch.setattr(config, "get_option", lambda _: "/lab/")
     paths = {route.path for route in routes(*PAGES)}
-    assert paths == {"/lab", "/lab/live", "/lab/users", "/lab/system"}
+    assert paths == {"/lab", "/lab/", "/lab/live", "/lab/users", "/lab/system"}
