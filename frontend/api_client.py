@@ -183,16 +183,18 @@ class Poller(Generic[T]):
 
     def _poll(self) -> None:
         history, error, failures = self._latest
-        error, began = None, now()
+        error, began, wait_seconds = None, now(), 0.0
         try:
             response = self._fetch()
             history = (*history[1 - HISTORY_LENGTH :], (now(), response))
+            wait_seconds = getattr(response, "retry_after_seconds", 0.0)  # asked for by a part
         except ApiError as caught:
             error = caught.with_traceback(None)  # its frames would keep whole responses in memory
-            self._next_at = max(self._next_at, now() + error.retry_after_seconds)
+            wait_seconds = error.retry_after_seconds
         except Exception:  # the page must still work
             logging.exception("Reading a response failed.")
             error = ApiError("API error", "", "The dashboard failed to read the response.")
         if error:
             failures = (*failures[1 - HISTORY_LENGTH :], (began, error.kind))
+        self._next_at = max(self._next_at, now() + wait_seconds)
         self._latest = Latest(history, error, failures)

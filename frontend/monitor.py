@@ -71,6 +71,11 @@ class Look(NamedTuple):
         """When the process of the API started, in seconds since 1970, or None."""
         return self.metrics.numbers.get("process_start_time_seconds")
 
+    @property
+    def retry_after_seconds(self) -> float:
+        """How long the API asks to wait, because it is not ready."""
+        return self.not_ready.retry_after_seconds if self.not_ready else 0.0
+
     def active_simulators(self) -> dict[str, dict[str, float]]:
         """Return the simulators that reported in the last seconds."""
         since, known = self.taken_at - SIMULATOR_AWAY_SECONDS, self.metrics.simulators

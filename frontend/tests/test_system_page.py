@@ -244,3 +244,20 @@ def test_faults_that_are_on(api: Api, page: AppTest, monkeypatch: pytest.MonkeyP
     assert strip(page)["Simulator"] == "orange: lose-response 30%"
     api.responders["/faults"] = data({}, status=500)
     until(lambda: strip(page.run())["Simulator"] == "green: 252/min")
+
+
+def test_an_api_that_is_not_ready_gets_the_time_that_it_asks_for(
+    api: Api, page: AppTest, clock: Clock
+) -> None:
+    """Retry-After of /ready counts for the next look."""
+    healthy(api)
+    api.responders["/ready"] = headed(b"{}", 503, {"Retry-After": "30"})
+    system(page)
+    until(lambda: "orange: Alive, not ready" in badges(page.run()))
+    asked = api.paths.count("/ready")
+    for _ in range(5):
+        clock.pass_by(4)
+        page.run()
+    assert api.paths.count("/ready") == asked
+    clock.pass_by(15)
+    until(lambda: bool(page.run()) and api.paths.count("/ready") > asked)
