@@ -22,7 +22,6 @@ from widgets import State
 HISTORY_SECONDS = 900
 STEP_SECONDS = 15
 MINUTE_SECONDS = 60
-RESTART_SHARE = 0.5  # without a start time: when a smaller share of the users is left
 BULK_USERS = 1_000  # between two responses, and five times the usual number
 NET_CHANGE = "New users minus deleted users, from all clients, in the last 15 minutes. A restart of"
 NET_CHANGE += " the API is an event, and no change."
@@ -65,7 +64,7 @@ def restarts(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[float]:
         last[look.replica] = at, look
     if not (looks.value and looks.value.started_at):
         pairs = pairwise(ages.history)
-        found += [at for (_, old), (at, new) in pairs if new.total < old.total * RESTART_SHARE]
+        found += [at for (_, old), (at, new) in pairs if new.total < old.total / 2]
     return sorted(found)
 
 
@@ -147,7 +146,7 @@ def show_headline(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
 
 def show_net_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
     """Show the net change per minute as bars, and what happened meanwhile."""
-    happened, parts, last = events(ages, looks), steps(changes(ages, looks)), ages.history[-1][0]
+    happened, parts, last = events(ages, looks), steps(changes(ages, looks)), now()
     bars = {
         "From": [round(each.start - last, 1) for each in parts],  # in seconds; 0 is now
         "To": [round(each.end - last, 1) for each in parts],

@@ -300,7 +300,7 @@ def test_an_error_is_logged_with_its_request_id(api: Api, caplog: pytest.LogCapt
     ("header", "least", "most"),
     [
         ("7", 7, 7),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True), 20, 40),
+        ("in 40 s", 10, 40),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
         ("9" * 30, 60, 60),
         ("soon", 0, 0),
@@ -310,5 +310,7 @@ def test_an_error_is_logged_with_its_request_id(api: Api, caplog: pytest.LogCapt
 )
 def test_retry_after(api: Api, header: str, least: float, most: float) -> None:
     """A number of seconds or a date, at most a minute; what cannot be read is no wait."""
+    if header == "in 40 s":
+        header = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
     api.responders["/stats/ages"] = headed(b"", 503, {"Retry-After": header})
     assert least <= error_of(api.client).retry_after_seconds <= most
