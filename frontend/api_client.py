@@ -170,10 +170,13 @@ class Poller(Generic[T]):
         self._next_at = float("-inf")
         self._latest = Latest[T]()
 
-    def latest(self, wait_seconds: float) -> Latest[T]:
-        """Start a request if one is due; return what is known after at most `wait_seconds`."""
+    def latest(self, wait_seconds: float, patience_seconds: float = 0.0) -> Latest[T]:
+        """Start a request if one is due; return what is known after at most `wait_seconds`.
+
+        With patience, it is started only if no other part of a page has done so for that time.
+        """
         with self._lock:
-            if now() >= self._next_at and not self._thread.is_alive():
+            if now() >= self._next_at + patience_seconds and not self._thread.is_alive():
                 self._next_at = (now() // self._tick_seconds + 1) * self._tick_seconds
                 self._thread = threading.Thread(target=self._poll, name="poller", daemon=True)
                 self._thread.start()

@@ -181,7 +181,8 @@ def simulator_state(looks: Latest[Look], change: Change | None) -> State:
 @st.fragment(run_every=TICK_SECONDS)
 def show_strip(_: ApiClient, ages_poller: Poller[AgeCounts], looks_poller: Poller[Look]) -> None:
     """Show the three services and their states in the header of every page."""
-    ages, looks = ages_poller.latest(0), looks_poller.latest(0)
+    # A request of the strip would make the live page wait for the next one.
+    ages, looks = ages_poller.latest(0, TICK_SECONDS), looks_poller.latest(0)
     live = ages.history and not ages.error and ages.seconds_old < MINUTE_SECONDS
     api, look = state_of_api(looks, ages), looks.value
     api = State(api.text.partition(",")[0].removeprefix("API "), api.colour)

@@ -86,3 +86,14 @@ def test_an_unexpected_exception_is_an_error_like_any_other() -> None:
     assert error is not None
     assert error.reason == "The dashboard failed to read the response."
     until(lambda: poller.latest(DEADLINE_SECONDS).error is None)
+
+
+def test_a_patient_viewer_leaves_the_request_to_others(clock: Clock) -> None:
+    """It sees their responses, and asks only when nobody else does."""
+    requests = []
+    poller = Poller(lambda: requests.append(1))
+    poller.latest(DEADLINE_SECONDS)
+    for seconds, expected in ((2, 1), (1, 1), (1, 2)):
+        clock.pass_by(seconds)
+        poller.latest(DEADLINE_SECONDS, patience_seconds=2)
+        assert len(requests) == expected
