@@ -104,13 +104,13 @@ def page_starts(api: ApiClient, starts: list[int | None], number: int) -> list[i
     It goes on from those known, to the last page or for MAX_REQUESTS requests.
     """
     for _ in range(MAX_REQUESTS):
+        if len(starts) >= number:
+            break
         page = fetch_listing(api, MAX_LIMIT, starts[-1])
         last = None if page.next_after else -1  # the last user begins no page
-        starts = [
-            *starts,
-            *(user.user_id for user in page.users[PAGE_USERS - 1 : last : PAGE_USERS]),
-        ]
-        if last or len(starts) >= number:
+        ids = [user.user_id for user in page.users]
+        starts = [*starts, *ids[PAGE_USERS - 1 : last : PAGE_USERS]]
+        if last:
             break
     return starts[:number]
 
