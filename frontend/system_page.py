@@ -37,7 +37,7 @@ def system_page(api: ApiClient, ages: Poller[AgeCounts], looks: Poller[Look]) ->
         strikes = f"{fault.strikes:,} disturbed so far"
         cards.append(card(f"Fault: {fault.kind}", State("On", "orange"), whose, strikes))
     st.html(f'<ul class="cards">{"".join(cards)}</ul>')
-    if look and look.metrics.numbers:
+    if seen.value and seen.value.metrics.numbers:  # also when the API is down: the past stays
         show_work(seen)
     else:
         st.text("The API shows no metrics at /metrics, so there are no charts of its work.")
