@@ -189,7 +189,9 @@ def failed_share(looks: Latest[Look], ages: Latest[AgeCounts]) -> float:
 def state_of_api(looks: Latest[Look], ages: Latest[AgeCounts]) -> State:
     """Return the state of the API: up, sick, not ready or down."""
     good_at = ages.history[-1][0] if ages.history else -math.inf
-    if ages.error and (not ages.history or sum(at > good_at for at, _ in ages.failures) > 1):
+    refused = ages.error and type(ages.error.cause).__name__ == "ConnectError"  # nobody listens
+    in_a_row = sum(at > good_at for at, _ in ages.failures)
+    if ages.error and (refused or in_a_row > 1 or not ages.history):
         return state_of(ages)
     state = state_of(looks, LOOK_SECONDS)
     if state.colour == "green" and looks.value and looks.value.not_ready:
