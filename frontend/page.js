@@ -60,13 +60,6 @@
     if (/dynamically imported|module script failed|preload CSS/i.test(event.reason?.message)) broken();
   });
 
-  // A choice on a page is part of its address, but no step back: Back goes to the page before.
-  const push = history.pushState;
-  history.pushState = function (state, title, url) {
-    const same = url != null && new URL(url, location.href).pathname === location.pathname;
-    return (same ? history.replaceState : push).call(this, state, title, url);
-  };
-
   // Escape closes a dialog wherever the focus is: it is lost when the focused button is disabled.
   addEventListener("keydown", (event) => {
     const dialog = document.querySelector("[role=dialog]");
