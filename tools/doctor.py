@@ -144,7 +144,8 @@ def clean(users: bool) -> int:
     stop()
     paths = [ROOT / folder / cache for folder in TABLES["folders"] for cache in TABLES["caches"]]
     for path in [*paths, *(ROOT.glob("users.db*") if users else ())]:
-        if remove(path):
+        answers = path.name == ".lab" and (path / "learn").exists()  # of a learner
+        if (users or not answers) and remove(path):
             say(f"removed {path.relative_to(ROOT)}")
     for name in left_in_docker():
         for removal in ("container rm --force", "network rm", *(["volume rm"] if users else [])):
