@@ -63,7 +63,7 @@ def test_the_documentation_needs_no_internet(system: System, page: Page) -> None
     """/docs draws its list of calls, and "Try it out" creates a user."""
     system.start_api()
     page.goto(f"{system.api_url}/docs")
-    page.get_by_text("Create User", exact=True).click()
+    page.get_by_text("Create a user", exact=True).click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
     picture(page, "docs")
