@@ -321,13 +321,14 @@ def test_the_public_certificate_authorities_are_known(docker: Docker) -> None:
 
 @pytest.mark.parametrize(("name", "image"), IMAGES.items())
 def test_the_files_of_an_image(docker: Docker, name: str, image: str) -> None:
-    """An image has the modules, compiled, and no other file of the service's folder."""
+    """An image has the modules, compiled, their data, and no other file of the service's folder."""
     files = docker("run", "--rm", image, "ls", "-A", "/app").split()
     folder = ROOT / FOLDERS[name]
     modules = {path.name for path in folder.glob("*.py")}
+    data = {path.name for path in folder.iterdir() if path.suffix in (".json", ".css", ".js")}
     others = {"requirements.txt", "__pycache__", ".streamlit", "static"}
 
-    assert modules <= set(files) <= modules | others
+    assert modules | data <= set(files) <= modules | data | others
     compiled = docker("run", "--rm", image, "ls", "/app/__pycache__").split()
     assert {Path(file).name.split(".")[0] for file in compiled} == {
         Path(module).stem for module in modules

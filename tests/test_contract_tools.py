@@ -79,7 +79,10 @@ def test_a_typescript_client_does_all_calls(tmp_path: Path, api_url: str) -> Non
 
 
 def test_a_python_client_does_all_calls(
-    tmp_path: Path, api_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    api_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """openapi-python-client makes a package whose functions make each call, with typed results."""
     package = tmp_path / "client"
@@ -89,6 +92,7 @@ def test_a_python_client_does_all_calls(
     assert made.returncode == 0, made.stdout + made.stderr
     monkeypatch.syspath_prepend(str(tmp_path))
     client = importlib.import_module("client").Client(base_url=api_url)
+    request.addfinalizer(client.get_httpx_client().close)
 
     def call(name: str, /, **arguments: Any) -> Any:
         return importlib.import_module(f"client.api.{name}").sync_detailed(
