@@ -182,7 +182,7 @@ def test_the_dashboard_is_behind_the_load_balancer(
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible(timeout=15_000)
     assert page.url == f"http://localhost:{production.port}/dashboard/"
     page.get_by_role("link", name="System", exact=True).first.click()
-    expect(page.get_by_text(re.compile(r"Replica: api\d+"))).to_be_visible(timeout=15_000)
+    expect(page.get_by_text(re.compile(r"Replica: api\d+")).first).to_be_visible(timeout=15_000)
     page.close()
 
 
