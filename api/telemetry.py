@@ -117,54 +117,18 @@ class Simulators(Collector):
         return [users, rate, seen]
 
 
-class LineFormatter(logging.Formatter):
-    """Formats events as plain lines, or each as a JSON object."""
-
-    def __init__(self, as_json: bool) -> None:
-        super().__init__()
-        self._as_json = as_json
-
-    def line(self, level: str, message: str, **fields: object) -> str:
-        """Return a line with the time of now. Only the JSON has the `fields`."""
-        now = time.time()
-        if self._as_json:
-            at = _time_text(int(now), "%Y-%m-%dT%H:%M:%S%z")
-            return json.dumps({"time": at, "level": level, "message": message, **fields})
-        at = _time_text(int(now), "%Y-%m-%d %H:%M:%S")
-        return f"{at},{int(now % 1 * 1000):03d} {level} {message}"
-
-    def access_line(self, method: str, route: str, status: int, ms: float, request_id: str) -> str:
-        """Return the line of a request that took `ms` milliseconds."""
-        line = f"{method} {route} {status} {ms:.1f} ms {request_id}"
-        if not self._as_json:
-            return self.line("INFO", line) + "\n"
-        fields = {"method": method, "route": route, "status": status, "milliseconds": round(ms, 1)}
-        return self.line("INFO", line, **fields, request_id=request_id) + "\n"
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line of an event; as text, a traceback follows it."""
-        exception = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
-        line = self.line(record.levelname, record.getMessage(), **exception)
-        return "\n".join([line, *([] if self._as_json else exception.values())])
-
-
-@lru_cache(maxsize=1)
-def _time_text(seconds: int, time_format: str) -> str:
-    return time.strftime(time_format, time.localtime(seconds))
-
-
 class AccessLog(logging.StreamHandler[TextIO]):
-    """Buffers access log lines until the end of the event-loop iteration, then writes them at once.
+    """Writes the log as plain lines or JSON objects: one for each request, one for each event.
 
-    One write for each line would take longer than most requests. SIGKILL loses the lines of one
-    iteration. A line that cannot be written (full disk, closed pipe) is lost, because a request or
-    a store's thread must not fail because of the log.
+    Lines of requests are buffered until the end of the event-loop iteration: one write for each
+    would take longer than most requests. SIGKILL loses the lines of one iteration. A line that
+    cannot be written (full disk, closed pipe) is lost, because a request or a store's thread must
+    not fail because of the log.
     """
 
-    def __init__(self, stream: TextIO, formatter: LineFormatter) -> None:
+    def __init__(self, stream: TextIO, as_json: bool) -> None:
         super().__init__(stream)
-        self.setFormatter(formatter)
-        self._access_line = formatter.access_line
+        self._as_json = as_json
         self._lines: list[str] = []
 
     def observe(
@@ -173,12 +137,27 @@ class AccessLog(logging.StreamHandler[TextIO]):
         """Log a request that has got its response. Called on the event loop."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(self._access_line(method, route, status, seconds * 1000, request_id))
+        ms = round(seconds * 1000, 1)
+        line = f"{method} {route} {status} {ms} ms {request_id}"
+        if self._as_json:
+            fields = {"method": method, "route": route, "status": status, "milliseconds": ms}
+            self._lines.append(self._line("INFO", line, **fields, request_id=request_id) + "\n")
+        else:
+            self._lines.append(self._line("INFO", line) + "\n")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log an event after the buffered lines. Called in a store's thread, too."""
         self.flush()
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of an event; as text, a traceback follows it."""
+        message = record.getMessage()
+        if not record.exc_info:
+            return self._line(record.levelname, message)
+        traceback = logging.Formatter().formatException(record.exc_info)
+        line = self._line(record.levelname, message, exception=traceback)
+        return line if self._as_json else f"{line}\n{traceback}"
 
     def flush(self) -> None:
         """Write the buffered lines."""
@@ -192,6 +171,20 @@ class AccessLog(logging.StreamHandler[TextIO]):
         finally:
             self.release()
 
+    def _line(self, level: str, message: str, **fields: object) -> str:
+        """Return a line with the time of now. Only the JSON has the `fields`."""
+        now = time.time()
+        if self._as_json:
+            at = _time_text(int(now), "%Y-%m-%dT%H:%M:%S%z")
+            return json.dumps({"time": at, "level": level, "message": message, **fields})
+        at = _time_text(int(now), "%Y-%m-%d %H:%M:%S")
+        return f"{at},{int(now % 1 * 1000):03d} {level} {message}"
+
+
+@lru_cache(maxsize=1)  # most lines have the same second as the one before
+def _time_text(seconds: int, time_format: str) -> str:
+    return time.strftime(time_format, time.localtime(seconds))
+
 
 ACCESS_LOGS = ["uvicorn.access", "uvicorn.asgi", "gunicorn.access", "hypercorn.access"]
 ACCESS_LOGS += ["granian.access", "_granian.access"]
@@ -202,7 +195,7 @@ def configure_log(log_format: str) -> AccessLog:
 
     The access logs of the servers are off, because their lines contain addresses.
     """
-    access_log = AccessLog(sys.stdout, LineFormatter(log_format == "json"))
+    access_log = AccessLog(sys.stdout, log_format == "json")
     log.handlers = [access_log]
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -21,7 +21,7 @@ from crud import MAX_BATCH_USERS, Record, StoreUnavailable, Users
 from database import MAX_QUEUED
 from engines import Conflict, engine_for
 from sql import SqlStore
-from telemetry import AccessLog, LineFormatter, log
+from telemetry import AccessLog, log
 
 MAX_QUEUED_BATCHES = 5  # of the largest size: at most 50,000 users are queued
 
@@ -194,7 +194,7 @@ def test_a_log_that_cannot_be_written_stops_no_store(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full disk log lines are lost; the thread of the store continues."""
-    handler = AccessLog(FullDisk(), LineFormatter(as_json=False))
+    handler = AccessLog(FullDisk(), as_json=False)
     monkeypatch.setattr(log, "handlers", [handler])
 
     async def scenario(store: Store) -> None:
