@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 from conftest import open_page, wait_until
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 if sys.platform == "win32":
     pytest.skip("these tests type at a POSIX terminal", allow_module_level=True)
@@ -27,6 +27,16 @@ def console() -> Iterator[Console]:
     console = Console()
     yield console
     console.kill()
+
+
+@pytest.fixture(scope="module")
+def page(console: Console, browser: Browser) -> Iterator[Page]:
+    """Yield the live page of the dashboard."""
+    page = browser.new_page()
+    open_page(page, f"http://localhost:{console.dashboard_port}")
+    expect(page.get_by_text("Live, updated").first).to_be_visible()
+    yield page
+    page.close()
 
 
 def metric(console: Console, http: httpx2.Client, pattern: str) -> int:
@@ -49,13 +59,18 @@ CREATED = r'api_requests_total\{method="POST",route="/users/",status="201"\}'
     ],
 )
 def test_a_fault_of_the_simulator(
-    console: Console, http: httpx2.Client,
+    console: Console, http: httpx2.Client, page: Page,
     kind: str, share: int, symptom: str | re.Pattern[str], is_counted: bool,
 ) -> None:  # fmt: skip
-    """The log says it, and the metrics count a 409 if the request had arrived; later no more."""
+    """Log and dashboard say it, and the metrics count a 409 if the request arrived; then no more.
+
+    The strip of the dashboard names the fault beside the simulator.
+    """
     before, conflicts = console.count(symptom), metric(console, http, CONFLICTS)
     console.type(f"fault simulator {kind} {share}%")
     console.wait_for(symptom, times=before + 2, deadline_seconds=10)
+    badge = page.get_by_text(f"{kind} {share}%")
+    expect(badge).to_be_visible(timeout=10_000)
     if is_counted:
         wait_until("a 409", lambda: metric(console, http, CONFLICTS) > conflicts, 10)
     else:
@@ -65,6 +80,7 @@ def test_a_fault_of_the_simulator(
     console.type("faults off")
     console.wait_for("all faults are off", times=off + 1, deadline_seconds=10)
     wait_until("the symptom ends", lambda: is_gone(console, http, symptom), 10)
+    expect(badge).to_be_hidden(timeout=10_000)
 
 
 def is_gone(console: Console, http: httpx2.Client, symptom: str | re.Pattern[str]) -> bool:
@@ -91,13 +107,11 @@ def stands_still(console: Console, http: httpx2.Client) -> bool:
     return metric(console, http, CREATED) == before
 
 
-@pytest.mark.parametrize("kind", ["lose-response", "refuse", "hang"])
-def test_a_fault_of_the_dashboard(console: Console, browser: Browser, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["lose-response", "reset", "refuse", "hang"])
+def test_a_fault_of_the_dashboard(console: Console, page: Page, kind: str) -> None:
     """The page is no longer live within ten seconds; the simulator notices nothing."""
-    page = browser.new_page()
     live = page.get_by_text("Live, updated").first
-    open_page(page, f"http://localhost:{console.dashboard_port}")
-    expect(live).to_be_visible()
+    expect(live).to_be_visible(timeout=10_000)
     retries = console.count("next try in")
 
     console.type(f"fault dashboard {kind} 100%")
@@ -105,13 +119,21 @@ def test_a_fault_of_the_dashboard(console: Console, browser: Browser, kind: str)
     console.type("faults off")
     expect(live).to_be_visible(timeout=10_000)
     assert console.count("next try in") == retries
-    page.close()
 
 
-def test_a_quiet_system_shows_nothing(console: Console, browser: Browser) -> None:
-    """Nobody touches it: no warning, no 4xx, no 5xx, no badge but "Live" (ten minutes if long)."""
-    page = browser.new_page()
-    open_page(page, f"http://localhost:{console.dashboard_port}")
+def test_a_slow_dashboard(console: Console, page: Page) -> None:
+    """With late responses the page stays live, and its strip names the fault."""
+    badge = page.get_by_text("latency 100%")
+    console.type("fault dashboard latency 100%")
+    expect(badge).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("Live, updated").first).to_be_visible()
+
+    console.type("faults off")
+    expect(badge).to_be_hidden(timeout=10_000)
+
+
+def test_a_quiet_system_shows_nothing(console: Console, page: Page) -> None:
+    """Without a touch: no warning, no 4xx, no 5xx, no badge but "Live" (ten minutes if long)."""
     live = page.get_by_text("Live, updated").first
     expect(live).to_be_visible()
     since, deadline = len(console.lines), time.monotonic() + QUIET_SECONDS
@@ -121,4 +143,3 @@ def test_a_quiet_system_shows_nothing(console: Console, browser: Browser) -> Non
         time.sleep(0.5)
     loud = re.compile(r"WARN|ERROR|Traceback| [45]\d\d [\d.]+ ms|next try in|ended with", re.I)
     assert [line for line in console.lines[since:] if loud.search(line)] == []
-    page.close()
