@@ -43,11 +43,10 @@ async def check(world: World) -> None:
     url = await world.api()
     grace = {"name": "Grace", "age": 45}
     if world.faults:  # nobody has the id: no 409 is possible
-        await world.call("POST", f"{url}/users/", user_id=taken, **grace)
+        await world.call("POST", f"{url}/users/", user_id=taken, name="Grace", age=45)
     elif (await world.call("GET", f"{url}/users/{taken}")).status == 404:
         raise Void("nobody has TAKEN_ID, so no conflict is possible")
-    variables = {"API_URL": url, "FREE_ID": str(free), "TAKEN_ID": str(taken)}
-    program = await world.start(**variables)
+    program = await world.start(API_URL=url, FREE_ID=str(free), TAKEN_ID=str(taken))
     code = await program.ended(15)
     metrics = (await world.call("GET", f"{url}/metrics")).text
     row = r'api_requests_total\{method="(\w+)",route="([^"]+)",status="(\d+)"\}'

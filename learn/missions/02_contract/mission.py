@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 from urllib.parse import urlencode
 
 from learn.missions import Mission, Real
@@ -35,7 +36,7 @@ MISSION = Mission(
 
 USER = {"user_id": "5", "name": "Eve", "age": "40"}
 # What is wrong, and requests that have this mistake.
-WRONG = {
+WRONG: dict[str, list[dict[str, Any]]] = {
     "not a number": [{"age": text} for text in ("abc", "", "30.5", "0x10")],
     "out of range": [{"age": "151"}, {"user_id": str(2**53)}, {"age": "-1"}],
     "not in plain digits": [{"age": text} for text in ("1_0", "+5", "٣", " 7", "7 ")],
@@ -57,7 +58,7 @@ def stories() -> list[tuple[str, str, int, object]]:
     ]
 
 
-def friendly(world: World) -> dict[str, list[dict[str, object]]]:
+def friendly(world: World) -> dict[str, list[dict[str, Any]]]:
     """Return requests without a mistake."""
     return {"nothing": [{"age": str(world.random.randrange(151))} for _ in range(20)]}
 

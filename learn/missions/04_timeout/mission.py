@@ -48,8 +48,8 @@ async def check(world: World) -> None:
     await world.call("POST", f"{url}/users/batch", body=people)
     proxy = await world.proxy("page", url)
     proxy.set("hang", 0.3)
-    variables = {"API_URL": f"http://127.0.0.1:{proxy.port}"}
-    program = await world.start(USER_IDS=",".join(map(str, ids)), **variables)
+    address = f"http://127.0.0.1:{proxy.port}"
+    program = await world.start(USER_IDS=",".join(map(str, ids)), API_URL=address)
     file = world.file.name
     deadline = time.monotonic() + LONGEST_SECONDS
     while program.code is None and time.monotonic() < deadline:

@@ -55,7 +55,7 @@ def peak(sent: list[float], begins: float) -> int:
 
 async def check(world: World) -> None:
     """Run the clients with the outage and, as a control, without it; compare."""
-    runs = []
+    runs: list[dict[str, Any]] = []
     for seconds in (0.0, OUTAGE_SECONDS if world.faults else 0.0):
         result = world.folder / f"result-{len(runs)}"
         arguments = (str(world.seed), str(seconds), str(result))

@@ -37,7 +37,8 @@ MISSION = Mission(
 
 async def balance(world: World, url: str, stop: asyncio.Event) -> tuple[list[str], bool]:
     """Send requests while /ready says 200; return errors, and whether it went on saying 200."""
-    lost, still_ready, next_probe = [], 0, 0.0
+    lost: list[str] = []
+    still_ready, next_probe = 0, 0.0
     while True:
         if time.monotonic() >= next_probe:
             stopped = stop.is_set()
