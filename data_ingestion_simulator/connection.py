@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from client import OTHER, PAGE, ApiError, NotConnected, Response, now
+from client import PAGE, ApiError, NotConnected, Response, now
 from ledger import Ledger
 
 CONNECT_TIMEOUT_SECONDS, RESPONSE_TIMEOUT_SECONDS = 3.0, 10.0
@@ -30,9 +30,7 @@ class Connection:
     def __init__(self, base_url: str, ledger: Ledger, token: str | None = None) -> None:
         url = urlsplit(base_url)
         tls = ssl.create_default_context() if url.scheme.lower() == "https" else None
-        self._address = url.hostname or "", url.port or (443 if tls else 80)
-        # A host name may have several addresses: after 0.25 s the next one is tried, too.
-        self._options: dict[str, Any] = {"ssl": tls, "happy_eyeballs_delay": 0.25}
+        self._address, self._tls = (url.hostname or "", url.port or (443 if tls else 80)), tls
         self._path, self._token = url.path, (token or "").encode()
         self._headers = f"Host: {url.netloc}\r\nAccept: application/json\r\n"
         self._headers += f"Authorization: Bearer {token}\r\n" if token else ""
@@ -49,7 +47,7 @@ class Connection:
             head += f"X-Simulator: {self._ledger.describe(started)}\r\n"
             self._introduce_at = started + INTRODUCTION_SECONDS
         request = f"{head}X-Request-ID: {request_id}\r\n\r\n".encode() + body
-        connected = self._idle_socket() or await self._connect()
+        connected = await self._connect()
         try:
             status, headers, content = await connected.send(request)
             self._ledger.statuses[status] += 1
@@ -66,19 +64,19 @@ class Connection:
             content = content.replace(self._token, b"***")
         return Response(status, json_value(content, status))
 
-    def _idle_socket(self) -> "_Socket | None":
+    async def _connect(self) -> "_Socket":
+        """The last idle connection, or a new one."""
         while self._idle:
             last = self._idle.pop()
             if last.reusable and now() - last.idle_since < IDLE_CONNECTION_SECONDS:
                 return last
             last.abort()
-        return None
-
-    async def _connect(self) -> "_Socket":
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                return (await loop.create_connection(_Socket, *self._address, **self._options))[1]
+                # A host name may have several addresses: after 0.25 s the next one is tried, too.
+                options: dict[str, Any] = {"ssl": self._tls, "happy_eyeballs_delay": 0.25}
+                return (await loop.create_connection(_Socket, *self._address, **options))[1]
         except TimeoutError:
             reason = f"gave no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
         except (socket.gaierror, UnicodeError):
@@ -124,9 +122,7 @@ class _Socket(asyncio.Protocol):
         self.received_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self.on_message_complete()
-        except HttpParserError:
+        except (HttpParserError, HttpParserUpgrade):
             self.abort("responded with something that is not HTTP")
         if self.received_bytes > LARGEST_RESPONSE_BYTES:
             self.abort(f"responded with more than {LARGEST_RESPONSE_BYTES // 1024} KiB")
@@ -152,7 +148,7 @@ class _Socket(asyncio.Protocol):
         self._body += data
 
     def on_message_complete(self) -> None:
-        if 100 <= self._status < 200 and self._status != 101:  # another response follows
+        if 100 <= self._status < 200:  # another response follows
             self._status = 0
         elif self._response and not self._response.done():
             self.reusable = self._parser.should_keep_alive()
@@ -186,9 +182,8 @@ def retry_after_seconds(headers: dict[str, str]) -> float:
 
 
 def json_value(body: bytes | bytearray, status: int) -> object:
-    """The JSON in a body, or None; of a 2xx that is not JSON: `PAGE` or `OTHER`."""
+    """The JSON in a body, or None; `PAGE` if a 2xx has HTML."""
     try:
         return json.loads(body.decode()) if body else None
     except (ValueError, RecursionError):
-        success = PAGE if body.lstrip().startswith(b"<") else OTHER  # a page of a proxy or a login
-        return success if status < 300 else None
+        return PAGE if status < 300 and body.lstrip().startswith(b"<") else None

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import re
 from bisect import bisect
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ AGES: dict[str, tuple[range, list[float]]] = {
 # An id is a random block of seven digits and a running number of nine. Two simulators draw the
 # same block once in eight million times. All ids are below 2**53: JavaScript holds them exactly.
 BLOCK_SIZE, FIRST_BLOCK, LAST_BLOCK = 10**9, 1_000_000, 8_999_999
-PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
 class User(NamedTuple):
@@ -40,12 +38,13 @@ class Users(Iterator[User]):
         self._rng = random.Random(key)  # noqa: S311 (not a secret)
         self.block = random.Random(f"{key} ids").randint(FIRST_BLOCK, LAST_BLOCK)  # noqa: S311
         self._ids = itertools.count(self.block * BLOCK_SIZE + 1)
-        self._years, self._totals = AGES[ages][0], list(itertools.accumulate(AGES[ages][1]))
+        self._years, weights = AGES[ages]
+        self._totals = list(itertools.accumulate(weights))
         self._draw_name = names(self._rng, locale)
 
     def __next__(self) -> User:
-        age = self._years[bisect(self._totals, self._rng.random() * self._totals[-1])]
-        return User(next(self._ids), self._draw_name().strip(), age)
+        age = self._rng.choices(self._years, cum_weights=self._totals)[0]
+        return User(next(self._ids), self._draw_name(), age)
 
     def renumbered(self, user: User) -> User:
         """The same person with a new id: the second is always the same, so that a later run with
@@ -57,34 +56,23 @@ class Users(Iterator[User]):
 
 
 def names(rng: random.Random, locale: str) -> Callable[[], str]:
-    """A function that draws names as Faker does, but sums weights and parses patterns only once."""
+    """A function that draws names as Faker does, but adds up the weights of its words only once."""
     from faker import Faker  # takes 0.1 s: wrong settings are reported before
-    from faker.providers.person import Provider
 
     faker = Faker(locale, providers=["faker.providers.person"])
     faker.seed_instance(rng.getrandbits(64))
-    generator = faker.factories[0]
-    provider = next(each for each in generator.providers if isinstance(each, Provider))
-    weighted = {}
-    for words in [getattr(provider, name, None) for name in dir(type(provider))]:
-        if isinstance(words, OrderedDict):
-            weighted[id(words)] = list(words), list(itertools.accumulate(words.values()))
-    faker_element = provider.random_element
-    patterns: dict[str, tuple[str, list[Callable[[], str]]]] = {}
+    (provider,) = faker.factories[0].providers
+    fakers_choice = provider.random_element
+    known: dict[int, tuple[object, list[str], list[float]]] = {}
 
     def random_element(elements: Any) -> Any:
-        if id(elements) in weighted:
-            words, totals = weighted[id(elements)]
-            return words[bisect(totals, rng.random() * totals[-1], 0, len(totals) - 1)]
-        return faker_element(elements)
-
-    def parse(pattern: str) -> str:
-        if pattern not in patterns:
-            parts = [getattr(provider, name) for name in PLACEHOLDER.findall(pattern)]
-            patterns[pattern] = PLACEHOLDER.sub("%s", pattern.replace("%", "%%")), parts
-        template, parts = patterns[pattern]
-        return template % tuple([part() for part in parts])
+        if not isinstance(elements, OrderedDict):
+            return fakers_choice(elements)
+        if id(elements) not in known:  # they are kept: no other object can get their id
+            totals = list(itertools.accumulate(elements.values()))
+            known[id(elements)] = elements, list(elements), totals
+        _, words, totals = known[id(elements)]
+        return words[bisect(totals, rng.random() * totals[-1], 0, len(totals) - 1)]
 
     vars(provider)["random_element"] = random_element
-    vars(generator)["parse"] = parse
-    return provider.name
+    return lambda: str(provider.name()).strip()

@@ -16,7 +16,7 @@ MOST_RANGES, BURST_REQUESTS = 10, 5
 
 
 class Ledger:
-    """attempted = created + already there + rejected + given up (+ not sent, in a dry run).
+    """attempted = created + already there + rejected + given up.
 
     At a rate users may be `dropped` (too many were being sent) or `late` (this program was slow).
     """
@@ -28,23 +28,22 @@ class Ledger:
         self.errors, self.statuses = Counter[str](), Counter[int]()
         self._latencies, self._period_seconds = Counter[int](), period_seconds
         self._began_at, self._ended_at = math.inf, 0.0
-        self._open: set[int] = set()
+        self.being_sent: set[int] = set()
         self.name, self._unfinished, self._described = "simulator", 0, (0, -math.inf)
 
     def attempt(self, user_ids: Collection[int]) -> None:
         """Count users that are about to be sent, each one once."""
-        before = len(self._open)
-        self._open.update(user_ids)
-        self.attempted += len(self._open) - before
+        self.attempted += len(set(user_ids) - self.being_sent)
+        self.being_sent.update(user_ids)
 
     def renumber(self, old_id: int, new_id: int) -> None:
         """Note that a user has a new id."""
-        self._open.remove(old_id)
-        self._open.add(new_id)
+        self.being_sent.remove(old_id)
+        self.being_sent.add(new_id)
 
     def settle(self, user_ids: Collection[int], outcome: str, status: int = 0) -> None:
         """Note the outcome of users, and the status of the response that decided it."""
-        self._open.difference_update(user_ids)
+        self.being_sent.difference_update(user_ids)
         self.settled[outcome] += len(user_ids)
         if outcome == "rejected":
             self.errors[f"rejected a user with {status}"] += len(user_ids)
@@ -67,8 +66,8 @@ class Ledger:
 
     def close(self) -> None:
         """Give up the users that are still being sent: they may be stored or not."""
-        self._unfinished = len(self._open)
-        self.settle(sorted(self._open), "given up")
+        self._unfinished = len(self.being_sent)
+        self.settle(sorted(self.being_sent), "given up")
         self.unknown_ids.sort()
 
     def balances(self) -> bool:
@@ -85,24 +84,23 @@ class Ledger:
 
     def users_per_second(self) -> float | None:
         """How many users were stored in a second; None if unknown."""
-        known = self.seconds() and not self.settled["not sent"]
-        return self.stored() / self.seconds() if known else None
+        return self.stored() / self.seconds() if self.seconds() else None
 
     def seconds(self) -> float:
         """From the first due user to the end of the last one's period."""
         return max(0.0, self._ended_at - self._began_at)
 
     def percentile_milliseconds(self, percent: float) -> float | None:
-        """The latency that so many per cent of all latencies do not exceed; None in a dry run."""
+        """The latency that so many per cent of all latencies do not exceed; None without any."""
         rank = math.ceil(self._latencies.total() * percent / 100)
-        for bucket in sorted(self._latencies if not self.settled["not sent"] else ()):
+        for bucket in sorted(self._latencies):
             rank -= self._latencies[bucket]
             if rank <= 0:
                 return float(1000 * GROWTH**bucket)
         return None
 
     def latency_milliseconds(self) -> dict[str, float | None]:
-        """Percentiles (`min` and `max` are two of them) and the mean; None in a dry run."""
+        """Percentiles (`min` and `max` are two of them) and the mean; None without any."""
         figures = {name: self.percentile_milliseconds(p) for name, p in PERCENTILES.items()}
         seconds = sum(count * GROWTH**bucket for bucket, count in self._latencies.items())
         mean = 1000 * seconds / self._latencies.total() if figures["min"] else None
@@ -110,18 +108,16 @@ class Ledger:
 
     def failed_share(self) -> float:
         """The share of all due users that were rejected, given up, dropped or late."""
-        done = self.done()
-        return (done - self.stored() - self.settled["not sent"]) / (done or 1)
+        return (self.done() - self.stored()) / (self.done() or 1)
 
     def failures(self, fail_over: float, fail_p95_seconds: float | None) -> list[str]:
         """Sentences: which limits the run broke. A run that stored no user failed, too."""
         share, p95 = self.failed_share(), self.percentile_milliseconds(95) or 0.0
-        stored = (
-            f"{share * 100:.4g} % of the users were not stored, more than {fail_over * 100:g} %"
-        )
-        failures = [stored] if share > fail_over else []
+        failures, most = [], f"more than {fail_over * 100:g} %"
         if share == 1 and self.done() > self._unfinished:  # not only because a stop interrupted it
-            failures = ["No user was stored"]
+            failures.append("No user was stored")
+        elif share > fail_over:
+            failures.append(f"{share * 100:.4g} % of the users were not stored, {most}")
         if fail_p95_seconds and p95 > 1000 * fail_p95_seconds:
             limit = f"more than {1000 * fail_p95_seconds:g} ms"
             failures.append(f"The 95th percentile of the latency is {p95:.4g} ms, {limit}")
@@ -150,38 +146,25 @@ class Ledger:
 class RetryBudget:
     """Limits requests to a failing API to 1.2 times the normal load, after a burst of five.
 
-    A leaky bucket: each request adds one, it leaks at 1.2 times the normal load, and a retry waits
-    for room. The load is one request in `period_seconds`; in bulk (None) `concurrency` divided by
-    the duration of a response (Little's law). One in 30 s (in bulk: 5 s) is always allowed.
+    The normal load is one request in `period_seconds`. Each request uses up 1/1.2 of a period, and
+    a retry waits for room (a leaky bucket). One request in 30 s is always allowed. In bulk there is
+    no period and no limit: there a request waits for the response to the one before.
     """
 
-    def __init__(self, exchange: Exchange, period_seconds: float | None, concurrency: int) -> None:
-        self._exchange, self._concurrency = exchange, concurrency
-        self._in_bulk, self._response_seconds = period_seconds is None, 0.0
-        self._seconds_per_request = min(period_seconds / 1.2, 30.0) if period_seconds else 5.0
-        self._requests, self._counted_at = 0.0, now()
+    def __init__(self, exchange: Exchange, period_seconds: float | None) -> None:
+        self._exchange, self._used_until = exchange, 0.0
+        self._seconds_per_request = min((period_seconds or 0.0) / 1.2, 30.0)
 
     async def exchange(self, method: str, target: str, request_id: str, body: bytes) -> Response:
         """Send a request at once, and count it."""
-        started = now()
-        self._requests = min(self._count(started) + 1, 2 * BURST_REQUESTS)
-        response = await self._exchange(method, target, request_id, body)
-        if self._in_bulk:
-            weight = 0.1 if self._response_seconds else 1.0
-            self._response_seconds += weight * (now() - started - self._response_seconds)
-            normal_seconds = max(self._response_seconds, 1e-6) / self._concurrency
-            self._seconds_per_request = min(normal_seconds / 1.2, 5.0)
-        return response
+        used_seconds = max(self._used_until - now(), 0.0) + self._seconds_per_request
+        self._used_until = now() + min(used_seconds, 2 * BURST_REQUESTS * self._seconds_per_request)
+        return await self._exchange(method, target, request_id, body)
 
     def wait_seconds(self) -> float:
         """Seconds until a retry may be sent."""
-        too_many = self._count(now()) + 1 - BURST_REQUESTS
-        return too_many * self._seconds_per_request if too_many > 1e-6 else 0.0
-
-    def _count(self, at: float) -> float:
-        lost = (at - self._counted_at) / self._seconds_per_request
-        self._requests, self._counted_at = max(0.0, self._requests - lost), at
-        return self._requests
+        free_at = self._used_until - (BURST_REQUESTS - 1) * self._seconds_per_request
+        return max(0.0, round(free_at - now(), 9))
 
 
 def ranges(numbers: Iterable[int]) -> list[list[int]]:

@@ -5,19 +5,23 @@ import os
 try:
     import signal
 
-    signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # Ctrl-C while it starts; later see `run`
+    signal.signal(
+        signal.SIGINT, lambda *_: os._exit(0)
+    )  # Ctrl-C while it starts; later see `simulate`
 except KeyboardInterrupt:
     os._exit(0)
 
 import asyncio
 import gc
+import itertools
 import sys
+from contextlib import suppress
 
 from client import Client
 from generator import Users
 from ledger import Ledger, RetryBudget
 from report import Report, complain, prepare_output, purpose
-from scheduler import Batches, Create, Scheduler, run_until_stopped, stop_on_signals
+from scheduler import Scheduler, run_until_stopped
 from settings import Settings, SettingsError, check_locale, read_settings
 
 
@@ -40,12 +44,11 @@ def main() -> int:
 def run(settings: Settings) -> int:
     """Simulate, and account for every user; return the exit code."""
     gc.set_threshold(100_000)  # else the garbage collector takes a tenth of the time
-    runner = asyncio.Runner()
-    stop = stop_on_signals(runner.get_loop())
-    ledger = Ledger(settings.period_seconds or 0.0)
+    stop, ledger = asyncio.Event(), Ledger(settings.period_seconds or 0.0)
     report = Report(settings, ledger)
     try:
-        runner.run(run_until_stopped(simulate(settings, ledger, report, stop), stop))
+        # Never closed, as by asyncio.run: that waits for the thread that looks up a host name.
+        asyncio.Runner().run(run_until_stopped(simulate(settings, ledger, report, stop), stop))
         ledger.close()
         report.summary(stopped=stop.is_set())
     except OSError:  # stdout cannot be written: print at least the accounts
@@ -58,29 +61,33 @@ def run(settings: Settings) -> int:
 
 
 async def simulate(settings: Settings, ledger: Ledger, report: Report, stop: asyncio.Event) -> None:
-    """Wait for the API, then send users at their pace or in bulk; a dry run only prints them."""
+    """Wait for the API, then send users at their pace or in bulk; a dry run prints them instead."""
     from connection import Connection  # late: wrong settings are reported without libraries
 
+    loop = asyncio.get_running_loop()  # its add_signal_handler does not exist on Windows
+    for name in {"SIGINT", "SIGTERM", "SIGBREAK"} & {*dir(signal)}:
+        signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stop.set))
     check_locale(settings.locale)
     users = Users(settings.seed, settings.locale, settings.ages)
     report.say(purpose(settings))
-    create: Create = report.preview
-    batches = None
-    if not settings.dry_run:
-        ledger.name = f"simulator-{users.block}"
-        connection = Connection(settings.api_base_url, ledger, settings.api_token)
-        budget = RetryBudget(connection.exchange, settings.period_seconds, settings.concurrency)
-        client = Client(budget.exchange, budget.wait_seconds, report.say, ledger.errors)
-        await client.wait_until_healthy()
-        create = client.create
-        batches = Batches(client) if settings.batch_size > 1 else None
-    scheduler = Scheduler(create, users, settings.count, ledger, report.users, stop)
+    if settings.dry_run:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.duration_seconds):
+                for user in itertools.islice(users, settings.count):
+                    report.preview(user)
+                    await asyncio.sleep(settings.period_seconds or 0)
+        return
+    ledger.name = f"simulator-{users.block}"
+    connection = Connection(settings.api_base_url, ledger, settings.api_token)
+    budget = RetryBudget(connection.exchange, settings.period_seconds)
+    client = Client(budget.exchange, budget.wait_seconds, report.say, ledger.errors)
+    await client.retry(client.check_health)
+    scheduler = Scheduler(client, users, settings.count, ledger, report.users, stop)
     try:
-        await asyncio.create_task(scheduler.run(settings, batches))  # faster: it skips `simulate`
+        await asyncio.create_task(scheduler.run(settings))  # faster: it skips `simulate`
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
 
 
 if __name__ == "__main__":
-    # Not sys.exit: it would wait for the thread that looks up a host name. All output is written.
-    os._exit(main())
+    os._exit(main())  # not sys.exit, for the same thread; all output is written

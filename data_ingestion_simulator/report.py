@@ -1,9 +1,7 @@
 """What is printed, and in which form. Only a dry run prints names and ages."""
 
-import asyncio
 import io
 import json
-import math
 import re
 import sys
 import time
@@ -34,8 +32,6 @@ class Report:
 
     def users(self, users: Sequence[User], result: Result) -> None:
         """Print the outcome of users and, except at an interval, the progress every few seconds."""
-        if result.outcome == "not sent":  # printed by the preview
-            return
         if not self._settings.period_seconds:
             left = 0 if result.outcome == "created" else MOST_LINES_IN_BULK - self._printed
             users = users[:left]
@@ -47,28 +43,25 @@ class Report:
             self._progress_at = time.monotonic()
             self._progress()
 
-    async def preview(self, user: User, _: bool) -> Result:
-        """The replacement for `Client.create` in a dry run: print the user, and send nothing."""
+    def preview(self, user: User) -> None:
+        """Print a user of a dry run, with name and age."""
         line = f"not sent       user {user.user_id}  {user.name}, {user.age}"
         self._event("user", line, outcome="not sent", **user._asdict())
-        await asyncio.sleep(0)
-        return Result("not sent")
 
     def summary(self, *, stopped: bool) -> None:
         """Print the results of the run, also if `quiet`; the accounts are the last line."""
         seconds = time.monotonic() - self._created_at
-        if self._form != "json":
-            for sentence in sentences(self._ledger, self._settings):
-                self._event("summary", sentence)
+        for sentence in sentences(self._ledger, self._settings) if self._form != "json" else ():
+            self._event("summary", sentence)
         accounts = f"{'Stopped' if stopped else 'Done'} after {seconds:,.1f} s: {self._ledger}"
         self._event("summary", accounts, stopped=stopped, **self._ledger.summary(seconds))
 
     def _user(self, user: User, result: Result) -> None:
-        outcome, status, seconds, _, request_id, *_ = result
+        outcome, (status, _, seconds, _), request_id, _ = result
         milliseconds, why = seconds * 1000, reason(user, result)
         line = f"{outcome:<13}  user {user.user_id}  {status}  {milliseconds:,.0f} ms  {request_id}"
-        facts = {"milliseconds": milliseconds, "request_id": request_id, "reason": why}
-        facts |= {"user_id": user.user_id, "outcome": outcome, "status": status}
+        facts = {"user_id": user.user_id, "milliseconds": milliseconds, "request_id": request_id}
+        facts |= {"outcome": outcome, "status": status, "reason": why}
         self._event("user", f"{line}  {why}".rstrip(), **facts)
 
     def _progress(self) -> None:
@@ -79,7 +72,7 @@ class Report:
         left_seconds = min(ends, default=None)
         share = f" of {count:,} users ({done / count:.0%})" if count else " users"
         left = f", {left_seconds:,.0f} s left" if left_seconds else ""
-        sentence = f"{done:,}{share}, {figure(rate)} a second{left}"
+        sentence = f"{done:,}{share}, {rate or 0:,.3f} a second{left}"
         facts = {"count": count, "users_per_second": rate, "left_seconds": left_seconds}
         self._event("progress", sentence, done=done, **facts)
 
@@ -109,9 +102,9 @@ def sentences(ledger: Ledger, settings: Settings) -> list[str]:
     lines = []
     if not settings.dry_run:
         milliseconds = ledger.latency_milliseconds().items()
-        latencies = ", ".join(f"{name} {figure(value)}" for name, value in milliseconds)
+        latencies = ", ".join(f"{name} {value or 0:,.2f}" for name, value in milliseconds)
         without = ", without the dropped" if ledger.dropped + ledger.late else ""
-        rate = f"{figure(ledger.users_per_second())} users a second"
+        rate = f"{ledger.users_per_second() or 0:,.3f} users a second"
         lines.append(f"{rate}; latency in ms: {latencies}{without}")
         statuses = [f"{count:,} with {status}" for status, count in sorted(ledger.statuses.items())]
         volume = f"{ledger.sent_bytes:,} bytes sent, {ledger.received_bytes:,} received"
@@ -128,25 +121,15 @@ def sentences(ledger: Ledger, settings: Settings) -> list[str]:
 
 def reason(user: User, result: Result) -> str:
     """The API's reason for an error as one short line, without the name and age of the user."""
-    hint = " (check API_TOKEN)" if result.status in (401, 403) else ""
-    if not result.detail:
-        return hint.strip()
-    detail, words = result.detail, user.name.split()
+    detail, words = result.detail or result.response.get("detail") or "", user.name.split()
     text = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     spellings = [*words, *map(quote, words), *(json.dumps(word)[1:-1] for word in words)]
     private = [re.escape(each) for each in sorted(spellings, key=len, reverse=True)]
     private.append(rf"(?<!\d){user.age}(?!\d)")
     line = re.sub("|".join(private), "***", line, flags=re.IGNORECASE)[:LONGEST_REASON]
+    hint = " (check API_TOKEN)" if result.response.status in (401, 403) else ""
     return f"{line}{hint}".strip()
-
-
-def figure(value: float | None) -> str:
-    """A number with three significant digits; a dash for None."""
-    if value is None:
-        return "\N{EN DASH}"
-    places = 2 - math.floor(math.log10(value)) if value > 0 else 0
-    return f"{value:,.{max(0, places)}f}"
 
 
 def prepare_output() -> None:

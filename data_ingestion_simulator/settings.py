@@ -2,8 +2,8 @@
 
 import argparse
 import os
+import pkgutil
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -151,26 +151,15 @@ def choose_pace(values: dict[str, Any], interval_strength: int, rate_strength: i
 
 def check_locale(locale: str) -> None:
     """Raise SettingsError, which names near locales, if Faker has no names for this one."""
-    from faker import Faker  # takes 0.1 s: other mistakes are reported before
-    from faker.config import AVAILABLE_LOCALES
+    from faker.providers import person  # takes 0.1 s: other mistakes are reported before
 
-    def has_names(locale: str) -> bool:
-        """Does Faker have them? If not, it takes those of another locale without a word."""
-        with warnings.catch_warnings(action="ignore"):  # of a locale with a newer name
-            faker = Faker(locale, providers=["faker.providers.person"])
-        cls = type(faker.factories[0].providers[0])
-        return cls.__module__.endswith(f".{locale}") and any("names" in each for each in vars(cls))
-
-    if locale in AVAILABLE_LOCALES and has_names(locale):
-        return
-    known = [each for each in sorted(AVAILABLE_LOCALES) if has_names(each)]
-    language, _, country = locale.replace("-", "_").partition("_")
-    wanted = f"{language.lower()}_{country.upper()}"
-    near = [each for each in known if each == wanted]
-    near = near or [each for each in known if each.startswith(f"{language.lower()}_")]
-    near = near or [each for each in known if each.endswith(f"_{country.upper()}")] or ["en_US"]
-    names = ", ".join(near) + (" has" if len(near) == 1 else " have")
-    raise SettingsError(f"SIMULATION_LOCALE (--locale): {locale} has no names of its own; {names}")
+    # For a locale without names Faker takes those of another one, and does not say so.
+    known = [module.name for module in pkgutil.iter_modules(person.__path__)]
+    if locale not in known:
+        language, country = locale[:2].lower(), locale[-2:].upper()
+        near = [each for each in known if language == each[:2] or country == each[-2:]]
+        why = f"Faker has no names for {locale}; it has some for {', '.join(near) or 'en_US'}"
+        raise SettingsError(f"SIMULATION_LOCALE (--locale): {why}")
 
 
 def read_token(environ: Mapping[str, str]) -> str | None:
@@ -203,6 +192,7 @@ def read_flags(arguments: Sequence[str]) -> dict[str, str]:
     except argparse.ArgumentError as error:
         raise SettingsError(f"{error}; --help shows what can be set") from None
     if unknown:  # only its name, since the value may be a secret
-        flag = re.match("--[a-z0-9-]+|-[a-z]|", unknown[0])[0] or "A value without a flag"  # type: ignore[index]
+        found = re.findall("^--[a-z0-9-]+|^-[a-z]", unknown[0])
+        flag = found[0] if found else "A value without a flag"
         raise SettingsError(f"{flag} cannot be used; --help shows what can be set")
     return vars(known)

@@ -12,7 +12,7 @@ from connection import Connection
 from generator import User, Users
 from ledger import Ledger, RetryBudget
 from report import Report
-from scheduler import Batches, Scheduler
+from scheduler import Scheduler
 from settings import read_settings
 
 OTHER_USER = {"name": "Other User", "age": 0}
@@ -26,7 +26,6 @@ class Run:
         count: int | None,
         seed: int = 1,
         period_seconds: float | None = None,
-        concurrency: int = 4,
         **options: Any,
     ) -> None:
         self.api = virtual_loop().api = FakeApi(**options)
@@ -34,14 +33,13 @@ class Run:
         self.stop = asyncio.Event()
         self.said: list[str] = []
         exchange = Connection("http://memory", self.ledger).exchange
-        budget = RetryBudget(exchange, period_seconds, concurrency)
+        budget = RetryBudget(exchange, period_seconds)
         client = Client(budget.exchange, budget.wait_seconds, self.said.append, self.ledger.errors)
-        self.batches = Batches(client)
         users, report = Users(seed), quiet(self.ledger).users
-        self.scheduler = Scheduler(client.create, users, count, self.ledger, report, self.stop)
+        self.scheduler = Scheduler(client, users, count, self.ledger, report, self.stop)
 
     def in_bulk(self, batch_size: int, concurrency: int = 4) -> Coroutine[Any, Any, None]:
-        return self.scheduler.in_bulk(self.batches, batch_size, concurrency)
+        return self.scheduler.in_bulk(batch_size, concurrency)
 
     def settled(self) -> list[int]:
         """How many were created, already there, rejected and given up; asserts that they add up."""

@@ -57,20 +57,16 @@ LOST: dict[str, Handler] = {
 
 @pytest.mark.parametrize("handler", LOST.values(), ids=LOST.keys())
 @pytest.mark.parametrize("stored", [False, True], ids=["not stored", "stored"])
-@pytest.mark.parametrize("old", [False, True], ids=["new API", "old API"])
-async def test_a_lost_response_to_a_batch_is_resolved(
-    handler: Handler, stored: bool, old: bool
-) -> None:
+async def test_a_lost_response_to_a_batch_is_resolved(handler: Handler, stored: bool) -> None:
     """The batch is sent again; users that exist then, and are equal, are ours: created, once."""
-    run = Run(11, batches=True, old=old)
+    run = Run(11, batches=True)
     handlers = [fake_api.contract, lost(handler) if stored else handler]
     run.api.next_handlers["batch"].extend(handlers)
     await run.in_bulk(10)
 
     assert run.api.users == as_stored(*users(11))
     assert run.settled() == [11, 0, 0, 0]
-    asked_alone = 10 if stored and old else 0
-    assert len(run.api.seen("create")) == len(run.api.seen("read")) == asked_alone
+    assert run.api.seen("create") == run.api.seen("read") == []
 
 
 MISFIT = "responded to a batch with numbers that do not add up"
@@ -137,12 +133,11 @@ async def test_another_api_is_noticed(created: bool) -> None:
         assert (run.settled(), len(run.api.users)) == ([100, 0, 0, 0], 100)
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["new API", "old API"])
-async def test_users_that_were_stored_before_a_batch(old: bool) -> None:
-    """An equal user was already there; a user whose id another user has gets a new id. A new API
+async def test_users_that_were_stored_before_a_batch() -> None:
+    """An equal user was already there; a user whose id another user has gets a new id. The API
     tells which is which, so that only the second is sent again.
     """
-    run = Run(11, batches=True, old=old)
+    run = Run(11, batches=True)
     equal, other = users(11)[4:6]
     run.api.users = {**as_stored(equal), other.user_id: OTHER_USER}
     await run.in_bulk(10)
@@ -151,8 +146,7 @@ async def test_users_that_were_stored_before_a_batch(old: bool) -> None:
     assert run.api.users[other.user_id] == OTHER_USER
     assert len(run.api.users) == 12
     assert {"name": other.name, "age": other.age} in run.api.users.values()
-    # under an old API both are sent alone first; then the other one with its new id
-    assert len(run.api.seen("create")) == (3 if old else 2)
+    assert len(run.api.seen("create")) == 2  # with its own id, and with the new one
 
 
 async def test_a_full_store_is_filled() -> None:

@@ -41,7 +41,7 @@ async def test_a_user_is_created() -> None:
     given = Fixture()
     result = await given.create()
 
-    assert (result.outcome, result.status, given.said) == ("created", 201, [])
+    assert (result.outcome, result.response.status, given.said) == ("created", 201, [])
     assert given.api.users == {ANA.user_id: AS_STORED}
     expected = {"user_id": "1000000000000001", "name": "Zoë O'Brien", "age": "42"}
     assert given.api.requests[0].params == expected
@@ -53,6 +53,7 @@ ERRORS: dict[str, tuple[Handler, str]] = {
     "half a body": (fake_api.half, "closed the connection in the middle of a response"),
     "reset": (fake_api.reset, "closed the connection without a response"),
     "not HTTP": (fake_api.garbage, "responded with something that is not HTTP"),
+    "101": (respond(101, {}), "responded with something that is not HTTP"),
     "flood": (fake_api.flood, "responded with more than 256 KiB"),
     "503": (respond(503, b"<html>Busy"), "responded with 503"),
     "redirect": (
@@ -62,7 +63,7 @@ ERRORS: dict[str, tuple[Handler, str]] = {
 }
 
 
-for number in (101, 408, 429, 500, 502, 506, 508, 599):
+for number in (408, 429, 500, 502, 506, 508, 599):
     ERRORS[str(number)] = respond(number, {"detail": "Oops"}), f"responded with {number}"
 
 
@@ -77,7 +78,7 @@ async def test_without_a_usable_response_the_user_is_sent_again(
     given = Fixture(lost(handler) if stored else handler)
     result = await given.create()
 
-    assert (result.outcome, result.status) == ("created", 409 if stored else 201)
+    assert (result.outcome, result.response.status) == ("created", 409 if stored else 201)
     assert given.api.users == {ANA.user_id: AS_STORED}
     assert len(given.api.requests) == len(given.said) == 2
     assert given.said[0].startswith(f"The API {reason}; next try in 0.")
@@ -95,7 +96,7 @@ async def test_html_of_a_proxy_is_an_outage(stored: bool) -> None:
     virtual_loop().call_later(60, lambda: setattr(given.api, "choose_handler", lambda _: None))
     result = await given.create()
 
-    assert (result.outcome, result.status) == ("created", 409 if stored else 201)
+    assert (result.outcome, result.response.status) == ("created", 409 if stored else 201)
     assert given.api.users == {ANA.user_id: AS_STORED}
     assert given.said[0].startswith("The API responded with HTML, not JSON; next try in 0.")
 
@@ -186,7 +187,7 @@ async def test_a_lasting_error_is_not_retried(status: int) -> None:
     given = Fixture(respond(status, {"detail": "No"}))
     result = await given.create()
 
-    assert (result.outcome, result.status, result.detail) == ("rejected", status, "No")
+    assert (result.outcome, result.response) == ("rejected", (status, {"detail": "No"}, 0.0, False))
     assert (len(given.api.requests), given.said) == (1, [])
 
 
@@ -212,7 +213,7 @@ async def test_a_conflict_is_resolved_by_the_stored_user(
     result = await given.create()
 
     expected = outcome if outcome == "taken" else "created" if lost_before else "already there"
-    assert (result.outcome, result.status) == (expected, 409)
+    assert (result.outcome, result.response.status) == (expected, 409)
     assert given.api.users == {ANA.user_id: stored}
     assert len(given.api.seen("read")) == old
 
@@ -256,7 +257,7 @@ async def test_the_client_waits_for_health() -> None:
         given = Fixture()
         handlers = [respond(503, {}), respond(404, {}), page, fake_api.reset, last]
         given.api.next_handlers["health"].extend(handlers)
-        await given.client.wait_until_healthy()
+        await given.client.retry(given.client.check_health)
 
         assert len(given.api.seen("health")) == 5
         assert [sentence.split("; ")[0] for sentence in given.said[:4]] == [
@@ -274,7 +275,7 @@ async def test_a_connection_is_reused_but_not_kept_idle_for_long() -> None:
     connections = []
     for pause_seconds in (0, 1.9, 2.1):
         await asyncio.sleep(pause_seconds)
-        await given.client.wait_until_healthy()
+        await given.client.retry(given.client.check_health)
         connections.append(virtual_loop().connections)
 
     assert connections == [1, 1, 2]

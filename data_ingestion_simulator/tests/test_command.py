@@ -65,7 +65,7 @@ def test_the_help_has_every_setting() -> None:
         ),
         (
             ["--locale", "el_CY"],
-            "SIMULATION_LOCALE (--locale): el_CY has no names of its own; el_GR has",
+            "SIMULATION_LOCALE (--locale): Faker has no names for el_CY; it has some for el_GR",
         ),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
@@ -151,7 +151,9 @@ async def test_a_dry_run_sends_no_request(flags: list[str]) -> None:
             assert await process.end() == 0
         said = process.said
         assert said[0].endswith(" (a dry run: nothing is sent)")
-        assert said[-1].endswith("+ 0 given up + 20 not sent")
+        assert said[-1].endswith(
+            ": 0 attempted = 0 created + 0 already there + 0 rejected + 0 given up"
+        )
         assert (api.requests, len(api.peers), len(said)) == ([], 0, 22)
 
         async with simulator(api, *seeded) as process:

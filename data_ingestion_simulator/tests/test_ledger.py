@@ -1,6 +1,5 @@
 """The accounts of a run."""
 
-import asyncio
 import random
 import re
 
@@ -135,15 +134,9 @@ def test_a_run_without_a_stored_user_failed(outcome: str, dropped: int, failed: 
     assert Ledger().failures(1.0, None) == []
 
 
-@pytest.mark.parametrize("dry_run", [False, True], ids=["no users", "a dry run"])
-def test_without_requests_there_are_no_figures(dry_run: bool) -> None:
-    """There is neither a rate nor a latency, and no user of a dry run has failed."""
+def test_without_requests_there_are_no_figures() -> None:
+    """There is neither a rate nor a latency, as in a dry run, and no user has failed."""
     ledger = Ledger()
-    if dry_run:
-        ledger.attempt([1])
-        ledger.time(0.0, 1e-4)
-        ledger.settle([1], "not sent")
-        ledger.late = 1
     summary = ledger.summary(2.0)
 
     assert summary["users_per_second"] is None
@@ -175,9 +168,9 @@ async def instantly(*_: object) -> Response:
     return Response(200)
 
 
-async def seconds_until_retry(period_seconds: float, requests: int) -> float:
+async def seconds_until_retry(period_seconds: float | None, requests: int) -> float:
     """How long a retry waits after so many requests at once."""
-    budget = RetryBudget(instantly, period_seconds, 1)
+    budget = RetryBudget(instantly, period_seconds)
     for _ in range(requests):
         await budget.exchange("GET", "/", "", b"")
     return budget.wait_seconds()
@@ -196,21 +189,6 @@ async def test_a_retry_waits_for_the_budget() -> None:
 
 
 @pytest.mark.virtual_clock
-async def test_the_normal_load_of_a_bulk_is_learnt() -> None:
-    """Before the first response a retry may wait five seconds; eight requests at once, of two
-    seconds each, are four a second.
-    """
-
-    async def slowly(*_: object) -> Response:
-        await asyncio.sleep(2.0)
-        return Response(200)
-
-    budget = RetryBudget(slowly, None, 8)
-    sending = [asyncio.create_task(budget.exchange("GET", "/", "", b"")) for _ in range(5)]
-    await asyncio.sleep(0)
-    assert budget.wait_seconds() == pytest.approx(5)
-    await asyncio.wait(sending)
-    for _ in range(5):
-        sending.append(asyncio.create_task(budget.exchange("GET", "/", "", b"")))
-    await asyncio.sleep(0)
-    assert budget.wait_seconds() == pytest.approx(1 / (1.2 * 4))
+async def test_in_bulk_the_budget_has_no_limit() -> None:
+    """There each request waits for the response to the one before."""
+    assert await seconds_until_retry(None, 1_000) == 0

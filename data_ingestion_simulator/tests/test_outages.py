@@ -88,7 +88,7 @@ class OutageRun(Run):
         self._period_seconds = 1 / per_second if per_second else None
         self._per_second, self._concurrency = per_second, concurrency
         options = {"batches": True, "delay_seconds": RESPONSE_SECONDS}
-        super().__init__(None, seed, self._period_seconds, concurrency, **options)
+        super().__init__(None, seed, self._period_seconds, **options)
 
     async def during(self, outages: Coroutine[Any, Any, None]) -> None:
         """Send users for as long as the outages last, then wait for the last responses."""

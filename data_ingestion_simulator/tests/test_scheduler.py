@@ -2,10 +2,10 @@
 
 import asyncio
 import itertools
+import json
 import math
 import random
 import tracemalloc
-from collections.abc import Sequence
 from typing import Any
 
 import fake_api
@@ -14,10 +14,10 @@ from fake_api import Handler, respond
 from one_run import Run, quiet
 from virtual_clock import virtual_loop
 
-from client import Result
-from generator import User, Users
+from client import Client, Response
+from generator import Users
 from ledger import Ledger
-from scheduler import Batches, Scheduler, run_until_stopped
+from scheduler import Scheduler, run_until_stopped
 from settings import read_settings
 
 
@@ -160,7 +160,7 @@ async def test_another_api_is_noticed_at_a_rate() -> None:
 FLAGS = {
     "at an interval": (["--interval", "2"], 5),
     "at a rate": (["--rate", "5"], 50),
-    "in bulk": (["--interval", "none", "--concurrency", "4"], 4 * 10),
+    "in bulk": (["--interval", "none", "--concurrency", "4", "--batch-size", "1"], 4 * 10),
 }
 
 
@@ -179,7 +179,7 @@ async def test_no_user_is_sent_after_the_duration(
         virtual_loop().call_later(
             7.9, lambda: setattr(run.api, "choose_handler", lambda _: fake_api.hang)
         )
-    await run.scheduler.run(settings, None)
+    await run.scheduler.run(settings)
     run.ledger.close()
 
     times = [request.at - start for request in run.api.requests if request.at - start < 10]
@@ -209,7 +209,7 @@ async def test_no_run_loses_users_because_earlier_ones_used_their_ids(
         run.scheduler.source._ids = itertools.count(Users(seed).block * 10**9 + 1)
         run.scheduler.source.block = Users(seed).block
         run.api.users = stored
-        await run.scheduler.in_bulk(run.batches if batch_size > 1 else None, batch_size, 4)
+        await run.in_bulk(batch_size)
         return run.settled()
 
     for number in range(12):
@@ -222,61 +222,52 @@ async def test_no_run_loses_users_because_earlier_ones_used_their_ids(
             assert await run_with(number) == [0, 30, 0, 0]
 
 
-def instant_scheduler(count: int | None) -> Scheduler:
-    """A scheduler whose users are not sent."""
-    report = quiet(ledger := Ledger())
-    return Scheduler(report.preview, Users(1), count, ledger, report.users, asyncio.Event())
+class Instant:
+    """An API that creates all users of a batch at once, and notes in which turn of the loop."""
 
+    def __init__(self, count: int) -> None:
+        self.turn, self.created_in = 0, list[int]()
+        report = quiet(ledger := Ledger())
+        client = Client(self.exchange, lambda: 0.0, report.say, ledger.errors)
+        stop = asyncio.Event()
+        self.scheduler = Scheduler(client, Users(1), count, ledger, report.users, stop)
 
-async def test_a_bulk_without_batches_can_be_stopped() -> None:
-    """Also if nothing is waited for, as in a dry run."""
-    scheduler = instant_scheduler(None)
-    asyncio.get_running_loop().call_later(0.05, scheduler.stop.set)
-    await scheduler.in_bulk(None, 1, 8)
-    assert scheduler.ledger.settled["not sent"]
-
-
-class InstantBatches(Batches):
-    """Creates all users at once, and notes in which turn of the event loop."""
-
-    def __init__(self) -> None:
-        self.known, self.turn = True, 0
-        self.created_in: list[int] = []
-
-    async def create(self, users: Sequence[User]) -> Result:
-        assert users
+    async def exchange(self, _method: str, target: str, _id: str, body: bytes) -> Response:
+        assert target == "/users/batch"
         self.created_in.append(self.turn)
-        return Result("created", 200)
+        created = len(json.loads(body))
+        assert created
+        return Response(200, {"created": created, "existing": [], "conflicting": []})
 
 
 async def test_one_large_batch_at_a_turn() -> None:
     """To make a batch blocks the event loop: between two of them other tasks get a turn."""
-    batches = InstantBatches()
+    api = Instant(641)
 
     async def count_turns() -> None:
         while True:
             await asyncio.sleep(0)
-            batches.turn += 1
+            api.turn += 1
 
     counting = asyncio.create_task(count_turns())
-    await instant_scheduler(641).in_bulk(batches, 10, 64)
+    await api.scheduler.in_bulk(10, 64)
     counting.cancel()
 
-    assert len(set(batches.created_in)) == len(batches.created_in) == 65
+    assert len(set(api.created_in)) == len(api.created_in) == 65
 
 
 async def test_memory_stays_flat() -> None:
-    """A hundred thousand users take no more memory than ten thousand."""
+    """Thirty thousand users take no more memory than three thousand."""
 
     async def peak_bytes(count: int) -> int:
         tracemalloc.start()
-        scheduler = instant_scheduler(count)
-        await scheduler.in_bulk(InstantBatches(), 1_000, 8)
+        scheduler = Instant(count).scheduler
+        await scheduler.in_bulk(1_000, 8)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert scheduler.ledger.settled["created"] == count
         return peak
 
     await peak_bytes(1_000)  # loads and fills what stays
-    small, large = await peak_bytes(10_000), await peak_bytes(100_000)
-    assert large < small + 1_000_000  # 90,000 users would take ten times that
+    small, large = await peak_bytes(3_000), await peak_bytes(30_000)
+    assert large < small + 1_000_000  # 27,000 users would take three times that

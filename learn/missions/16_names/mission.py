@@ -50,7 +50,7 @@ MISSION = Mission(
     real=(
         Real(
             "data_ingestion_simulator/client.py",
-            "Client.wait_until_healthy",
+            "Client.check_health",
             "waits until the name resolves and the API responds; docker-compose.yml has the names",
         ),
         Real("data_ingestion_simulator/settings.py", "Settings", "API_BASE_URL, a variable"),
