@@ -55,7 +55,7 @@ class RequestMiddleware:
     ) -> None:
         self._app = app
         urls = [urlsplit(url) for url in public_urls]
-        self._prefixes = {url.netloc: url.path for url in urls if url.path}
+        self._prefixes = [(url.netloc, url.path) for url in urls if url.path]
         names = {_port.sub("", name) for name in (*allowed_hosts, *(url.netloc for url in urls))}
         self._is_allowed_host = lru_cache(100)(  # clients repeat the same header
             lambda host: "*" in names or _port.sub("", host.decode("latin-1").lower()) in names
@@ -79,10 +79,11 @@ class RequestMiddleware:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         headers = dict(scope["headers"])
         request_id = _request_id(headers)
-        prefix = scope["root_path"] or self._prefix(headers)
+        prefix = scope["root_path"] or self._prefix(scope["path"], headers)
         if method == "HEAD" or prefix:
             get = "GET" if method == "HEAD" else scope["method"]
-            scope = {**scope, "method": get, "root_path": prefix}
+            path = prefix + scope["path"].removeprefix(prefix)  # a proxy may have removed it
+            scope = {**scope, "method": get, "root_path": prefix, "path": path}
         status = 0
 
         def send_with_id(message: Message) -> Awaitable[None]:
@@ -117,7 +118,8 @@ class RequestMiddleware:
         """Return the error response for a request that may not reach its route."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         # HTTP/1.0 needs no Host; browsers do not use it.
-        if scope["path"] not in PROBES and (hosts or scope["http_version"] != "1.0"):
+        path = scope["path"].removeprefix(scope["root_path"])
+        if path not in PROBES and (hosts or scope["http_version"] != "1.0"):
             if len(hosts) != 1:
                 return _error(400, "A request has one Host header")
             if not self._is_allowed_host(hosts[0]):
@@ -146,14 +148,16 @@ class RequestMiddleware:
         allowed = {*self._origins, *(_origin(f"{scheme}://{name}") for name in own)}
         return scheme in DEFAULT_PORTS and _origin(sent) in allowed
 
-    def _prefix(self, headers: Headers) -> str:
+    def _prefix(self, path: str, headers: Headers) -> str:
         """Return the path prefix of the public address by which a request came, or ""."""
-        for host, path in self._prefixes.items():
-            given = [headers.get(name, b"").decode("latin-1").rstrip("/") for name in PREFIXES]
-            sent = headers.get(b"x-forwarded-host", headers.get(b"host", b""))
-            if path in given or sent.decode("latin-1").lower() == host:
-                return path
-        return ""
+        if not self._prefixes:
+            return ""
+        sent = [headers.get(name, b"").decode("latin-1").rstrip("/") for name in PREFIXES]
+        host = headers.get(b"x-forwarded-host", headers.get(b"host", b"")).decode("latin-1").lower()
+        named = [prefix for _, prefix in self._prefixes if prefix in sent]
+        here = [prefix for name, prefix in self._prefixes if name == host]
+        kept = [prefix for prefix in here if path.startswith(f"{prefix}/")]
+        return next(iter((*named, *kept, *here)), "")
 
 
 def _origin(url: str) -> str:

@@ -116,6 +116,26 @@ def test_addresses_carry_the_public_prefix(headers: dict[str, str], stripped: bo
     assert wrong.headers["allow"] == "DELETE, GET, HEAD, PUT"
 
 
+@pytest.mark.parametrize("before", ["", "/api"])
+@pytest.mark.parametrize("headers", [{}, {"x-forwarded-prefix": "/api"}])
+def test_two_services_share_a_host(before: str, headers: dict[str, str]) -> None:
+    """One list is for API and dashboard: the header, the path, or the first address decides.
+
+    Files and probes work behind the prefix, too.
+    """
+    with api_client(PUBLIC_URL="http://lab.example/api,http://lab.example/dashboard") as api:
+        root = api.get(before + "/", headers={"host": "lab.example"}, follow_redirects=False)
+        icon = api.get(before + "/static/favicon.png", headers={"host": "lab.example", **headers})
+        probing = {"host": "10.0.0.7", "x-forwarded-prefix": "/api"}
+        probe = api.get(before + "/health", headers=probing)
+        other = api.get("/", headers={"x-forwarded-prefix": "/dashboard"}, follow_redirects=False)
+
+    assert root.headers["location"] == "/api/docs"
+    assert icon.status_code == 200
+    assert probe.status_code == 200
+    assert other.headers["location"] == "/dashboard/docs"
+
+
 @pytest.mark.parametrize("headers", [{}, {"x-forwarded-prefix": "/evil"}])
 def test_without_a_public_prefix_there_is_none(api: TestClient, headers: dict[str, str]) -> None:
     """A client cannot choose a prefix; `GET /` leads to the documentation."""
