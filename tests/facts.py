@@ -185,7 +185,7 @@ def _manifest_claims(rendering: str, manifests: list[Manifest]) -> Iterator[Clai
             behind = pod_of(workloads[name])["containers"][0]
             yield f"{name} port", f"{rendering} target", port_number(behind, port["targetPort"])
     yield from _ingress_claims(rendering, manifests)
-    for caller, name, opened in arrows(manifests):
+    for caller, name, opened in arrows(manifests, at_both_ends=False):
         if name != "dns":  # it has two ports
             yield f"{name} port", f"{rendering} policy for {caller}", opened
     for secret in of_kind(manifests, "Secret").values():

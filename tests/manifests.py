@@ -88,8 +88,8 @@ OUTSIDE: dict[str, dict[str, Any]] = {
 }
 
 
-def arrows(manifests: list[Manifest]) -> set[Arrow]:
-    """Return the connections that the policies allow; fail if only one end allows one."""
+def arrows(manifests: list[Manifest], *, at_both_ends: bool = True) -> set[Arrow]:
+    """Return the connections that the policies allow; fail if they must be allowed at both ends."""
     pods = of_kind(manifests, *WORKLOADS)
     leaving, arriving = set(), set()
     for policy in of_kind(manifests, "NetworkPolicy").values():
@@ -100,6 +100,8 @@ def arrows(manifests: list[Manifest]) -> set[Arrow]:
                 arriving |= {
                     (caller, name, port) for caller, port in _ends(rule, "from", pods, name)
                 }
+    if not at_both_ends:
+        return leaving | arriving
     half_open = {end for end in leaving - arriving if end[1] in pods} | {
         end for end in arriving - leaving if end[0] in pods
     }
