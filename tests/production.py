@@ -119,6 +119,25 @@ class Production:
 
         wait_until(f"{number} replicas", respond, 90)
 
+    @contextlib.contextmanager
+    def service(self) -> Iterator[int]:
+        """Yield a port that distributes connections to the ready replicas, as a Service does."""
+        name, port = f"{self.project}-service", free_port()
+        config = f"{self.folder}/tests/haproxy/service.cfg:/service.cfg:ro"
+        [inside] = self.docker(
+            "network", "ls", "--quiet", "--filter", f"name=^{self.project}_inside$"
+        ).split()
+        options = ["--name", name, "--publish", f"127.0.0.1:{port}:8000", "--volume", config]
+        self.docker("create", *options, "haproxy:3.0-alpine", "haproxy", "-f", "/service.cfg")
+        try:
+            self.docker("network", "connect", inside, name)
+            self.docker("start", name)
+            with contextlib.closing(Caller(port)) as caller:
+                wait_until("the service", lambda: caller.call("GET", "/health")[0] == 200, 30)
+            yield port
+        finally:
+            self.docker("rm", "--force", "--volumes", name)
+
     def down(self) -> None:
         """Remove everything; nothing of the project is left."""
         self.try_compose("down", "--volumes", "--timeout", "1")
@@ -138,10 +157,12 @@ class Caller:
 
     def __init__(self, port: int, timeout_seconds: float = 6, token: str = TOKEN) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+        self.opened = 0  # connections so far
         self._token = {"Authorization": f"Bearer {token}"}
 
     def call(self, method: str, path: str, **headers: str) -> Response:
         """Return status, body and headers; status 0 if there was no response."""
+        self.opened += self._connection.sock is None
         try:
             self._connection.request(method, path, headers=self._token | headers)
             response = self._connection.getresponse()
@@ -159,7 +180,8 @@ class Load:
     """Clients that create and read users all the time.
 
     `acknowledged` has every user that the API confirmed. Clients that retry repeat a request until
-    they know its outcome; the others count a failure and continue with the next user.
+    they know its outcome; the others count a failure and continue with the next user. Each client
+    keeps its connection until the server closes it; `connections` counts them.
     """
 
     CLIENTS = 6
@@ -173,6 +195,7 @@ class Load:
         self.acknowledged: dict[str, dict[str, object]] = {}
         self.failures: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.connections = 0
         self._port = port
         self._retry = retry
         self._stop = threading.Event()
@@ -201,6 +224,7 @@ class Load:
                 self.acknowledged[str(user_id)] = user
                 self._settled(caller, "GET", f"/users/{user_id}", user)
             time.sleep(self.PAUSE_SECONDS)
+        self.connections += caller.opened
         caller.close()
 
     def _settled(self, caller: Caller, method: str, path: str, user: dict[str, object]) -> bool:
@@ -230,6 +254,7 @@ class Load:
         listing = json.loads(body)
         lost = [i for i, user in self.acknowledged.items() if listing.get(i) != user]
         print(f"{len(self.acknowledged)} acknowledged, {len(lost)} lost, responses {self.statuses}")
+        print(f"{self.connections} connections")
         assert lost == []
         assert len(self.acknowledged) > 100, "void: too little traffic"
 
