@@ -30,8 +30,10 @@ if __name__ == "__main__":
 import argparse
 import re
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks.command import bench
@@ -41,7 +43,7 @@ from tools.copies import backup, restore
 from tools.doctor import clean, doctor, stop
 from tools.environments import bundle, environment
 from tools.machine import ROOT, TABLES, LabError, argument, refuse_taken_port, sentence
-from tools.processes import Stopped, run, say, watch_signals
+from tools.processes import Stopped, finish, launch, run, say, watch_signals
 
 SERVICES: list[str] = TABLES["services"]
 SUITES = [*SERVICES, "tests"]
@@ -114,29 +116,46 @@ def up(api_port: str, dashboard_port: str, store: str | None, all_or_nothing: bo
         system.stop()
 
 
-def test(suite: list[str] | None, strict: bool, long: bool, pytest_options: list[str]) -> int:
-    """Run the suites, each in its folder; 0 if all passed (and, if strict, none was skipped)."""
-    suites = suite or SUITES
+def test(
+    suite: list[str] | None, strict: bool, long: bool, quick: bool, pytest_options: list[str]
+) -> int:
+    """Run the suites side by side; return 0 if all passed (and, if strict, none was skipped)."""
+    suites = [name for name in SUITES if name in (suite or SUITES)]
     locks = ("requirements.txt", "requirements-test.txt")
     asked = SERVICES if "tests" in suites else suites
     python = {name: environment(ROOT / name, *locks) for name in asked}
     if "tests" in suites:
         python["tests"] = environment(ROOT, "tests/requirements.txt")
     os.environ |= {"LAB_LONG": "1"} if long else {}
-    (ROOT / ".lab").mkdir(exist_ok=True)
-    failed, ran = [], 0
-    for name in [name for name in SUITES if name in suites]:
-        say(f"testing {name}")
-        report = ROOT / ".lab" / f"{name}.xml"
-        command = [python[name], "-m", "pytest", "tests", f"--junitxml={report}", *TABLES["reruns"]]
-        code = run([*command, *pytest_options], ROOT if name == "tests" else ROOT / name)
-        ran += code != NO_TEST_SELECTED
-        skipped = ElementTree.parse(report).findall(".//skipped") if strict and code == 0 else []  # noqa: S314 - pytest wrote it
-        if code not in (0, NO_TEST_SELECTED) or skipped:
-            failed.append(name + "".join(f"\n  skipped: {test.get('message')}" for test in skipped))
+    (folder := ROOT / ".lab").mkdir(exist_ok=True)
+    codes: dict[str, int] = {}
+    with ExitStack() as ends:  # it waits for all suites, even if the wait for one is interrupted
+        for name in reversed(suites):
+            command = [python[name], "-m", "pytest", f"--junitxml={folder / name}.xml"]
+            command += [*TABLES["pytest"], *(TABLES["quick"][name] if quick else ["tests"])]
+            where = ROOT if name == "tests" else ROOT / name
+            with (folder / f"{name}.log").open("wb") if suites[1:] else nullcontext() as log:
+                options = {"stdout": log, "stderr": log, "creationflags": 0}
+                process = launch([*command, *pytest_options], where, **options)
+            ends.callback(collect, name, process, codes, suites[1:])
+    for name in codes if strict else []:
+        report = ElementTree.parse(folder / f"{name}.xml")  # noqa: S314 - pytest wrote it
+        codes[name] = codes[name] or int(report.find(".//skipped") is not None)
+    fine = (0,) if strict else (0, NO_TEST_SELECTED)
+    failed = [name for name, code in codes.items() if code not in fine]
+    ran = set(codes.values()) != {NO_TEST_SELECTED}
     if failed or not ran:
         say("not passed: " + (", ".join(failed) or "no test was selected"))
-    return int(bool(failed) or not ran)
+    for name in sorted(codes, key=failed.__contains__) if suites[1:] else []:
+        print((folder / f"{name}.log").read_text(encoding="utf-8", errors="replace"), end="")
+    return int(bool(failed)) if ran else NO_TEST_SELECTED
+
+
+def collect(name: str, process: Any, codes: dict[str, int], others: list[str]) -> None:
+    """Wait for the end of a suite, and keep its exit code."""
+    codes[name] = finish(process)
+    if others:
+        say(f"{name}: pytest ended with exit code {codes[name]}")
 
 
 def lint() -> int:

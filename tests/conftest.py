@@ -31,6 +31,14 @@ REPLACEMENT = "replacement-of-the-tests"  # a label of images
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of containers in one process, one by one: they share names and ports."""
+    for item in items:
+        if "docker" in getattr(item, "fixturenames", ()):
+            item.add_marker("docker")
+            item.add_marker(pytest.mark.xdist_group("docker"))
+
+
 def free_port() -> int:
     """Return a port that is free now."""
     with socket.socket() as probe:

@@ -244,41 +244,45 @@ def test_a_port_taken_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 SUITE = """
 import pytest
 
-tries = []
-
 def test_right(): pass
 def test_wrong(): assert False
 def test_missing(): pytest.skip("no browser")
-def test_once():
-    tries.append("a try")
-    assert len(tries) > 1
 """
 
 
 @pytest.mark.parametrize(
-    ("selected", "strict", "code", "message"),
+    ("suites", "selected", "strict", "code", "ending"),
     [
-        ("right", True, 0, "1 passed"),
-        ("wrong", False, 1, "1 failed, 3 deselected, 1 rerun"),
-        ("missing", False, 0, "1 skipped"),
-        ("missing", True, 1, "skipped: no browser"),
-        ("once", True, 0, "1 passed, 3 deselected, 1 rerun"),
-        ("unmatched", False, 1, "no test was selected"),
+        (["api"], "right", True, 0, "=+ 1 passed.* in .*s =+\n"),
+        (["api"], "wrong", False, 1, "=+ 1 failed.* in .*s =+\nlab +not passed: api\n"),
+        (["api"], "missing", False, 0, "=+ 1 skipped.* in .*s =+\n"),
+        (["api"], "missing", True, 1, "=+ 1 skipped.* in .*s =+\nlab +not passed: api\n"),
+        (["api"], "unmatched", False, 5, "lab +not passed: no test was selected\n"),
+        (["api", "frontend"], "right or once", True, 0, "=+ 1 passed in .*s =+\n"),
+        (["api", "frontend"], "wrong or once", False, 1, "=+ 1 failed.* in .*s =+\n"),
+        (["api", "frontend"], "missing or once", True, 1, "=+ 1 skipped.* in .*s =+\n"),
+        (["api", "frontend"], "once", False, 0, "=+ 1 passed in .*s =+\n"),
+        (["api", "frontend"], "once", True, 1, "=+ no tests ran in .*s =+\n"),
     ],
 )
-def test_when_a_suite_has_passed(
+def test_when_the_suites_have_passed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str],
-    selected: str, strict: bool, code: int, message: str,
+    suites: list[str], selected: str, strict: bool, code: int, ending: str,
 ) -> None:  # fmt: skip
-    """A skipped test is a failure if strict; a failed one runs once more, and is reported."""
-    (tmp_path / "api" / "tests").mkdir(parents=True)
-    (tmp_path / "api" / "tests" / "test_it.py").write_text(SUITE, encoding="utf-8")
+    """One failed suite is enough; a skipped test or an empty suite is a failure if strict.
+
+    The last line is pytest's closing line, of a suite that has failed if there is one.
+    """
+    for name, text in (("api", SUITE), ("frontend", "def test_once(): pass")):
+        (tmp_path / name / "tests").mkdir(parents=True)
+        (tmp_path / name / "tests" / "test_it.py").write_text(text, encoding="utf-8")
     monkeypatch.setattr(lab, "ROOT", tmp_path)
     monkeypatch.setattr(lab, "environment", lambda *_: sys.executable)
 
-    assert lab.test(["api"], strict, False, ["--reruns-delay=0", "-k", selected]) == code
-    printed = capfd.readouterr()
-    assert message in printed.out + printed.err
+    assert lab.test(suites, strict, False, False, ["-k", selected]) == code
+    printed = capfd.readouterr().out
+    assert re.search(f"{ending}$", printed), printed
+    assert (code == 1) == ("not passed: api" in printed)
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.8", "3.10"])

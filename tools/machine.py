@@ -44,7 +44,7 @@ def sentence(error: Exception) -> str:
     return " ".join(f"{text}: {cure}".split()) if cure else text
 
 
-def run_quietly(*command: str, seconds: float = 5, errors: bool = False) -> str:
+def run_quietly(*command: str, seconds: float = 30, errors: bool = False) -> str:
     """Return what a command prints (with `errors`, its stderr too), or '' if it does not end."""
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "env": clean_environment()}
     options |= {"capture_output": True, "text": True, "errors": "replace", "timeout": seconds}

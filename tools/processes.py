@@ -133,7 +133,11 @@ def tell_guard(sign: str, pid: int) -> None:
 def run(command: list[str], folder: Path = ROOT, label: str = "", **options: Any) -> int:
     """Run a command and return its exit code; with a label, report the time. Raises Stopped."""
     # On Windows it stays in our group and receives Ctrl-C itself: there we could not send it.
-    process = launch(command, folder, creationflags=0, **options)
+    return finish(launch(command, folder, creationflags=0, **options), label)
+
+
+def finish(process: "subprocess.Popen[str]", label: str = "") -> int:
+    """Wait for the end of a process and return its exit code, as `run` does. Raises Stopped."""
     ticks = 0
     try:
         while process.poll() is None:
