@@ -25,7 +25,7 @@ Figures = Mapping[str, Mapping[str, float]]
 
 def measure(quick: bool) -> Result:
     """Run all contenders side by side and compare them, call by call."""
-    rounds, calls = (2, QUICK_CALLS) if quick else (5, CALLS)
+    rounds, calls = (1, QUICK_CALLS) if quick else (5, CALLS)
     with serving(contenders()) as servers:
         with ThreadPoolExecutor() as pool:
             list(pool.map(check_and_fill, servers.values()))
@@ -38,7 +38,8 @@ def measure(quick: bool) -> Result:
         for call in MODERATE_CALLS:
             say(f"{call} at moderate load")
             rate = medians_of(runs, "per_second")[call]
-            paced = {name: partial(moderately, servers[name], call, rate[name]) for name in rate}
+            seconds = 1 if quick else 2
+            paced = {n: partial(moderately, servers[n], call, rate[n], seconds) for n in rate}
             moderate[call] = in_turn(1 if quick else 3, paced)
     return compared(runs, moderate, rounds)
 
@@ -49,10 +50,10 @@ def check_and_fill(server: Server) -> None:
     server.fill(KNOWN_USERS)
 
 
-def moderately(server: Server, call: str, saturated_per_second: float) -> Run:
+def moderately(server: Server, call: str, saturated_per_second: float, seconds: int) -> Run:
     """Measure a call at a third of a server's capacity: each connection waits between requests."""
     pause_ms = 1000 * MODERATE_CONNECTIONS / (saturated_per_second * MODERATE_SHARE)
-    return wrk(server, call, seconds=2, connections=MODERATE_CONNECTIONS, pause_ms=pause_ms)
+    return wrk(server, call, seconds, MODERATE_CONNECTIONS, pause_ms=pause_ms)
 
 
 def medians_of(runs: Runs, figure: str) -> dict[str, dict[str, float]]:

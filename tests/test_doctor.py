@@ -69,7 +69,7 @@ def docker(message: str) -> dict[str, str]:
 
 # What is broken: scripts, variables (INDEX is the package index), and the sentence about it.
 SABOTAGE: list[tuple[str, dict[str, str], dict[str, str], str]] = [
-    ("nothing", {}, {}, ""),
+    ("no fault", {}, {}, ""),
     ("no docker", {}, {}, r"docker +fine \(not installed"),
     ("docker and compose", {"docker": DOCKER}, {}, r"docker +fine \(Docker Compose version 2"),
     (

@@ -82,14 +82,14 @@ def break_environment(how: str, venv: Path) -> None:
         venv.rename(venv.with_name("elsewhere"))
         if how == "a file":
             venv.write_text("")
-        elif how == "a link to nothing":
+        elif how == "a broken link":
             venv.symlink_to("nothing")
         elif how == "an empty folder":
             venv.mkdir()
 
 
 BROKEN = """moved Python, Python for another processor, Python that may not be run, no Python,
-no pyvenv.cfg, damaged pyvenv.cfg, another version, damaged stamp, a file, a link to nothing,
+no pyvenv.cfg, damaged pyvenv.cfg, another version, damaged stamp, a file, a broken link,
 an empty folder"""
 
 

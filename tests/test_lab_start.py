@@ -100,7 +100,7 @@ def ours(port: int) -> str:
 
 @posix
 @pytest.mark.parametrize("part", range(4))
-def test_sigkill_leaves_nothing_behind(terminal: Callable[..., Terminal], part: int) -> None:
+def test_sigkill_leaves_no_process_behind(terminal: Callable[..., Terminal], part: int) -> None:
     """When `lab.py` is killed, at whatever moment, its services end too."""
     rng = random.Random(seed := time.time_ns())
     ports = [free_port(), free_port()]
@@ -166,7 +166,7 @@ HOSTILE: dict[str, Any] = {
 }
 
 
-def test_variables_of_the_user_change_nothing(
+def test_variables_of_the_user_are_not_passed_on(
     terminal: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     """The system starts with variables that would change its pip, Python, Streamlit or uvicorn."""

@@ -206,7 +206,7 @@ BAD = {
         "the check itself failed: it ended without a verdict",
     ),
     "zeros": ("\0\0", "null bytes"),
-    "nothing": ("", "40 people are not stored"),
+    "an empty file": ("", "40 people are not stored"),
 }
 
 
@@ -252,7 +252,7 @@ def test_two_at_once(learner: Callable[..., Learner], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
-def test_a_killed_one_leaves_nothing(folder: Path, name: str) -> None:
+def test_a_killed_one_leaves_no_process(folder: Path, name: str) -> None:
     """However `learn` ends, its check, the programs and their ports end, too."""
     file = MISSIONS / "04_timeout" / "starter.py"
     command = [sys.executable, "lab.py", "learn", "check", "4", "--file", str(file)]

@@ -188,7 +188,7 @@ def is_api(pid: int) -> bool:
     return "uvicorn" in shown.stdout
 
 
-def test_all_or_nothing() -> None:
+def test_one_that_ends_can_stop_all() -> None:
     """With --all-or-nothing a service that ends stops the others, also with a terminal."""
     console = Console("--all-or-nothing", SIMULATION_INTERVAL="0.1")
     try:

@@ -187,7 +187,7 @@ def test_the_same_faults_for_the_same_seed(
     assert found[0] != found[2]
 
 
-def test_nothing_is_disturbed_without_a_fault(
+def test_without_a_fault_no_response_changes(
     open_proxy: Callable[..., Proxy], server: CountingServer
 ) -> None:
     """Without a fault, unarmed, or with a share of 0, every request gets its response."""

@@ -132,7 +132,7 @@ def test_a_slow_dashboard(console: Console, page: Page) -> None:
     expect(badge).to_be_hidden(timeout=10_000)
 
 
-def test_a_quiet_system_shows_nothing(console: Console, page: Page) -> None:
+def test_a_quiet_system_shows_no_symptom(console: Console, page: Page) -> None:
     """Without a touch: no warning, no 4xx, no 5xx, no badge but "Live" (ten minutes if long)."""
     live = page.get_by_text("Live, updated").first
     expect(live).to_be_visible()

@@ -237,6 +237,6 @@ def test_text_files_end_their_lines_as_unix_does() -> None:
     assert "* text=auto eol=lf" in (ROOT / ".gitattributes").read_text(encoding="utf-8")
 
 
-def test_nothing_shadows_the_standard_library() -> None:
+def test_no_module_shadows_the_standard_library() -> None:
     """A flat module named like one of Python's own would be imported in its place."""
     assert not [path for path in PRODUCT if path.stem in sys.stdlib_module_names]

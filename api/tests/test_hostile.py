@@ -80,7 +80,7 @@ PARAMETERS: dict[str, Case] = {
     "unknown and empty": (create("13", more="&"), 201),
     "unknown in brackets": (create(more="&age[]=1"), 422),
     "semicolons": (http("POST", "/users/?user_id=5;name=Mallory;age=66"), 422),
-    "nothing": (http("POST", "/users/"), 422),
+    "no parameter": (http("POST", "/users/"), 422),
     "1,000 parameters": (create(more="&age=1" * 1000), 422),
     "in a form": (
         http("POST", "/users/", HOST, "Content-Type: application/x-www-form-urlencoded",

@@ -226,7 +226,7 @@ def test_several_workers_need_a_database(command: list[str], environ: dict[str, 
 
 
 @pytest.mark.parametrize("command", [["uvicorn", "main:app"], ["fastapi", "dev", "main.py"]])
-def test_one_worker_on_this_machine_needs_nothing(command: list[str]) -> None:
+def test_one_worker_on_this_machine_needs_no_setting(command: list[str]) -> None:
     """On the loopback and with one worker, no variable must be set."""
     refuse_unsafe_start(read_settings({}), command, {})
     refuse_unsafe_start(read_settings({}), [*command, "--host", "127.0.0.1", "--workers", "1"], {})

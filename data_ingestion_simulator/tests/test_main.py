@@ -251,7 +251,7 @@ def test_ctrl_c_while_modules_are_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["httptools", "faker"])
-@pytest.mark.parametrize("code", ["", "raise ImportError('wrong ELF class')", "import nothing"])
+@pytest.mark.parametrize("code", ["", "raise ImportError('wrong ELF class')", "import absent"])
 def test_a_broken_or_foreign_library_is_said_in_one_sentence(
     tmp_path: Path, name: str, code: str
 ) -> None:
@@ -265,7 +265,7 @@ def test_a_broken_or_foreign_library_is_said_in_one_sentence(
         timeout=10,
         check=False,
     )
-    what = {"": name, "import nothing": "nothing"}.get(code, "wrong ELF class")
+    what = {"": name, "import absent": "absent"}.get(code, "wrong ELF class")
     told = f"{what} is missing or broken: run pip install -r requirements.txt\n"
     assert (ended.returncode, ended.stderr.replace("faker.providers", "faker")) == (1, told)
 

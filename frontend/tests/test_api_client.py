@@ -60,7 +60,7 @@ def test_the_listing_serves_where_there_are_no_counts(api: Api, status: int) -> 
     assert api.paths == ["/stats/ages", "/users/"]
 
 
-def test_nothing_is_taken_from_the_environment(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_changes_no_request(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy set for something else does not come between the dashboard and its API."""
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9/")
@@ -153,7 +153,7 @@ WRONG_RESPONSES = {
     ),
 }
 HALF_RESPONSES = {
-    "nothing": raw(),
+    "no byte": raw(),
     "noise": raw(b"\x00\xff" * 50),
     "ssh": raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "cut body": raw(OK + b'Content-Length: 100\r\n\r\n{"total"'),

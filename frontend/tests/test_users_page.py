@@ -80,7 +80,7 @@ def test_find_by_id(api: Api, users: AppTest) -> None:
     assert names(users) == ["Alice", "bob"]
 
 
-@pytest.mark.parametrize("listing", [{}, {"6": ALICE}], ids=("nothing", "the next user"))
+@pytest.mark.parametrize("listing", [{}, {"6": ALICE}], ids=("no user", "the next user"))
 def test_no_user_has_the_id(api: Api, users: AppTest, listing: object) -> None:
     """An id that no user has is no error, also where the API lists the user after it."""
     api.responders["/users/?limit=1&after=4"] = data(listing)
