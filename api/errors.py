@@ -66,13 +66,8 @@ async def method_not_allowed(request: Request, _: Exception) -> JSONResponse:
 
     Starlette would list only the methods of the first route with this address.
     """
-    allowed: set[str] = set()
-    # The mount of /static has added its prefix to `root_path`: undo this to match all routes.
-    root_path = request.scope.get("app_root_path", request.scope["root_path"])
-    scope = {**request.scope, "root_path": root_path}
-    for route in request.app.routes:
-        if route.matches(scope)[0] is not Match.NONE:
-            allowed |= getattr(route, "methods", {"GET"})  # static files have only GET
+    matching = [r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE]
+    allowed: set[str] = set().union(*(route.methods for route in matching))
     if "GET" in allowed:
         allowed.add("HEAD")
     headers = {"Allow": ", ".join(sorted(allowed))}

@@ -5,7 +5,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -77,7 +76,6 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=NO_TELEMETRY,
     )
     app.state.store, app.state.shutdown, app.state.metrics = store, shutdown, metrics
-    app.mount("/static", openapi.Files(directory=Path(__file__).parent / "static"), name="static")
     add_error_handlers(app)
     observers = (metrics.observe, access_log.observe)
     add_middleware(app, settings, observers, metrics.report)

@@ -107,8 +107,7 @@ class RequestMiddleware:
                 raise  # the response has begun: only closing the connection can tell the client
             await _error(500, "Internal Server Error")(scope, receive, send_with_id)
         finally:
-            mount = scope["root_path"].removeprefix(prefix)  # such as /static
-            route = getattr(scope.get("route"), "path", None) or mount or "unmatched"
+            route = getattr(scope.get("route"), "path", "unmatched")
             seconds = time.perf_counter() - started
             for observe in self._observers:
                 observe(method, route, status, seconds, request_id.decode())

@@ -8,11 +8,9 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
-from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
 
 from fast_route import FastRoute
 from models import ListedUser
@@ -21,6 +19,11 @@ from telemetry import Metrics
 pages = APIRouter(route_class=FastRoute)
 
 OVERLAY: Final = Path(__file__).with_name("openapi_overlay.json")
+FILES: Final = {  # of Swagger UI, with their media types
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "favicon.png": "image/png",
+}
 # What pages of ALLOWED_ORIGINS may send and read.
 CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "POST", "PUT", "DELETE"],
@@ -51,15 +54,6 @@ def _merge(document: dict[str, Any], overlay: dict[str, Any]) -> None:
             document[key] = value
 
 
-class Files(StaticFiles):
-    """The static files. They ignore Range (RFC 9110, 14.2): its errors would not be JSON."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send a whole file."""
-        headers = [header for header in scope["headers"] if header[0] != b"range"]
-        await super().__call__({**scope, "headers": headers}, receive, send)
-
-
 @pages.get("/metrics", response_class=PlainTextResponse)
 async def prometheus_metrics(request: Request) -> Response:
     """Give the metrics in Prometheus' text format."""
@@ -83,3 +77,11 @@ async def docs() -> HTMLResponse:
         swagger_css_url="static/swagger-ui.css",
         swagger_favicon_url="static/favicon.png",
     )
+
+
+@pages.get("/static/{name}", include_in_schema=False)
+async def file(name: str) -> Response:
+    """Give a whole file of Swagger UI: Range is ignored (RFC 9110, 14.2)."""
+    if name not in FILES:
+        raise HTTPException(404)
+    return Response(OVERLAY.parent.joinpath("static", name).read_bytes(), media_type=FILES[name])
