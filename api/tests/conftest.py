@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
+import database
 from crud import MemoryStore, Record
 from engines import engine_for
 from main import create_app
@@ -28,6 +29,12 @@ UVICORN = ("-m", "uvicorn", "main:app", "--port", "{port}")
 
 Store = MemoryStore | SqlStore
 Scenario = Callable[[Store], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store in this process be slow, as on a busy machine: few tests are about its limit."""
+    monkeypatch.setattr(database, "DEADLINE_SECONDS", 20)
 
 
 def api_client(**variables: str) -> TestClient:
@@ -129,7 +136,7 @@ class Served:
 
     def client(self) -> httpx2.Client:
         """Return a new client, with its own connections."""
-        return httpx2.Client(base_url=self.url, timeout=10, trust_env=False)
+        return httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def stop(self) -> str:
         """Stop the API, wait for its end, and return its log."""

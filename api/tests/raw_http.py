@@ -26,7 +26,7 @@ def exchange(port: int, request: bytes, *, end_input: bool = False) -> bytes:
 
     With `end_input` the server learns that nothing more follows.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             connection.sendall(request)
             if end_input:

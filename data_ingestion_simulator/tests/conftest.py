@@ -1,4 +1,4 @@
-"""Asynchronous tests run on an event loop of their own, for twenty seconds at most."""
+"""Asynchronous tests run on an event loop of their own, for a minute at most."""
 
 import asyncio
 import inspect
@@ -23,5 +23,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             runner.run(test)
     else:
-        asyncio.run(asyncio.wait_for(test, 20))
+        asyncio.run(asyncio.wait_for(test, 60))
     return True

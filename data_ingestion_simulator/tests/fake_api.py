@@ -225,7 +225,7 @@ async def reset(_api: FakeApi, _request: Request, writer: asyncio.StreamWriter) 
     writer.transport.abort()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for a condition to come true; raises TimeoutError when it does not."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (the condition is not ours to signal)

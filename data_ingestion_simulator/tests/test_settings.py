@@ -226,7 +226,7 @@ def test_the_start_is_read_before_libraries(flags: list[str], tmp_path: Path) ->
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
         check=False,
     )
 

@@ -27,7 +27,7 @@ from api_client import ApiClient
 from settings import Settings
 
 APP = Path(__file__).parent.parent / "app.py"
-DEADLINE_SECONDS = 15
+DEADLINE_SECONDS = 40
 
 Responder = Callable[["Exchange"], None]
 
@@ -279,7 +279,7 @@ def page(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
     """The page of a process that has just started, with API_URL set."""
     monkeypatch.setenv("API_URL", api.settings.api_url)
     streamlit.cache_resource.clear()
-    yield AppTest.from_file(APP, default_timeout=6)
+    yield AppTest.from_file(APP, default_timeout=DEADLINE_SECONDS)
     api.stop()
     streamlit.cache_resource.clear()
 

@@ -48,7 +48,7 @@ def test_no_viewer_waits_for_a_request_that_hangs(clock: Clock) -> None:
     poller = Poller(hang)
     started_at = time.monotonic()
     view = poller.latest(0.05)
-    assert time.monotonic() - started_at < 1
+    assert time.monotonic() - started_at < DEADLINE_SECONDS / 2
     assert (view.value, view.error) == (None, None)
     clock.pass_by(TICK_SECONDS)
     poller.latest(0)

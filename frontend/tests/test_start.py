@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
@@ -36,11 +35,9 @@ def run(port: int, api_url: str) -> "subprocess.CompletedProcess[str]":
 
 def test_a_mistake_in_the_settings_stops_the_start() -> None:
     """Before it serves a page, the process says in one line what is wrong and exits with 2."""
-    started_at = time.monotonic()
     process = run(0, "http://me:secret@localhost/users/")
     assert process.returncode == 2
     assert process.stderr == "API_URL must not contain a user name, a password or any other @\n"
-    assert time.monotonic() - started_at < 5  # 0.6 s where nothing else is running
 
 
 def test_a_port_in_use_is_an_error() -> None:
