@@ -1,7 +1,9 @@
 """Fixtures of the system tests, which start the services as a user does, and import none."""
 
 import contextlib
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 GENERATIONS = {"compose-1": ["docker-compose"], "compose-2": ["docker", "compose"]}
 REPLACEMENT = "replacement-of-the-tests"  # a label of images
+# Each worker has its own. Systems give outgoing connections higher ones (Linux from 32,768).
+FIRST_PORT = 10_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = itertools.cycle(random.sample(range(FIRST_PORT, FIRST_PORT + 1_000), 1_000))
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
@@ -40,10 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now, and that no other worker of the tests chooses."""
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            break
+    return port
 
 
 def wait_until(what: str, holds: Callable[[], object], deadline_seconds: float = 60) -> None:
@@ -201,14 +208,6 @@ def search_path(tmp_path: Path) -> str:
         (commands / name).write_text(f'#!/bin/sh\nexec "{base}" "$@"\n')
         (commands / name).chmod(0o755)
     return f"{commands}{os.pathsep}{os.environ['PATH']}"
-
-
-def refuse_taken_ports(*ports: int) -> None:
-    """Skip if another program uses a port of the documents."""
-    for port in ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                pytest.skip(f"port {port} of the documents is in use")
 
 
 class Docker:

@@ -207,6 +207,7 @@ class Free(NamedTuple):
     free: int
 
 
+@pytest.mark.xdist_group("docker")  # its tests use the same port
 def test_taken_ports_are_named() -> None:
     """The program that uses one of our ports is named."""
     with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", 8501)):

@@ -1,11 +1,12 @@
 """The commands of the documents work: they run, from top to bottom, in a new clone."""
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Docker, Terminal, refuse_taken_ports
+from conftest import Docker, Terminal
 from shell import Shell, run_document
 
 from tools.processes import ROOT
@@ -14,6 +15,14 @@ DOCUMENTS = [
     "README.md",
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/lessons/0*.md")),
 ]
+
+
+def refuse_taken_ports(*ports: int) -> None:
+    """Skip if another program uses a port of the documents."""
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                pytest.skip(f"port {port} of the documents is in use")
 
 
 @pytest.fixture

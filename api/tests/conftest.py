@@ -1,7 +1,10 @@
 """What the tests of the API share: an API in this process, and an API in its own process."""
 
 import asyncio
+import contextlib
+import itertools
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -25,6 +28,9 @@ from settings import read_settings
 from sql import SqlStore
 
 API = Path(__file__).parents[1]
+# Each worker has its own. Systems give outgoing connections higher ones (Linux from 32,768).
+FIRST_PORT = 20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = itertools.cycle(random.sample(range(FIRST_PORT, FIRST_PORT + 1_000), 1_000))
 UVICORN = ("-m", "uvicorn", "main:app", "--port", "{port}")
 
 Store = MemoryStore | SqlStore
@@ -169,10 +175,12 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now, and that no other worker of the tests chooses."""
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            break
+    return port
 
 
 def wait_until_healthy(served: Served, deadline_seconds: float = 30) -> None:
