@@ -45,6 +45,8 @@ class Shell:
         expected = re.findall(r"^# → (.*)$", block, re.M)
         if re.search(r"docker exec -i \S+ \S+sh$", commands):
             self._shells.append(self._bash("-c", f"exec {commands}"))
+            # Docker copies two streams without an order: results and errors need one.
+            self._shells[-1].type("exec 2>&1\n")
         elif STAYS.search(commands):
             self._servers.append(self._bash("-c", commands))
             for text in expected:
