@@ -130,7 +130,7 @@ def test_the_networks_are_those_of_the_picture(production: Production) -> None:
 
 
 @pytest.mark.parametrize("service", ["edge", "api", "simulator", "frontend", "postgres"])
-def test_least_privilege(production: Production, service: str) -> None:
+def test_least_privilege_in_production(production: Production, service: str) -> None:
     """No process is root; memory and processes have limits; only the database writes to disk."""
     container, *_ = production.containers(service)
     inspected = json.loads(production.docker("inspect", container))[0]
