@@ -9,25 +9,25 @@ from typing import NamedTuple
 MAX_AGE_YEARS = 150
 OVERFLOW_AGE_YEARS = 100  # users of this age and older share one bar
 # The first and the last age of each group, as the United Nations divides the population.
-GROUPS = {
-    "Children": (0, 14),
-    "Youth": (15, 24),
-    "Adults": (25, 64),
-    "Seniors": (65, MAX_AGE_YEARS),
-}
+GROUPS = {"Children": (0, 14), "Youth": (15, 24), "Adults": (25, 64), "Seniors": (65, 150)}
 # How many of 1,000 people in the world are 0-4, 5-9, ... 95-99 years old. The simulator draws from
 # the same numbers, and its generator.py names their source.
 WORLD = (88, 86, 82, 79, 77, 78, 77, 70, 64, 62, 57, 48, 41, 33, 24, 16, 10, 5, 2, 1)
 
 
 class Bar(NamedTuple):
-    """Users of one group in one bin, which stand on those of the group `below` in this bin."""
+    """Users of one group in one bin of ages."""
 
     first: int
     last: int
     group: str
     users: int
-    below: int
+
+    @property
+    def label(self) -> str:
+        """The ages of the bar: `7`, `5\u20139` or `100+`."""
+        end = "+" if self.last == MAX_AGE_YEARS else f"\u2013{self.last}"
+        return f"{self.first}" if self.first == self.last else f"{self.first}{end}"
 
 
 def world_share(first: int, last: int) -> float:
@@ -81,10 +81,8 @@ class AgeCounts:
         starts = range(0, OVERFLOW_AGE_YEARS, width_years)
         bins = [(start, start + width_years - 1) for start in starts]
         for first, last in [*bins, (OVERFLOW_AGE_YEARS, MAX_AGE_YEARS)]:
-            below = 0
             for name, (youngest, oldest) in GROUPS.items():
                 if first <= oldest and youngest <= last:
                     users = self.between(max(first, youngest), min(last, oldest)).total
-                    bars.append(Bar(first, last, name, users, below))
-                    below += users
+                    bars.append(Bar(first, last, name, users))
         return bars

@@ -75,20 +75,19 @@ class ApiClient:
         method: str = "GET",
         params: Mapping[str, str | int] | None = None,
         max_bytes: int = MAX_RESPONSE_BYTES,
-        timeout_seconds: float = TOTAL_TIMEOUT_SECONDS,
         if_match: str | None = None,
     ) -> Response:
-        """Return the complete response within `timeout_seconds`. Raises ApiError."""
+        """Return the complete response within TOTAL_TIMEOUT_SECONDS. Raises ApiError."""
         http, headers = self._http, {"X-Request-ID": secrets.token_hex(8)}
-        if if_match:
-            headers["If-Match"] = if_match
+        headers |= {"If-Match": if_match} if if_match else {}
         if self._token and method != "GET":
             headers["Authorization"] = f"Bearer {self._token}"
         # The timeouts of httpx2 start again with each byte, and do not limit the host name lookup.
         thread = ThreadPoolExecutor(1, "request")
         try:
             request = http.build_request(method, url, params=params, headers=headers)
-            return thread.submit(_exchange, http, request, max_bytes).result(timeout_seconds)
+            response = thread.submit(_exchange, http, request, max_bytes)
+            return response.result(TOTAL_TIMEOUT_SECONDS)
         except (OSError, RuntimeError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             if isinstance(error, TimeoutError):
                 self._http = _new_http_client()

@@ -16,7 +16,6 @@ from history import show_headline, show_net_change, show_strip
 from monitor import LOOK_SECONDS, Look, fetch_counts, fetch_look
 from settings import Settings, SettingsError, read_settings
 from system_page import system_page
-from users import write_error
 from users_page import forget_users, users_page
 
 try:
@@ -35,13 +34,13 @@ def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[Loo
 
 
 @st.fragment(run_every=TICK_SECONDS)
-def show_live(
-    api: ApiClient, ages: Poller[AgeCounts], system: Poller[Look], controls: bool
-) -> None:
+def show_live(ages: Poller[AgeCounts], system: Poller[Look], controls: bool) -> None:
     """Show the ages of the users. The page redraws itself every TICK_SECONDS."""
     with st.container(horizontal=True, key="head"):
         title = st.container(width="content")
-        refresh_seconds = widgets.choose_refresh_seconds() if controls else TICK_SECONDS
+        refresh_seconds: float = TICK_SECONDS
+        if controls:
+            refresh_seconds = widgets.choose("Refresh", widgets.REFRESH_SECONDS, 2.0, "refresh")
     latest, looks = widgets.newest(ages, refresh_seconds), system.latest(0)
     with title:
         state = widgets.state_of(latest, refresh_seconds)
@@ -56,19 +55,20 @@ def show_live(
         with st.container(key="card-change", border=True):
             show_net_change(latest, looks)
     elif counts and not latest.error:
-        widgets.show_empty(read_only=bool(write_error(api)))
-    if counts:
-        widgets.show_source(counts)
+        widgets.show_empty()
+    if counts and counts.from_listing:
+        st.text("The API has no age counts: the dashboard counted each user in its list.")
+        widgets.show_unreadable(counts.unreadable_rows)
 
 
 def show_histogram(counts: AgeCounts, controls: bool) -> None:
     """Show the bars with their controls: bin width, the world's population, selected ages."""
-    if not controls:
-        with st.container(key="chart"):
-            charts.draw_histogram(counts, 5, (0, OVERFLOW_AGE_YEARS), world=True)
-        return
     row = st.container(horizontal=True, vertical_alignment="center", key="controls")
     chart = st.container(key="chart")  # filled last: the slider below it selects the pale bars
+    if not controls:
+        with chart:
+            charts.draw_histogram(counts, 5, (0, OVERFLOW_AGE_YEARS), world=True)
+        return
     with row:
         widths = {1: "1", 2: "2", 5: "5", 10: "10"}
         width_years = widgets.choose("Bin width in years", widths, 5, "bin")
@@ -93,12 +93,12 @@ if __name__ == "__main__":  # Streamlit runs this file for a viewer
     presenting = st.query_params.get("view") == "tv"
     # No icons: Streamlit fetches a page's icon from the internet.
     live = st.Page(
-        lambda: show_live(*common, not presenting), title="Live", url_path="live", default=True
+        lambda: show_live(*common[1:], not presenting), title="Live", url_path="live", default=True
     )
     users = st.Page(lambda: users_page(*common[:2]), title="Users", url_path="users")
     system = st.Page(lambda: system_page(*common), title="System", url_path="system")
     page = st.navigation([live, users, system], position="hidden" if presenting else "top")
-    show_strip(*common)
+    show_strip(*common[1:])
     if page is not users:
         forget_users()  # a viewer who returns to it sees new data
     page.run()

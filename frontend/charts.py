@@ -5,8 +5,6 @@ marks and does not build the chart again. So neither the specification nor the t
 numbers in it, and a layer without data stays, with an empty dataset.
 """
 
-import csv
-import io
 import json
 from functools import cache
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Any
 import pyarrow  # type: ignore[import-untyped]
 import streamlit as st
 
-from ages import MAX_AGE_YEARS, OVERFLOW_AGE_YEARS, AgeCounts, world_share
+from ages import OVERFLOW_AGE_YEARS, AgeCounts, world_share
+from widgets import as_csv
 
 SPECS = Template((Path(__file__).parent / "charts.json").read_text(encoding="utf-8"))
 # The tints of the age groups stay apart for colour-blind viewers; page.css has the same colours.
@@ -28,9 +27,8 @@ COLOURS = {
 }
 AGE_AXIS_END = 105  # the bar of the users from 100 years on is five years wide
 PALE = 0.3
-DASH = "\N{EN DASH}"
 
-Columns = dict[str, Any]  # the values of a table, by the name of the column
+Rows = list[dict[str, Any]]
 
 
 @cache
@@ -43,17 +41,13 @@ def specification(theme: str, minutes: int, large: bool) -> Any:
 
 
 def draw(
-    kind: str, tables: dict[str, Columns], alt: str, height: Any = "stretch", minutes: int = 15
+    kind: str, tables: dict[str, Rows], alt: str, height: Any = "stretch", minutes: int = 15
 ) -> None:
     """Draw a chart of this kind; its numbers are the `tables` that its layers name."""
     large = st.query_params.get("view") == "tv"
     spec = specification(st.context.theme.type or "light", minutes, large)
-    numbers = pyarrow.array([], pyarrow.float64())  # an empty column needs a type
     chart = {
-        "datasets": {
-            name: pyarrow.table({key: column or numbers for key, column in columns.items()})
-            for name, columns in tables.items()
-        },
+        "datasets": {name: pyarrow.Table.from_pylist(rows) for name, rows in tables.items()},
         "layer": spec[kind],
         "config": spec["config"],
         "padding": {"left": 0, "top": 4, "right": 8, "bottom": 0},
@@ -63,62 +57,41 @@ def draw(
     st.vega_lite_chart(chart, key=f"chart {alt.partition(';')[0]}", height=height, alt=alt)
 
 
-def offer_numbers(name: str, *tables: Columns) -> None:
+def offer_numbers(name: str, *tables: Rows) -> None:
     """Offer the numbers of a chart as tables and as a CSV file, behind a small button."""
     numbers = st.popover("Numbers", key=f"numbers {name}", on_change="rerun")
     if numbers.open:
-        file = io.StringIO()
-        for table in tables:
-            csv.writer(file).writerows([list(table), *zip(*table.values(), strict=True)])
         download = f"{name.replace(' ', '-').lower()}.csv"
-        numbers.download_button("CSV", file.getvalue(), download, on_click="ignore")
-        for table in tables:
-            numbers.table(table)
+        numbers.download_button("CSV", as_csv(*tables), download, on_click="ignore")
+        for rows in filter(None, tables):
+            numbers.table(rows)
 
 
 def draw_histogram(
     counts: AgeCounts, width_years: int, selected: tuple[int, int], world: bool
-) -> Columns:
+) -> Rows:
     """Draw the bars, the median and the world's population, and return the bars' numbers.
 
     Bars that are not selected are pale.
     """
-    bars, (first, last) = counts.histogram(width_years), selected
-    oldest = f"{OVERFLOW_AGE_YEARS}+"
-    numbers: Columns = {
-        "Age": [
-            oldest if bar.last == MAX_AGE_YEARS
-            else f"{bar.first}{DASH}{bar.last}" if bar.last > bar.first else f"{bar.first}"
-            for bar in bars
-        ],
-        "Group": [bar.group for bar in bars],
-        "Users": [bar.users for bar in bars],
-        "Share": [f"{bar.users / counts.total:.1%}" for bar in bars],
-    }  # fmt: skip
-    places = {
-        "from": [bar.first for bar in bars],
-        "to": [min(bar.last + 1, AGE_AXIS_END) for bar in bars],
-        "low": [bar.below for bar in bars],
-        "top": [bar.below + bar.users for bar in bars],
-        "opacity": [1.0 if first <= bar.last and bar.first <= last else PALE for bar in bars],
-    }
-    edges = range(0, OVERFLOW_AGE_YEARS + 1, width_years) if world else ()
-    expected = [world_share(age, age + width_years - 1) * counts.total for age in edges]
-    tables = {
-        "bars": numbers | places,
-        "world": {"age": [*edges], "users": expected},
-        "median": {"age": [counts.median + 0.5], "text": [f"median {counts.median:g}"]},
-    }
+    (first, last), edges = selected, range(0, OVERFLOW_AGE_YEARS + 1, width_years)
+    bars: Rows = [
+        {
+            "Age": bar.label,
+            "Group": bar.group,
+            "Users": bar.users,
+            "Share": f"{bar.users / counts.total:.1%}",
+            "from": bar.first,
+            "to": min(bar.last + 1, AGE_AXIS_END),
+            "opacity": 1.0 if first <= bar.last and bar.first <= last else PALE,
+        }
+        for bar in counts.histogram(width_years)
+    ]
+    outline = [
+        {"age": age, "users": world_share(age, age + width_years - 1) * counts.total}
+        for age in edges
+    ]
+    median = [{"age": counts.median + 0.5, "text": f"median {counts.median:g}"}]
+    tables = {"bars": bars, "world": outline if world else [], "median": median}
     draw("Ages", tables, f"Histogram of the users by age; bin width in years: {width_years}.")
-    return numbers
-
-
-def draw_lines(name: str, lines: dict[str, list[tuple[float, float]]], minutes: int) -> None:
-    """Draw lines through points: seconds (0 is now) and value."""
-    points = [(at, value, label) for label, each in lines.items() for at, value in each]
-    table = {
-        "at": [at for at, _, _ in points],
-        "value": [value for _, value, _ in points],
-        "line": [label for _, _, label in points],
-    }
-    draw("Lines", {"points": table}, f"{name}; over {minutes} minutes.", 240, minutes)
+    return [{name: bar[name] for name in ("Age", "Group", "Users", "Share")} for bar in bars]

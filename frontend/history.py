@@ -8,14 +8,14 @@ from bisect import bisect
 from collections.abc import Sequence
 from itertools import groupby, pairwise
 from statistics import median_low
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import streamlit as st
 
 import charts
 import widgets
 from ages import GROUPS, MAX_AGE_YEARS, AgeCounts, world_share
-from api_client import TICK_SECONDS, ApiClient, Latest, Poller, now
+from api_client import TICK_SECONDS, Latest, Poller, now
 from monitor import LOOK_SECONDS, Look, state_of_api
 from widgets import State
 
@@ -23,8 +23,7 @@ HISTORY_SECONDS = 900
 STEP_SECONDS = 15
 MINUTE_SECONDS = 60
 BULK_USERS = 1_000  # between two responses, and five times the usual number
-NET_CHANGE = "New users minus deleted users, from all clients, in the last 15 minutes. A restart of"
-NET_CHANGE += " the API is an event, and no change."
+NET_CHANGE = "New users minus deleted users, from all clients. A restart of the API is an event."
 
 
 class Change(NamedTuple):
@@ -86,12 +85,11 @@ def joined(parts: Sequence[Change]) -> Change:
 
 def recent_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> Change | None:
     """Return the change in the last minute and since the last restart, or None if it is unknown."""
-    recent, since = list[Change](), ages.history[-1][0] - MINUTE_SECONDS if ages.history else 0.0
-    for each in reversed(changes(ages, looks)):
-        if each.start < since or each.end != (recent[0].start if recent else ages.history[-1][0]):
-            break
-        recent.insert(0, each)
-    return joined(recent) if recent and recent[-1].end - recent[0].start >= 1 else None
+    since = max([now() - MINUTE_SECONDS, *restarts(ages, looks)])
+    recent = [(at, counts.total) for at, counts in ages.history if at >= since]
+    if ages.error or not recent or recent[-1][0] - recent[0][0] < 1:
+        return None
+    return Change(recent[0][0], recent[-1][0], recent[-1][1] - recent[0][1])
 
 
 def steps(parts: Sequence[Change]) -> list[Change]:
@@ -129,8 +127,7 @@ def show_headline(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
     """Show the number of users, its rate, the usual figures, and each group's share."""
     change, counts, rate = recent_change(ages, looks), ages.history[-1][1], "<b>"
     if change:
-        rising = change.users > 0 and not ages.error
-        rate = '<b class="rising">\u25b2 ' if rising else "<b>"
+        rate = '<b class="rising">\u25b2 ' if change.users > 0 else rate
         rate += f"{change.per_minute:+,.0f}/min"
     youngest, oldest = min(counts.users_by_age), max(counts.users_by_age)
     figures = f"Median <b>{counts.median:g}</b> \u00b7 Mean <b>{counts.mean:.1f}</b>"
@@ -147,18 +144,12 @@ def show_headline(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
 def show_net_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
     """Show the net change per minute as bars, and what happened meanwhile."""
     happened, parts, last = events(ages, looks), steps(changes(ages, looks)), now()
-    bars = {
-        "From": [round(each.start - last, 1) for each in parts],  # in seconds; 0 is now
-        "To": [round(each.end - last, 1) for each in parts],
-        "Net change": [each.users for each in parts],
-        "Per minute": [round(each.per_minute, 1) for each in parts],
-    }
-    marks = {
-        "From": [round(each.start - last, 1) for each in happened],
-        "To": [round(each.end - last, 1) for each in happened],
-        "Event": [each.text for each in happened],
-        "Bad": [each.bad for each in happened],
-    }
+
+    def row(each: Change | Event) -> dict[str, Any]:
+        return {"From": round(each.start - last, 1), "To": round(each.end - last, 1)}  # 0 is now
+
+    bars = [row(e) | {"Net change": e.users, "Per minute": round(e.per_minute, 1)} for e in parts]
+    marks = [row(each) | {"Event": each.text, "Bad": each.bad} for each in happened]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**Net change per minute**", help=NET_CHANGE, width="content")
         st.text(f"{sum(part.users for part in parts):+,} users in 15 minutes")
@@ -167,30 +158,30 @@ def show_net_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
     charts.draw("Net change", {"bars": bars, "events": marks}, alt, 108)
 
 
-def simulator_state(looks: Latest[Look], change: Change | None) -> State:
+def simulator_state(ages: Latest[AgeCounts], looks: Latest[Look]) -> State:
     """Return whether users arrive: as the simulators report it, or as the number of users grows."""
     if looks.value and not looks.error and (active := looks.value.active_simulators()):
         per_minute = sum(each.get("users", 0.0) for each in active.values()) * MINUTE_SECONDS
         return State(f"{per_minute:,.0f}/min", "green" if per_minute else "gray")
-    if change is None or looks.error:
+    if looks.error or not (change := recent_change(ages, looks)):
         return State("unknown", "gray")
-    rate = State(f"{change.per_minute:+,.0f}/min", "green")
-    return rate if change.users > 0 else State("no growth seen", "gray")
+    if change.users <= 0:  # users may still arrive: perhaps as many are deleted
+        return State("no growth seen", "gray")
+    return State(f"{change.per_minute:+,.0f}/min", "green")
 
 
 @st.fragment(run_every=TICK_SECONDS)
-def show_strip(_: ApiClient, ages_poller: Poller[AgeCounts], looks_poller: Poller[Look]) -> None:
+def show_strip(ages_poller: Poller[AgeCounts], looks_poller: Poller[Look]) -> None:
     """Show the three services and their states in the header of every page."""
     # A request of the strip would make the live page wait for the next one.
     ages, looks = ages_poller.latest(0, TICK_SECONDS), looks_poller.latest(0)
-    live = ages.history and not ages.error and ages.seconds_old < MINUTE_SECONDS
     api, look = state_of_api(looks, ages), looks.value
     api = State(api.text.partition(",")[0].removeprefix("API "), api.colour)
     if api.colour == "green" and look:
         api = State(f"{look.latency_seconds * 1000:.0f} ms", "green")
-    simulator = simulator_state(looks, recent_change(ages, looks) if live else None)
     # The browser shows the age of the last one when it has had no news for a while.
-    states = {"Simulator": simulator, "API": api, "Dashboard": State("up", "green", 0.0)}
+    states = {"Simulator": simulator_state(ages, looks), "API": api}
+    states["Dashboard"] = State("up", "green", 0.0)
     for fault in look.faults if look else ():
         if (name := fault.service.capitalize()) in states and states[name].colour == "green":
             states[name] = State(f"{fault.kind} {fault.share:.0%}", "orange")

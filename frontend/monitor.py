@@ -1,6 +1,5 @@
 """What the pollers ask about the system, and the state of the API that follows from it."""
 
-import math
 import re
 import time
 from collections import Counter, defaultdict
@@ -9,9 +8,9 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from ages import MAX_AGE_YEARS, AgeCounts
+from ages import AgeCounts
 from api_client import ApiClient, ApiError, Latest, now
-from users import rows_of
+from users import Age, rows_of
 from widgets import State, state_of
 
 LOOK_SECONDS = 4
@@ -25,7 +24,6 @@ OBSERVING = ("/health", "/ready", "/metrics")  # routes that observe the API: no
 SAMPLE = re.compile(r"^api_(\w+)(?:\{(.*)\})? (\S+)$", re.M)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
-Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -45,31 +43,25 @@ class Fault(msgspec.Struct):
     strikes: int = 0
 
 
-class Metrics(NamedTuple):
-    """Figures of `GET /metrics`, by name. `buckets` are requests by the upper bound in seconds."""
+class Look(msgspec.Struct):
+    """What one replica of the API said, the faults, and figures of `GET /metrics` by name."""
 
-    numbers: dict[str, float]
-    buckets: dict[float, float]
-    queues: dict[str, float]
-    simulators: dict[str, dict[str, float]]
-    version: str = "unknown"
-
-
-class Look(NamedTuple):
-    """What one replica of the API said at `taken_at` (seconds since 1970), and the faults."""
-
-    taken_at: float
     replica: str
     latency_seconds: float
-    not_ready: ApiError | None
-    ready: dict[str, Any]  # the body of `GET /ready`
-    metrics: Metrics
-    faults: tuple[Fault, ...] = ()
+    taken_at: float = msgspec.field(default_factory=time.time)  # in seconds since 1970
+    not_ready: ApiError | None = None
+    ready: dict[str, Any] = {}  # the body of `GET /ready`
+    faults: list[Fault] = []
+    version: str = "unknown"
+    numbers: dict[str, float] = {}
+    buckets: dict[float, float] = {}  # requests by the upper bound of their seconds
+    queues: dict[str, float] = {}
+    simulators: dict[str, dict[str, float]] = {}
 
     @property
     def started_at(self) -> float | None:
         """When the process of the API started, in seconds since 1970, or None."""
-        return self.metrics.numbers.get("process_start_time_seconds")
+        return self.numbers.get("process_start_time_seconds")
 
     @property
     def retry_after_seconds(self) -> float:
@@ -78,8 +70,34 @@ class Look(NamedTuple):
 
     def active_simulators(self) -> dict[str, dict[str, float]]:
         """Return the simulators that reported in the last seconds."""
-        since, known = self.taken_at - SIMULATOR_AWAY_SECONDS, self.metrics.simulators
-        return {name: each for name, each in known.items() if each.get("seen", 0.0) > since}
+        since = self.taken_at - SIMULATOR_AWAY_SECONDS
+        return {name: e for name, e in self.simulators.items() if e.get("seen", 0.0) > since}
+
+    def read_metrics(self, text: str) -> None:
+        """Take figures from Prometheus' text format; a line that cannot be read is left out."""
+        numbers, buckets = defaultdict[str, float](float), defaultdict[float, float](float)
+        for name, pairs, number in SAMPLE.findall(text):
+            labels = dict(LABEL.findall(pairs))
+            if labels.get("route") in OBSERVING:
+                continue
+            with suppress(ValueError):
+                value = float(number)
+                if name == "requests_total":
+                    numbers["requests"] += value
+                    numbers["failed"] += value if labels.get("status", "").startswith("5") else 0
+                elif name == "request_duration_seconds_bucket":
+                    buckets[float(labels.get("le", ""))] += value
+                elif name == "store_queue_ratio":
+                    self.queues[labels.get("queue", "")[:20]] = value
+                elif name == "build_info":
+                    self.version = labels.get("version", "unknown")[:30]
+                elif name.startswith("simulator_"):  # "created", "given up"; "users" a second
+                    if len(self.simulators) < MAX_SHOWN:
+                        each = self.simulators.setdefault(labels.get("simulator", "")[:40], {})
+                        each[labels.get("outcome") or name.split("_")[1]] = value
+                elif not labels:
+                    numbers[name] = value
+        self.numbers, self.buckets = numbers, dict(sorted(buckets.items()))
 
 
 def fetch_counts(api: ApiClient) -> AgeCounts:
@@ -103,49 +121,19 @@ def fetch_look(api: ApiClient, faults_url: str | None = None) -> Look:
     """Ask the API whether it is alive and ready, and for its metrics. Raises ApiError if dead."""
     began = time.monotonic()
     alive = api.request(api.beside("health"))
-    latency_seconds = time.monotonic() - began
-    not_ready, ready, text, faults = None, dict[str, Any](), "", list[Fault]()
+    look = Look(alive.headers.get("x-replica", "unknown")[:100], time.monotonic() - began)
     try:
-        ready = api.request(api.beside("ready")).decode(dict[str, Any])
+        look.ready = api.request(api.beside("ready")).decode(dict[str, Any])
     except ApiError as error:
         if error.status not in (404, 405):  # an API of the first version has no such call
-            not_ready = error.with_traceback(None)
+            look.not_ready = error.with_traceback(None)
     with suppress(ApiError):
         response = api.request(api.beside("metrics"), max_bytes=MAX_METRICS_BYTES)
-        text = response.body.decode(errors="replace")
+        look.read_metrics(response.body.decode(errors="replace"))
     with suppress(ApiError):
         if faults_url:
-            faults = api.request(faults_url).decode(list[Fault])[:MAX_SHOWN]
-    replica, metrics = alive.headers.get("x-replica", "unknown")[:100], read_metrics(text)
-    return Look(time.time(), replica, latency_seconds, not_ready, ready, metrics, tuple(faults))
-
-
-def read_metrics(text: str) -> Metrics:
-    """Return the figures in Prometheus' text format; a line that cannot be read is left out."""
-    found = Metrics(defaultdict(float), defaultdict(float), {}, defaultdict(dict))
-    numbers, buckets, queues, simulators, version = found
-    for name, pairs, number in SAMPLE.findall(text):
-        labels = dict(LABEL.findall(pairs))
-        if labels.get("route") in OBSERVING:
-            continue
-        with suppress(ValueError):
-            value = float(number)
-            if name == "requests_total":
-                numbers["requests"] += value
-                numbers["failed"] += value if labels.get("status", "").startswith("5") else 0
-            elif name == "request_duration_seconds_bucket":
-                buckets[float(labels.get("le", ""))] += value
-            elif name == "store_queue_ratio":
-                queues[labels.get("queue", "")[:20]] = value
-            elif name == "build_info":
-                version = labels.get("version", version)[:30]
-            elif name.startswith("simulator_"):  # "created", "given up"; "users" a second; "seen"
-                figure = labels.get("outcome") or name.split("_")[1]
-                simulators[labels.get("simulator", "")[:40]][figure] = value
-            elif not labels:
-                numbers[name] = value
-    shown = dict(sorted(simulators.items())[:MAX_SHOWN])
-    return Metrics(numbers, dict(sorted(buckets.items())), queues, shown, version)
+            look.faults = api.request(faults_url).decode(list[Fault])[:MAX_SHOWN]
+    return look
 
 
 class Work(NamedTuple):
@@ -160,19 +148,21 @@ class Work(NamedTuple):
 
 def work(looks: Latest[Look], seconds: float, step_seconds: float) -> list[Work]:
     """Return the work of the last `seconds`, in steps, of each process that was seen."""
-    found, last = list[Work](), dict[tuple[str, float | None], tuple[float, Metrics]]()
+    found, last = list[Work](), dict[tuple[str, float | None], tuple[float, Look]]()
     for at, look in looks.history:
         if at < now() - seconds:
             continue
         process = look.replica, look.started_at
-        start, old = last.setdefault(process, (at, look.metrics))
+        start, old = last.setdefault(process, (at, look))
         if at - start >= step_seconds:
-            new, before = last[process] = at, look.metrics
-            numbers, buckets = before.numbers, before.buckets
-            requests, failed = (numbers[n] - old.numbers[n] for n in ("requests", "failed"))
-            taken = {top: count - old.buckets.get(top, 0.0) for top, count in buckets.items()}
+            last[process] = at, look
+            requests, failed = (
+                look.numbers.get(name, 0.0) - old.numbers.get(name, 0.0)
+                for name in ("requests", "failed")
+            )
+            taken = {top: count - old.buckets.get(top, 0.0) for top, count in look.buckets.items()}
             if requests >= 0:  # else the process is another one, which does not tell its start
-                found.append(Work(new, new - start, requests, failed, taken))
+                found.append(Work(at, at - start, requests, failed, taken))
     return found
 
 
@@ -188,11 +178,11 @@ def failed_share(looks: Latest[Look], ages: Latest[AgeCounts]) -> float:
 
 def state_of_api(looks: Latest[Look], ages: Latest[AgeCounts]) -> State:
     """Return the state of the API: up, sick, not ready or down."""
-    good_at = ages.history[-1][0] if ages.history else -math.inf
-    refused = ages.error and type(ages.error.cause).__name__ == "ConnectError"  # nobody listens
-    in_a_row = sum(at > good_at for at, _ in ages.failures)
-    if ages.error and (refused or in_a_row > 1 or not ages.history):
-        return state_of(ages)
+    if ages.error:
+        refused = type(ages.error.cause).__name__ == "ConnectError"  # nobody listens
+        in_a_row = [at for at, _ in ages.failures if now() - at < ages.seconds_old]
+        if refused or len(in_a_row) > 1 or not ages.history:
+            return state_of(ages)
     state = state_of(looks, LOOK_SECONDS)
     if state.colour == "green" and looks.value and looks.value.not_ready:
         return State("Alive, not ready", "orange")

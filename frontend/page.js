@@ -79,7 +79,7 @@
   };
 
   // The badge ages here, so that it is true when the dashboard itself stops.
-  const arrivals = new WeakMap();
+  const arrivals = new WeakMap(), SILENCE_SECONDS = 7;
   const text = (seconds) => {
     const [unit, size] = seconds < 120 ? ["s", 1] : seconds < 7200 ? ["min", 60] : ["h", 3600];
     return `${Math.floor(seconds / size)} ${unit}`;
@@ -90,7 +90,7 @@
       if (!arrivals.has(each)) arrivals.set(each, performance.now());
       const here = (performance.now() - arrivals.get(each)) / 1000;
       const age = Number(each.dataset.age) + here;
-      late = here > Number(each.dataset.limit);
+      late = here > SILENCE_SECONDS && !each.closest(".gray");  // that page stands still
       each.textContent = late ? `No news for ${text(age)}`
         : each.dataset.text.replace("{}", text(age));
     }

@@ -66,8 +66,6 @@ def _check_url(name: str, url: str) -> str:
         if parts.scheme not in ("http", "https") or parts.port == 0:
             raise ValueError
     except ValueError:  # also from a port above 65535, or a broken IP address
-        what = "the full address of the users, such as http://localhost:8000/users/,"
-        what = what if name == "API_URL" else "a full address"
-        reason = f"{name} must be {what} not {url[:100]!r}"
-        raise SettingsError(reason) from None
+        what = f"a full address such as {Settings().api_url}, not {url[:100]!r}"
+        raise SettingsError(f"{name} must be {what}") from None
     return url

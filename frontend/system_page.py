@@ -1,7 +1,7 @@
 """The system page: a card for each simulator and replica, and the API's work as charts."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 
 import streamlit as st
@@ -9,7 +9,7 @@ import streamlit as st
 import charts
 from ages import AgeCounts
 from api_client import TICK_SECONDS, ApiClient, Latest, Poller, now
-from history import recent_change
+from history import simulator_state
 from monitor import LOOK_SECONDS, Look, Work, state_of_api, work
 from widgets import State, badge, choose, next_request, show_error, show_title, state_of
 
@@ -30,14 +30,18 @@ def system_page(api: ApiClient, ages: Poller[AgeCounts], looks: Poller[Look]) ->
         for error in {each.kind: each for each in errors if each}.values():
             show_error(error, next_request(TICK_SECONDS, error))
     about = f"One request every {TICK_SECONDS} s for all viewers", f"API_URL: {api.users_url}"
-    cards = [*simulator_cards(counts, seen, look), *api_cards(seen, state, look)]
-    cards.append(card("Dashboard", State("Running", "green"), *about))
+    cards = [*simulator_cards(look)] if look else []
+    if not cards:
+        arriving = simulator_state(counts, seen)
+        text = "Users arrive" if arriving.colour == "green" else "It is not known if users arrive"
+        cards.append(card("Simulator", arriving, text, "No simulator reports its name"))
+    cards += [*api_cards(seen, state, look), card("Dashboard", State("Running", "green"), *about)]
     for fault in look.faults if look else ():
         whose = f"{fault.share:.0%} of the requests of the {fault.service}"
         strikes = f"{fault.strikes:,} disturbed so far"
         cards.append(card(f"Fault: {fault.kind}", State("On", "orange"), whose, strikes))
     st.html(f'<ul class="cards">{"".join(cards)}</ul>')
-    if seen.value and seen.value.metrics.numbers:  # also when the API is down: the past stays
+    if seen.value and seen.value.numbers:  # also when the API is down: the past stays
         show_work(seen)
     else:
         st.text("The API shows no metrics at /metrics, so there are no charts of its work.")
@@ -49,27 +53,16 @@ def card(title: str, state: State, *lines: str) -> str:
     return f"<li><h2>{escape(title)}</h2>{badge(state)}{text}</li>"
 
 
-def simulator_cards(
-    counts: Latest[AgeCounts], seen: Latest[Look], look: Look | None
-) -> Iterator[str]:
-    """Yield a card for each simulator that reports to the API; without one, do users arrive?"""
-    if look and look.metrics.simulators:
-        for name, each in look.metrics.simulators.items():
-            active = name in look.active_simulators()
-            away = State("Silent for {}", "gray", look.taken_at - each.get("seen", 0.0))
-            state, rate = State("Sends users", "green") if active else away, each.get("users", 0.0)
-            outcomes = f"{each.get('created', 0.0):,.0f} created"
-            outcomes += f", {each.get('given up', 0.0):,.0f} given up"
-            per_second = f"{rate if active else 0:,.1f} users per second"
-            yield card(f"Simulator {name}", state, outcomes, per_second)
-        return
-    live = state_of(counts).colour == "green"
-    change = recent_change(counts, seen) if live else None
-    # Without growth, users may still arrive: perhaps as many are deleted as are created.
-    state = State("Unknown", "gray") if change is None else State("No growth seen", "orange")
-    state = State("Users arrive", "green") if change and change.users > 0 else state
-    rate_text = f"Net change per minute: {f'{change.per_minute:+,.1f}' if change else 'unknown'}"
-    yield card("Simulator", state, rate_text, "No simulator reports its name")
+def simulator_cards(look: Look) -> Iterator[str]:
+    """Yield a card for each simulator that reports to the API."""
+    for name, each in look.simulators.items():
+        active = name in look.active_simulators()
+        away = State("Silent for {}", "gray", look.taken_at - each.get("seen", 0.0))
+        outcomes = f"{each.get('created', 0.0):,.0f} created"
+        outcomes += f", {each.get('given up', 0.0):,.0f} given up"
+        per_second = f"{each.get('users', 0.0) if active else 0:,.1f} users per second"
+        state = State("Sends users", "green") if active else away
+        yield card(f"Simulator {name}", state, outcomes, per_second)
 
 
 def api_cards(seen: Latest[Look], state: State, look: Look | None) -> Iterator[str]:
@@ -78,15 +71,15 @@ def api_cards(seen: Latest[Look], state: State, look: Look | None) -> Iterator[s
     for name, each in recent.items():
         up = f", up {(each.taken_at - each.started_at) / 60:,.0f} min" if each.started_at else ""
         latency = f"Latency of /health: {each.latency_seconds * 1000:.1f} ms"
-        version = f"Version {each.metrics.version}{up}"
+        version = f"Version {each.version}{up}"
         yield card("User Management API", state, latency, f"Replica: {name}", version)
     if not look:
-        yield card("User Management API", state, "Latency of /health: unknown", "Replica: unknown")
-        yield card("Store", State("Unknown", "gray"), "Store: unknown", "Durable: unknown")
+        yield card("User Management API", state, "Replica: unknown")
+        yield card("Store", State("Unknown", "gray"), "Store: unknown")
         return
-    numbers, stored = look.metrics.numbers, f"Store: {look.ready.get('store', 'unknown')}"[:60]
+    numbers, stored = look.numbers, f"Store: {look.ready.get('store', 'unknown')}"[:60]
     durable = DURABLE.get(str(look.ready.get("durable")), "Durable: unknown")
-    lines = [f"Queue of {name}: {ratio:.0%} full" for name, ratio in look.metrics.queues.items()]
+    lines = [f"Queue of {name}: {ratio:.0%} full" for name, ratio in look.queues.items()]
     if commits := numbers.get("store_commit_seconds_count"):
         seconds = numbers.get("store_commit_seconds_sum", 0.0) / commits
         lines.append(f"A commit takes {seconds * 1000:.1f} ms")
@@ -97,31 +90,29 @@ def api_cards(seen: Latest[Look], state: State, look: Look | None) -> Iterator[s
 def show_work(seen: Latest[Look]) -> None:
     """Show requests, errors and durations over the chosen time."""
     minutes = choose("Minutes", {5: "5 min", 15: "15 min", 60: "60 min"}, 5, "minutes")
-    figures: dict[str, dict[str, Callable[[Work], float | None]]] = {
-        "Requests per second": {"": lambda each: each.requests / each.seconds},
-        "Failed requests in %": {"": lambda each: 100 * each.failed / max(1.0, each.requests)},
-        "Duration in ms: p50, and p95 above it": {
-            "p50": lambda each: percentile(each, 0.5),
-            "p95": lambda each: percentile(each, 0.95),
-        },
-    }
     recent = work(seen, minutes * 60, minutes * 60 / POINTS)
-    for column, (name, lines) in zip(st.columns(3), figures.items(), strict=True):
-        drawn = {
-            label: [(each.end - now(), value) for each in recent if (value := of(each)) is not None]
-            for label, of in lines.items()
-        }
+    rates = [("", each, each.requests / each.seconds) for each in recent]
+    failed = [("", each, 100 * each.failed / max(1.0, each.requests)) for each in recent]
+    busy = [each for each in recent if each.requests]
+    times = [(f"p{part}", each, percentile(each, part / 100)) for part in (50, 95) for each in busy]
+    figures = {"Requests per second": rates, "Failed requests in %": failed}
+    figures["Duration in ms: p50, and p95 above it"] = times
+    for column, (name, points) in zip(st.columns(3), figures.items(), strict=True):
         with column.container(border=True, key=f"card-{name.split()[0]}"):
             st.markdown(f"**{name}**")
-            charts.draw_lines(name, drawn, minutes)
+            rows = [
+                {"at": each.end - now(), "value": value, "line": label}
+                for label, each, value in points
+            ]
+            charts.draw("Lines", {"points": rows}, f"{name}; over {minutes} minutes.", 240, minutes)
 
 
-def percentile(done: Work, share: float) -> float | None:
-    """Return the duration in ms of the percentile, interpolated as Prometheus does, or None."""
+def percentile(done: Work, share: float) -> float:
+    """Return the duration in ms of the percentile, interpolated as Prometheus does."""
     below, bottom, wanted = 0.0, 0.0, share * max(done.buckets.values(), default=0.0)
     for top, count in done.buckets.items():
-        if 0 < wanted <= count:
+        if wanted <= count:
             height = 0.0 if math.isinf(top) else top - bottom
-            return (bottom + height * (wanted - below) / (count - below)) * 1000
+            return (bottom + height * (wanted - below) / max(1.0, count - below)) * 1000
         below, bottom = count, top
-    return None
+    return 0.0

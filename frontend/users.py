@@ -1,7 +1,5 @@
 """The requests about users: their ages, a page of them, and all of them as a file."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -10,21 +8,17 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import streamlit as st
 
+import widgets
 from ages import MAX_AGE_YEARS
 from api_client import ApiClient, ApiError, Response
 
 PAGE_USERS = 100
 MAX_LISTING_BYTES = 16 * 1024 * 1024
 MAX_USER_ID = 2**53 - 1
-CHECK_SECONDS = 0.9
 MAX_LIMIT = 1_000  # users of one response
 MAX_REQUESTS = 20  # for one page
 
 NEXT_PAGE = re.compile(r'<[^>]*[?&]after=([0-9]{1,16})[^>]*>\s*;[^,]*\brel="?next\b')
-# A spreadsheet runs a cell that begins with one of these, also after white space or a quote; the
-# wide ones are typed on East Asian keyboards (OWASP, "CSV Injection"). Where lists are separated by
-# semicolons, a new cell begins after each of them, and after the end of a line, quoted or not.
-FORMULA = re.compile(r"(^|[;\r\n])([ \u00a0\"']*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
 Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
 
@@ -62,13 +56,10 @@ def rows_of(response: Response) -> Iterator[tuple[str, UserRow | None]]:
         yield key, row
 
 
-def fetch_listing(
-    api: ApiClient, limit: int | None = None, after: int | None = None, **params: str | int
-) -> Listing:
+def fetch_listing(api: ApiClient, **params: str | int | None) -> Listing:
     """Return the users of one response, by id; without a limit, all. Raises ApiError."""
-    params |= {} if limit is None else {"limit": limit}
-    params |= {} if after is None else {"after": after}
-    response = api.request(api.users_url, params=params, max_bytes=MAX_LISTING_BYTES)
+    given = {name: value for name, value in params.items() if value is not None}
+    response = api.request(api.users_url, params=given, max_bytes=MAX_LISTING_BYTES)
     rows = list(rows_of(response))
     users = [
         User(int(key), row.name, row.age)
@@ -84,16 +75,15 @@ def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
     if wanted.isdecimal() and wanted.isascii():
         if len(wanted) > 16 or int(wanted) > MAX_USER_ID:
             return Listing([])
-        page = fetch_listing(api, 1, int(wanted) - 1 if int(wanted) else None)
+        page = fetch_listing(api, limit=1, after=int(wanted) - 1 if int(wanted) else None)
         return Listing([user for user in page.users if user.user_id == int(wanted)])
-    if not wanted:
-        return fetch_listing(api, PAGE_USERS, after)
     found = Listing([], after)
     for _ in range(MAX_REQUESTS):  # a page of a search may have few users, or none
-        page = fetch_listing(api, PAGE_USERS - len(found.users), found.next_after, name=wanted)
+        limit, name = PAGE_USERS - len(found.users), wanted or None
+        page = fetch_listing(api, name=name, limit=limit, after=found.next_after)
         rows = found.unreadable_rows + page.unreadable_rows
         found = Listing(found.users + page.users, page.next_after, rows)
-        if page.next_after is None or len(found.users) >= PAGE_USERS:
+        if not wanted or page.next_after is None or len(found.users) >= PAGE_USERS:
             break
     return found
 
@@ -106,7 +96,7 @@ def page_starts(api: ApiClient, starts: list[int | None], number: int) -> list[i
     for _ in range(MAX_REQUESTS):
         if len(starts) >= number:
             break
-        page = fetch_listing(api, MAX_LIMIT, starts[-1])
+        page = fetch_listing(api, limit=MAX_LIMIT, after=starts[-1])
         last = None if page.next_after else -1  # the last user begins no page
         ids = [user.user_id for user in page.users]
         starts = [*starts, *ids[PAGE_USERS - 1 : last : PAGE_USERS]]
@@ -146,21 +136,12 @@ def write_error(api: ApiClient) -> ApiError | None:
     The request has no parameters, so it creates no user; 401 and 403 come before their check.
     """
     try:
-        api.request(api.users_url, "POST", timeout_seconds=CHECK_SECONDS)
+        api.request(api.users_url, "POST")
     except ApiError as error:
         return error.with_traceback(None) if error.status in (401, 403) else None
     return None
 
 
 def as_csv(users: Iterable[User]) -> bytes:
-    """Return the users as CSV (RFC 4180) that a spreadsheet shows as text and never runs."""
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(User.__struct_fields__)
-    writer.writerows((user.user_id, defuse(user.name), user.age) for user in users)
-    return file.getvalue().encode("utf-8-sig")  # its first bytes show Excel that this is UTF-8
-
-
-def defuse(cell: str) -> str:
-    """Return a cell that a spreadsheet does not run: an apostrophe makes it text."""
-    return FORMULA.sub(r"\1'\2", cell)
+    """Return users as a CSV file."""
+    return widgets.as_csv([msgspec.structs.asdict(user) for user in users])

@@ -1,4 +1,4 @@
-"""The users page: one page of the API's listing, to search, api_users.change and download."""
+"""The users page: one page of the API's listing, to search, change and download."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,11 +26,10 @@ def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
     head, notes = st.container(), st.container()  # what is below them keeps its place and focus
     with notes:
         loaded = load_users(api)
-    error, listing = (loaded, Listing([])) if isinstance(loaded, ApiError) else (None, loaded)
-    refused = None if error else api_users.write_error(api)
-    state = widgets.State("Loaded {} ago", "gray", now() - st.session_state.loaded_at)
+    refused = None if loaded.error else api_users.write_error(api)
     with head:
-        state = widgets.state_of(Latest(error=error)) if error else state
+        state = widgets.State("Loaded {} ago", "gray", loaded.seconds_old)
+        state = widgets.state_of(loaded) if loaded.error else state
         what = READ_ONLY if refused else "Find, add, change and delete users"
         widgets.show_title("Users", what, state)
     with notes:
@@ -48,11 +47,11 @@ def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
         )  # fmt: skip
         dialog_button("Add a user", "person_add", bool(refused), edit_dialog, ())
         st.button("Reload", icon=":material/refresh:", on_click=forget_users)
-    if error:
-        widgets.show_error(error, "This page sends no request by itself: reload it.")
-        return
-    latest = ages.latest(0).value
-    show_listing(api, listing, bool(refused), latest.total if latest else 0)
+    if loaded.error:
+        widgets.show_error(loaded.error, "This page sends no request by itself: reload it.")
+    elif loaded.value:
+        counts = ages.latest(0).value
+        show_listing(api, loaded.value, bool(refused), counts.total if counts else 0)
 
 
 def show_listing(api: ApiClient, listing: Listing, read_only: bool, total: int) -> None:
@@ -74,23 +73,22 @@ def show_listing(api: ApiClient, listing: Listing, read_only: bool, total: int) 
             st.download_button(label, make, "users.csv", "text/csv", on_click="ignore")
 
 
-def attempt(work: Callable[[], T]) -> T | ApiError:
+def attempt(work: Callable[[], T]) -> Latest[T]:
     """Return what `work` returns, or the ApiError that it raises."""
     try:
-        return work()
+        return Latest(((now(), work()),))
     except ApiError as error:
-        return error.with_traceback(None)
+        return Latest(error=error.with_traceback(None))
 
 
-def load_users(api: ApiClient) -> Listing | ApiError:
+def load_users(api: ApiClient) -> Latest[Listing]:
     """Return this viewer's loaded users; if there are none, load them from the API."""
     state = st.session_state
+    after = state.setdefault("pages", [None])[-1]
     if "listing" not in state:
-        after = state.setdefault("pages", [None])[-1]
         with st.spinner("Waiting for the API"):
             state.listing = attempt(lambda: api_users.find_users(api, wanted(), after))
-        state.loaded_at = now()
-    loaded: Listing | ApiError = state.listing
+    loaded: Latest[Listing] = state.listing
     return loaded
 
 
@@ -112,11 +110,8 @@ def show_users(users: list[User]) -> tuple[User, ...]:
         st.info(text, title="No users to show")
         return ()
     event = st.dataframe(
-        {
-            "Id": [user.user_id for user in users],
-            "Age": [user.age for user in users],
-            "Name": [user.name for user in users],  # last: a long name hides no other column
-        },
+        # The name is last: a long one hides no other column.
+        [{"Id": user.user_id, "Age": user.age, "Name": user.name} for user in users],
         column_config={
             "Id": st.column_config.NumberColumn(format="%d", alignment="left", width=150),
             "Age": st.column_config.NumberColumn(width=70, alignment="left"),
@@ -138,13 +133,11 @@ def show_users(users: list[User]) -> tuple[User, ...]:
 def show_paging(api: ApiClient, listing: Listing, total: int) -> None:
     """Say which users are loaded, and offer the pages before and after, and a page by number."""
     pages: list[int | None] = st.session_state.pages
-    all_pages, all_users = f" of {-(-total // PAGE_USERS):,}", f" of {total:,}"
-    if wanted() or not total:
-        all_pages = all_users = ""
-    shown = widgets.how_many(len(listing.users), "user")
-    text = f"Page {len(pages):,}{all_pages}, {shown}{all_users}"
+    page, shown = f"Page {len(pages):,}", widgets.how_many(len(listing.users), "user")
+    if total and not wanted():
+        page, shown = f"{page} of {-(-total // PAGE_USERS):,}", f"{shown} of {total:,}"
     with st.container(horizontal=True, vertical_alignment="center", width="content"):
-        st.text(text)
+        st.text(f"{page}, {shown}")
         st.button("Previous", disabled=len(pages) == 1, on_click=turn_to, args=(pages[:-1],))
         following, last = [*pages, listing.next_after], listing.next_after is None
         st.button("Next", disabled=last, on_click=turn_to, args=(following,))
@@ -159,12 +152,12 @@ def jump(api: ApiClient, shown: int) -> None:
     """Show the page with the number that was entered, or the last one on the way to it."""
     number = st.session_state[f"page {shown}"]
     found = attempt(lambda: api_users.page_starts(api, st.session_state.pages, number))
-    if isinstance(found, ApiError):
+    if starts := found.value:
+        if len(starts) < number:
+            st.session_state.done = f"Page {len(starts)} is the last, or as far as one jump goes."
+        turn_to(starts)
+    else:
         st.session_state.listing = found
-        return
-    if len(found) < number:
-        st.session_state.done = f"Page {len(found)} is the last one, or as far as one jump goes."
-    turn_to(found)
 
 
 def turn_to(pages: list[int | None]) -> None:
@@ -179,15 +172,9 @@ def dialog_button(
     """Show a button that opens a dialog. A successful write or the viewer closes the dialog."""
     title = f"{label} user {users[0].user_id}" if len(users) == 1 else label
     title = f"{label} {len(users)} users" if len(users) > 1 else title
-    targets = users or (None,)
-    dialog_state = {
-        "dialog": (title, dialog, users),
-        "targets": targets,
-        "writing": False,
-        "failed": None,
-    }
-    open_dialog = partial(st.session_state.update, dialog_state)
-    st.button(label, icon=f":material/{icon}:", disabled=disabled, on_click=open_dialog)
+    state = {"dialog": (title, dialog, users), "targets": users or (None,)}
+    opening = partial(st.session_state.update, state, writing=False, failed=None)
+    st.button(label, icon=f":material/{icon}:", disabled=disabled, on_click=opening)
 
 
 def edit_dialog(api: ApiClient, users: tuple[User, ...]) -> None:
@@ -238,12 +225,11 @@ def write(write_one: Callable[[User | None], object], done: str) -> None:
         # Store the result before the spinner ends: a click may end this run at the next widget.
         state.writing = False
         while state.targets and not state.failed:
-            result = attempt(partial(write_one, state.targets[0]))
-            gone = isinstance(result, ApiError) and result.status == 404 and len(state.targets) > 1
-            state.failed = result if isinstance(result, ApiError) and not gone else None
-            stored = api_users.stored_user(state.failed)
-            kept = (stored,) if stored else state.targets[:1] if state.failed else ()
-            state.targets = (*kept, *state.targets[1:])
+            error = attempt(partial(write_one, state.targets[0])).error
+            gone = error and error.status == 404 and len(state.dialog[2]) > 1
+            state.failed = None if gone else error
+            kept = api_users.stored_user(error) or state.targets[0]
+            state.targets = (*([kept] if state.failed else []), *state.targets[1:])
         if not state.failed:
             forget_users()
             state.done = done

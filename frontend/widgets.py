@@ -1,8 +1,11 @@
 """What all pages share: the state of a page, and errors with what to do about them."""
 
+import csv
 import html
+import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -13,12 +16,14 @@ import streamlit as st
 from ages import MAX_AGE_YEARS, OVERFLOW_AGE_YEARS, AgeCounts
 from api_client import TICK_SECONDS, ApiError, Latest, Poller, now
 
-REFRESH_SECONDS = {"Pause": math.inf, "2 s": 2.0, "5 s": 5.0, "30 s": 30.0}
+REFRESH_SECONDS = {math.inf: "Pause", 2.0: "2 s", 5.0: "5 s", 30.0: "30 s"}
 WAIT_SECONDS = 0.5  # the longest wait of a redraw for a new response
-SILENCE_SECONDS = 7  # the browser then says that the dashboard itself is silent
 # What to do about an error, by its status or its exception; how to start the simulator.
 HINTS = json.loads((Path(__file__).parent / "hints.json").read_text(encoding="utf-8"))
-
+# A spreadsheet runs a cell that begins with one of these, also after white space or a quote; the
+# wide ones are typed on East Asian keyboards (OWASP, "CSV Injection"). Where lists are separated by
+# semicolons, a new cell begins after each of them, and after the end of a line, quoted or not.
+FORMULA = re.compile(r"(^|[;\r\n])([ \u00a0\"']*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 
 T = TypeVar("T")
 
@@ -49,10 +54,8 @@ def badge(state: State) -> str:
     """Return a state as HTML. page.js counts its seconds on, also if the server stops."""
     text, data = html.escape(state.text), ""
     if state.seconds_old is not None:
-        # The number of the redraw makes the HTML a new one: so the browser knows that it has news.
-        limit = SILENCE_SECONDS if state.colour != "gray" else math.inf  # that page stands still
-        data = f' data-age="{state.seconds_old:.2f}" data-limit="{limit}"'
-        data += f' data-text="{text}" data-at="{now():.2f}"'
+        # The time of the redraw makes the HTML a new one: so the browser knows that it has news.
+        data = f' data-age="{state.seconds_old:.2f}" data-text="{text}" data-at="{now():.2f}"'
         text = text.replace("{}", time_text(state.seconds_old))
     return f'<span class="badge {state.colour}"><i></i><span{data}>{text}</span></span>'
 
@@ -80,12 +83,6 @@ def choose(label: str, options: Mapping[T, str], default: T, key: str) -> T:
         required=True, key=key, bind="query-params", label_visibility="collapsed",
     )  # fmt: skip
     return default if chosen is None else chosen
-
-
-def choose_refresh_seconds() -> float:
-    """Return how often the viewer wants new numbers, in seconds; infinite for a pause."""
-    words = {each: each for each in REFRESH_SECONDS}
-    return REFRESH_SECONDS[choose("Refresh", words, "2 s", "refresh")]
 
 
 def newest(poller: Poller[AgeCounts], refresh_seconds: float) -> Latest[AgeCounts]:
@@ -132,33 +129,24 @@ def detail_of(error: ApiError) -> str:
     return detail[:500]
 
 
-def show_empty(read_only: bool) -> None:
+def show_empty() -> None:
     """Draw the three services, and say how to add users to an empty API, however it runs."""
     st.html(
         '<ol class="services"><li><b>Simulator</b>creates users</li><li><b>API</b>stores them</li>'
         "<li><b>Dashboard</b>shows their ages</li></ol><h2>No users yet</h2>"
     )
-    other = "" if read_only else ", or add a user on the page Users"
-    st.text(f"Start the simulator{other}. These commands start it:")
+    st.text("Start the simulator, or add a user on the page Users. These commands start it:")
     for tab, command in zip(st.tabs(list(HINTS["start"])), HINTS["start"].values(), strict=True):
         tab.code(command, language=None)
 
 
 def selected_text(counts: AgeCounts, first: int, last: int) -> str:
     """Say how many users have the selected ages."""
-    part = counts.between(first, last if last < OVERFLOW_AGE_YEARS else MAX_AGE_YEARS)
-    if (first, last) == (0, OVERFLOW_AGE_YEARS):
-        return f"All ages: {part.total:,} users"
-    end = f"{last}+" if last == OVERFLOW_AGE_YEARS else str(last)
-    text = f"Ages {first} to {end}: {part.total:,} users, {part.total / counts.total:.1%}"
-    return f"{text}, mean {part.mean:.1f}" if part.total else text
-
-
-def show_source(counts: AgeCounts) -> None:
-    """Say if the numbers do not come from the usual call, and how many rows are left out."""
-    if counts.from_listing:
-        st.text("The API has no age counts: the dashboard counted each user in its list.")
-        show_unreadable(counts.unreadable_rows)
+    open_end = last == OVERFLOW_AGE_YEARS
+    part = counts.between(first, MAX_AGE_YEARS if open_end else last)
+    ages, share = f"Ages {first} to {last}{'+' * open_end}", part.total / counts.total
+    mean = f", mean {part.mean:.1f}" if part.total else ""
+    return f"{ages}: {part.total:,} users, {share:.1%}{mean}"
 
 
 def show_unreadable(rows: int) -> None:
@@ -178,3 +166,16 @@ def time_text(seconds: float) -> str:
 def how_many(number: int, thing: str) -> str:
     """Return `1 user`, `1,200 users`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def as_csv(*tables: list[dict[str, Any]]) -> bytes:
+    """Return tables as CSV (RFC 4180) that a spreadsheet shows as text and never runs."""
+    file = io.StringIO()
+    for rows in filter(None, tables):
+        csv.writer(file).writerows([rows[0], *(map(defuse, row.values()) for row in rows)])
+    return file.getvalue().encode("utf-8-sig")  # its first bytes show Excel that this is UTF-8
+
+
+def defuse(cell: Any) -> Any:
+    """Return a cell that a spreadsheet does not run: an apostrophe makes it text."""
+    return FORMULA.sub(r"\1'\2", cell) if isinstance(cell, str) else cell

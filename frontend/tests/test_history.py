@@ -10,7 +10,7 @@ from conftest import Clock
 from ages import AgeCounts
 from api_client import Latest
 from history import STEP_SECONDS, Change, changes, events, recent_change, steps
-from monitor import Fault, Look, Metrics
+from monitor import Fault, Look
 
 Totals = list[tuple[float, int]]
 
@@ -32,9 +32,8 @@ def looks(*seen: tuple[float, float | None, str], faults: Sequence[Fault] = ()) 
     found = []
     for at, started_at, replica in seen:
         numbers = {} if started_at is None else {"process_start_time_seconds": started_at}
-        metrics = Metrics(numbers, {}, {}, {})
-        shown = tuple(faults) if at == seen[-1][0] else ()
-        found.append((at, Look(at, replica, 0.001, None, {}, metrics, shown)))
+        shown = list(faults) if at == seen[-1][0] else []
+        found.append((at, Look(replica, 0.001, at, faults=shown, numbers=numbers)))
     return Latest(tuple(found))
 
 
@@ -89,8 +88,9 @@ def test_one_response_is_no_rate(totals: Totals) -> None:
     assert recent_change(responses(totals), UNKNOWN) is None
 
 
-def test_change_over_the_last_minute() -> None:
+def test_change_over_the_last_minute(clock: Clock) -> None:
     """The change has the time that it really took; one that began earlier is left out."""
+    clock.seconds = 101
     assert recent_change(responses([(0, 1), (50, 2), (100, 12)]), UNKNOWN) == Change(50, 100, 10)
     assert recent_change(responses([(0, 1), (100, 12)]), UNKNOWN) is None
 

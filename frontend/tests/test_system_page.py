@@ -101,15 +101,15 @@ def test_a_restart_is_no_deletion(api: Api, page: AppTest) -> None:
     healthy(api)
     api.counts({30: 1000})
     system(page)
-    assert "gray: Unknown" in badges(page)
-    until(lambda: "orange: No growth seen" in badges(page.run()))
+    assert "gray: unknown" in badges(page)
+    until(lambda: "gray: no growth seen" in badges(page.run()))
     api.counts({30: 2})
     asked = len(api.paths)
     until(lambda: not page.run().exception and len(api.paths) > asked + 4)
-    assert "orange: No growth seen" in badges(page)
+    assert "gray: no growth seen" in badges(page)
     api.counts({30: 5})
-    until(lambda: "green: Users arrive" in badges(page.run()))
-    assert any(re.fullmatch(r"Net change per minute: \+[\d.]+", line) for line in texts(page))
+    until(lambda: "Users arrive" in texts(page.run()))
+    assert any(re.fullmatch(r"green: \+\d+/min", each) for each in badges(page))
 
 
 def test_what_is_old_is_not_shown_as_of_now(api: Api, page: AppTest, clock: Clock) -> None:
@@ -117,11 +117,7 @@ def test_what_is_old_is_not_shown_as_of_now(api: Api, page: AppTest, clock: Cloc
     healthy(api)
     system(page)
     api.counts({30: 5})
-    until(
-        lambda: (
-            "green: Users arrive" in badges(page.run()) and "green: Alive and ready" in badges(page)
-        )
-    )
+    until(lambda: "Users arrive" in texts(page.run()) and "green: Alive and ready" in badges(page))
     api.responders["/health"] = api.responders["/ready"] = api.responders["/stats/ages"] = silence
     clock.pass_by(7_200)
     page.run()
@@ -139,7 +135,7 @@ def test_down(api: Api, page: AppTest) -> None:
     until(lambda: "Replica: unknown" in texts(page.run()))
     assert len(errors(page)) == 1
     assert {"gray: Unknown"} < set(badges(page))
-    assert {"Latency of /health: unknown", "Store: unknown"} <= set(texts(page))
+    assert "Store: unknown" in texts(page)
 
 
 def test_an_api_with_less(api: Api, page: AppTest) -> None:
@@ -228,6 +224,8 @@ def points(page: AppTest, chart: int) -> dict[str, list[float]]:
     """Return the values of each line of a chart."""
     (dataset,) = page.get("vega_lite_chart")[chart].proto.datasets
     rows = convert_arrow_bytes_to_pandas_df(dataset.data.data)
+    if rows.empty:
+        return {}
     return {name: group["value"].tolist() for name, group in rows.groupby("line")}
 
 

@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from users import User, as_csv, defuse
+from users import User, as_csv
+from widgets import defuse
 
 ALICE = User(user_id=7, name="Alice", age=30)
 ZOE = User(user_id=2, name="Zoë 李", age=30)
