@@ -38,7 +38,7 @@ MISSION = Mission(
         Real("api/middleware.py", "RequestMiddleware", "logs an exception with the request id"),
         Real("api/calls.py", "health", "asks nobody: it says only that the process is alive"),
         Real("api/telemetry.py", "Metrics.observe", "counts each request: method, route, status"),
-        Real("api/telemetry.py", "LineFormatter.access_line", "the log line of a request"),
+        Real("api/telemetry.py", "AccessLog.observe", "the log line of a request"),
     ),
 )
 
