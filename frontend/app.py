@@ -6,6 +6,7 @@ Streamlit imports it when the server starts, and runs it for each viewer, to dra
 import sys
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 import charts
 import frame
@@ -104,4 +105,7 @@ if __name__ == "__main__":  # Streamlit runs this file for a viewer
     page.run()
 else:  # the server starts
     streamlit = st  # `streamlit run` recognises the next line by this name
-    app = streamlit.App("app.py", routes=frame.routes("live", "users", "system"))
+    public = Middleware(frame.PublicAddresses, urls=settings.public_urls)
+    app = streamlit.App(
+        "app.py", routes=frame.routes("live", "users", "system"), middleware=[public]
+    )

@@ -4,29 +4,32 @@ Streamlit has one index.html for all pages and draws everything else with JavaSc
 script in this file can tell the viewer that the page cannot connect, or that a part did not load.
 """
 
-import html
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 from streamlit import config, file_util
 
+PORTS, HOSTS = {"http": 80, "https": 443}, "server.allowedHosts"
 HERE, INDEX = Path(__file__).parent, Path(file_util.get_static_dir(), "index.html")
 OUTLINE = '<body><div id="outline" aria-hidden="true"><hr><i></i><i></i><i></i></div>'
 
 
-async def page(request: Request) -> HTMLResponse:
+async def page(_: Request) -> HTMLResponse:
     """Return Streamlit's index.html with the outline, the style and the script."""
     style, script, index = (
         path.read_text(encoding="utf-8") for path in (HERE / "page.css", HERE / "page.js", INDEX)
     )
-    # page.js compares this name with the one that the browser shows.
-    host = html.escape(request.headers.get("host", ""))
     head = f"<head><style>{style}</style><script>{script}</script>"
-    index = index.replace("<html", f'<html data-host="{host}"', 1).replace("<head>", head, 1)
-    headers = {"Cache-Control": "no-cache"}
-    return HTMLResponse(index.replace("<body>", OUTLINE, 1), headers=headers)
+    index = index.replace("<head>", head, 1).replace("<body>", OUTLINE, 1)
+    return HTMLResponse(index, headers={"Cache-Control": "no-cache"})
 
 
 def routes(*pages: str) -> list[Route]:
@@ -34,3 +37,40 @@ def routes(*pages: str) -> list[Route]:
     base = f"/{config.get_option('server.baseUrlPath').strip('/')}".rstrip("/")
     paths = {base or "/", *(f"{base}/{name}" for name in ("", *pages))}
     return [Route(path, page) for path in sorted(paths)]
+
+
+class PublicAddresses:
+    """ASGI middleware that opens the server for pages at PUBLIC_URL, with the rules of the API.
+
+    Streamlit's own check of an Origin compares only names, and it asks a server on the internet
+    for the address of this machine. So an Origin that is allowed here does not reach it.
+    """
+
+    def __init__(self, app: ASGIApp, urls: Sequence[str]) -> None:
+        self._app, self._origins = app, {_origin(url) for url in urls}
+        self._prefixes = [f"{path}/" for url in urls if (path := urlsplit(url).path)]
+        names = [urlsplit(url).hostname for url in urls]
+        config.set_option(HOSTS, [*config.get_option(HOSTS), *names])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for prefix in self._prefixes:  # which a proxy may have left in the path
+            if scope.get("path", "").startswith(prefix):
+                scope = {**scope, "path": scope["path"][len(prefix) - 1 :]}
+        if scope["type"] == "websocket":
+            sent = Headers(scope=scope)
+            # A port forwarder may rewrite Host or Origin to the server's own address.
+            own = [f"{name}:{scope['server'][1]}" for name in ("localhost", "127.0.0.1", "[::1]")]
+            hosts = sent.get("host", ""), *own
+            allowed = self._origins | {_origin(f"{s}://{name}") for s in PORTS for name in hosts}
+            if "origin" in sent and _origin(sent["origin"]) not in allowed:
+                await WebSocket(scope, receive, send).close()  # status 403
+                return
+            rest = [(name, value) for name, value in scope["headers"] if name != b"origin"]
+            scope = {**scope, "headers": rest}
+        await self._app(scope, receive, send)
+
+
+def _origin(url: str) -> str:
+    scheme, _, rest = url.lower().partition("://")
+    name = rest.partition("/")[0]
+    return f"{scheme}://{name}" + ("" if re.search(r":\d+$", name) else f":{PORTS.get(scheme)}")

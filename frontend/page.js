@@ -25,13 +25,9 @@
 
   // The server may refuse the connection of a page whose name it does not know.
   const refused = () => {
-    const seen = document.documentElement.dataset.host;
-    const name = location.hostname.replace(/^\[|\]$/g, "");
-    const variable = seen && seen !== location.host
-      ? `STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS to ${location.origin}`
-      : `STREAMLIT_SERVER_ALLOWED_HOSTS to "localhost 127.0.0.1 ${name}"`;
+    const address = (location.origin + base).replace(/\/$/, "");
     sentence(`The dashboard does not accept connections (WebSocket) from ${location.origin}. `
-      + `Set ${variable}, and start the dashboard again. `
+      + `Set PUBLIC_URL to ${address}, and start the dashboard again. `
       + "If that does not help, a proxy between does not pass WebSocket connections.");
   };
   const Socket = window.WebSocket;

@@ -15,11 +15,15 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the API is, the token for writes, which is shown nowhere, and the list of faults."""
+    """Where the API is, the token for writes, which is shown nowhere, and the list of faults.
+
+    And the addresses at which a proxy or port forwarder publishes the dashboard.
+    """
 
     api_url: str = "http://localhost:8000/users/"
     api_token: str | None = field(default=None, repr=False)
     faults_url: str | None = None
+    public_urls: tuple[str, ...] = ()
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -33,7 +37,18 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(f"{name} must be 8 to 200 printable ASCII characters without a space")
     url = _check_url("API_URL", environ.get("API_URL", Settings().api_url))
     faults = environ.get("FAULTS_URL") or None
-    return Settings(url, token, _check_url("FAULTS_URL", faults) if faults else None)
+    faults = _check_url("FAULTS_URL", faults) if faults else None
+    return Settings(url, token, faults, _public_urls(environ.get("PUBLIC_URL")))
+
+
+def _public_urls(value: str | None) -> tuple[str, ...]:
+    # As the API reads it: in lower case except the path, without a slash at the end.
+    urls = [url.strip().rstrip("/") for url in value.split(",")] if value is not None else []
+    found = [re.fullmatch(r"(?i:(https?://[^/?#@\s]+))(/[^?#\s]*)?", url) for url in urls]
+    if not all(found):
+        example = f"addresses such as https://lab.example/dashboard, not {value!r:.52}"
+        raise SettingsError(f"PUBLIC_URL must be {example}")
+    return tuple(f"{url[1].lower()}{url[2] or ''}" for url in found if url)
 
 
 def _read_token(path: str) -> str:

@@ -9,6 +9,7 @@ import csv
 import os
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -129,22 +130,47 @@ UPGRADE = {
 
 
 @pytest.mark.parametrize(
-    ("host", "variables", "status"),
-    [
-        ("localhost", {}, 101),
-        ("127.0.0.1:8501", {}, 101),
-        ("evil.example:8501", {}, 403),
-        ("users.example", {"STREAMLIT_SERVER_ALLOWED_HOSTS": "localhost users.example"}, 101),
-    ],
+    ("public_url", "opened"),
+    [({}, 0), ({"PUBLIC_URL": "https://lab.example, https://hub.example/user/me/8501/"}, 1)],
+    ids=["local", "public"],
 )
-def test_by_another_name(system: System, host: str, variables: dict[str, str], status: int) -> None:
-    """A page whose name was made to lead here (DNS rebinding) gets no session."""
-    url = system.start_dashboard(system.api_url, **variables)
-    with contextlib.closing(HTTPConnection("localhost", int(url.rpartition(":")[2]))) as line:
-        headers = UPGRADE | {"Host": host, "Origin": f"http://{host}"}
-        line.request("GET", "/_stcore/stream", headers=headers)
+def test_who_may_open_a_session(system: System, public_url: dict[str, str], opened: int) -> None:
+    """PUBLIC_URL opens its own addresses and nothing else, and no check asks the internet.
 
-        assert line.getresponse().status == status
+    A port forwarder may change Host or Origin to the server's own, and leave its prefix or not.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as internet:
+        internet.setblocking(False)
+        proxy = {"http_proxy": f"http://127.0.0.1:{internet.getsockname()[1]}"}
+        url = system.start_dashboard(system.api_url, **public_url, **proxy)
+        port, after = int(url.rpartition(":")[2]), (403, 101)[opened]
+        cases = [
+            ("localhost", "http://localhost", "", 101),
+            ("127.0.0.1:8501", "http://127.0.0.1:8501", "", 101),
+            ("localhost", f"http://localhost:{port}", "", 101),
+            ("localhost", "http://localhost:3000", "", 403),
+            ("localhost", "null", "", 403),
+            ("localhost", "https://evil.example", "", 403),
+            ("evil.example:8501", "http://evil.example:8501", "", 403),
+            ("lab.example.evil", "https://lab.example", "", 403),
+            ("localhost", "http://lab.example", "", 403),
+            ("localhost", "https://lab.example:444", "", 403),
+            ("lab.example", "https://lab.example", "", after),
+            ("localhost", "https://lab.example:443", "", after),
+            ("lab.example", f"http://localhost:{port}", "", after),
+            ("localhost", "https://hub.example", "", after),
+        ]
+        if opened:
+            cases.append(("hub.example", "https://hub.example", "/user/me/8501", 101))
+        statuses = []
+        for host, origin, prefix, _ in cases:
+            with contextlib.closing(HTTPConnection("localhost", port)) as line:
+                headers = UPGRADE | {"Host": host, "Origin": origin}
+                line.request("GET", f"{prefix}/_stcore/stream", headers=headers)
+                statuses.append((host, origin, prefix, line.getresponse().status))
+        assert statuses == cases
+        with pytest.raises(BlockingIOError):
+            internet.accept()
 
 
 def test_many_viewers_cost_what_one_costs(system: System, page: Page) -> None:

@@ -151,20 +151,18 @@ class Forwarder:
 def test_an_unknown_name_is_refused_with_the_variable_to_set(system: System, page: Page) -> None:
     """Within five seconds the page says what to do, and that is enough."""
     system.start_api()
-    port = system.start_dashboard(system.api_url).rpartition(":")[2]
+    url = system.start_dashboard(system.api_url).replace("localhost", "users.localhost")
     sentence = page.get_by_role("alert")
-    page.goto(f"http://users.localhost:{port}")
-    words = 'Set STREAMLIT_SERVER_ALLOWED_HOSTS to "localhost 127.0.0.1 users.localhost"'
-    expect(sentence).to_contain_text(words, timeout=5_000)
+    page.goto(url)
+    expect(sentence).to_contain_text(f"Set PUBLIC_URL to {url},", timeout=5_000)
     picture(page, "refused")
-    names = "localhost 127.0.0.1 users.localhost"
-    known = system.start_dashboard(system.api_url, STREAMLIT_SERVER_ALLOWED_HOSTS=names)
+    known = system.start_dashboard(system.api_url, PUBLIC_URL="http://users.localhost")
     open_page(page, known.replace("localhost", "users.localhost"))
     expect(sentence).to_be_hidden()
 
 
 def test_a_proxy_that_changes_the_name(system: System, page: Page) -> None:
-    """The page sees that the server knows it by another name, and says which variable helps."""
+    """PUBLIC_URL is what the page names, and what helps."""
     system.start_api()
     port = free_port()
     forwarder = Forwarder(port)
@@ -174,11 +172,10 @@ def test_a_proxy_that_changes_the_name(system: System, page: Page) -> None:
     dashboard = system.run("frontend", *words, API_URL=url)
     dashboard.wait_for("URL: http")
     page.goto(outside)
-    told = f"Set STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS to {outside}"
+    told = f"Set PUBLIC_URL to {outside},"
     expect(page.get_by_role("alert")).to_contain_text(told, timeout=5_000)
     dashboard.stop()
-    cured = {"STREAMLIT_SERVER_CORS_ALLOWED_ORIGINS": outside}
-    system.run("frontend", *words, API_URL=url, **cured).wait_for("URL: http")
+    system.run("frontend", *words, API_URL=url, PUBLIC_URL=outside).wait_for("URL: http")
     open_page(page, outside)
     expect(page.get_by_role("alert")).to_be_hidden()
     forwarder.close()

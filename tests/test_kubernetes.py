@@ -185,7 +185,7 @@ def test_the_settings_accept_the_variables(manifests: list[Manifest]) -> None:
         container = pod_of(of_kind(manifests, "Deployment")[name])["containers"][0]
         variables = expanded(container["env"])
         text = (ROOT / folder / "README.md").read_text(encoding="utf-8")
-        servers = {"UVICORN_TIMEOUT_KEEP_ALIVE", "STREAMLIT_SERVER_ALLOWED_HOSTS"}
+        servers = {"UVICORN_TIMEOUT_KEEP_ALIVE"}
         documented = set(re.findall(r"^\| `([A-Z][A-Z_]+)` ", text, re.M))
         assert variables.keys() <= {*documented, "POD_IP", *servers}
 
@@ -217,11 +217,11 @@ def test_the_api_accepts_its_host_names(manifests: list[Manifest]) -> None:
 
 
 def test_the_dashboard_accepts_its_host_names(manifests: list[Manifest]) -> None:
-    """The dashboard accepts localhost, and its public name if it has one."""
+    """The dashboard accepts its public address if it has one."""
     frontend = pod_of(of_kind(manifests, "Deployment")["frontend"])["containers"][0]
-    hosts = expanded(frontend["env"]).get("STREAMLIT_SERVER_ALLOWED_HOSTS", "localhost").split()
+    addresses = expanded(frontend["env"]).get("PUBLIC_URL", "").split()
 
-    assert hosts == ["localhost", *public_names(manifests, "frontend")]
+    assert addresses == [f"https://{name}" for name in public_names(manifests, "frontend")]
 
 
 def test_secrets_are_secrets(manifests: list[Manifest]) -> None:

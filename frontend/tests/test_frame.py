@@ -27,12 +27,6 @@ def test_a_page_gets_the_outline_and_the_script(client: TestClient, path: str) -
     assert response.headers["Cache-Control"] == "no-cache"
 
 
-def test_the_name_of_the_page_is_text(client: TestClient) -> None:
-    """Whatever a client sends as its Host, it is no HTML."""
-    response = client.get("/", headers={"Host": 'a"><script>alert(1)</script>'})
-    assert 'data-host="a&quot;&gt;&lt;script&gt;' in response.text
-
-
 def test_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     """Below a path of a proxy the pages have the same frame."""
     monkeypatch.setattr(config, "get_option", lambda _: "/lab/")

@@ -144,3 +144,20 @@ def test_the_address_of_the_faults() -> None:
     assert read_settings({"FAULTS_URL": url}).faults_url == url
     with pytest.raises(SettingsError, match=r"FAULTS_URL must be a full address .* not 'nonsense'"):
         read_settings({"FAULTS_URL": "nonsense"})
+
+
+def test_the_public_addresses() -> None:
+    """They are read as the API reads them: in lower case except the path, without a last slash."""
+    value = "https://Lab.Example/, http://hub.example:8080/User/me/proxy/8501/"
+    found = ("https://lab.example", "http://hub.example:8080/User/me/proxy/8501")
+    assert read_settings({}).public_urls == ()
+    assert read_settings({"PUBLIC_URL": value}).public_urls == found
+
+
+@pytest.mark.parametrize(
+    "value", ["", "lab.example", "https://", "https://a@b", "https://a/?b", "*"]
+)
+def test_what_is_no_public_address(value: str) -> None:
+    """The sentence names the variable and has an example."""
+    with pytest.raises(SettingsError, match="PUBLIC_URL must be addresses such as https://"):
+        read_settings({"PUBLIC_URL": value})
