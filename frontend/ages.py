@@ -23,11 +23,12 @@ class Bar(NamedTuple):
     group: str
     users: int
 
-    @property
-    def label(self) -> str:
-        """The ages of the bar: `7`, `5\u20139` or `100+`."""
-        end = "+" if self.last == MAX_AGE_YEARS else f"\u2013{self.last}"
-        return f"{self.first}" if self.first == self.last else f"{self.first}{end}"
+
+def ages_text(first: int, last: int) -> str:
+    """Return `7`, `5\u20139`, or `65+` if the last age is the highest one."""
+    if last == MAX_AGE_YEARS:
+        return f"{first}+"
+    return f"{first}" if first == last else f"{first}\u2013{last}"
 
 
 def world_share(first: int, last: int) -> float:
@@ -39,13 +40,10 @@ def world_share(first: int, last: int) -> float:
 class AgeCounts:
     """The number of users of each age in years; an age without users is left out.
 
-    `from_listing` is true if the API has no counts and the dashboard counted its users. It could
-    not read `unreadable_rows` of them. Each figure needs one step per age, not per user.
+    Each figure needs one step per age, not per user.
     """
 
     users_by_age: dict[int, int]
-    from_listing: bool = False
-    unreadable_rows: int = 0
 
     @cached_property
     def total(self) -> int:

@@ -120,8 +120,6 @@ def _exchange(http: httpx2.Client, request: httpx2.Request, max_bytes: int) -> R
         raise _error_of(response, body)
     if len(body) > max_bytes:
         raise ApiError("API error", url, f"The response is larger than {max_bytes:,} bytes.")
-    if "html" in response.headers.get("content-type", "").lower():
-        raise ApiError("API error", url, "The response is a web page (HTML), not data.")
     return Response(url, body, response.headers)
 
 

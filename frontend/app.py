@@ -19,6 +19,8 @@ from settings import Settings, SettingsError, read_settings
 from system_page import system_page
 from users_page import forget_users, users_page
 
+OUTLINE = "The line is the world's population, from which the simulator draws: as many people."
+
 try:
     settings = read_settings()
 except SettingsError as error:
@@ -35,13 +37,11 @@ def shared(settings: Settings) -> tuple[ApiClient, Poller[AgeCounts], Poller[Loo
 
 
 @st.fragment(run_every=TICK_SECONDS)
-def show_live(ages: Poller[AgeCounts], system: Poller[Look], controls: bool) -> None:
+def show_live(ages: Poller[AgeCounts], system: Poller[Look]) -> None:
     """Show the ages of the users. The page redraws itself every TICK_SECONDS."""
     with st.container(horizontal=True, key="head"):
         title = st.container(width="content")
-        refresh_seconds: float = TICK_SECONDS
-        if controls:
-            refresh_seconds = widgets.choose("Refresh", widgets.REFRESH_SECONDS, 2.0, "refresh")
+        refresh_seconds = widgets.choose("Refresh", widgets.REFRESH_SECONDS, 2.0, "refresh")
     latest, looks = widgets.newest(ages, refresh_seconds), system.latest(0)
     with title:
         state = widgets.state_of(latest, refresh_seconds)
@@ -52,29 +52,20 @@ def show_live(ages: Poller[AgeCounts], system: Poller[Look], controls: bool) -> 
     if (counts := latest.value) and counts.total:
         show_headline(latest, looks)
         with st.container(key="card-ages", border=True):
-            show_histogram(counts, controls)
+            show_histogram(counts)
         with st.container(key="card-change", border=True):
             show_net_change(latest, looks)
     elif counts and not latest.error:
         widgets.show_empty()
-    if counts and counts.from_listing:
-        st.text("The API has no age counts: the dashboard counted each user in its list.")
-        widgets.show_unreadable(counts.unreadable_rows)
 
 
-def show_histogram(counts: AgeCounts, controls: bool) -> None:
-    """Show the bars with their controls: bin width, the world's population, selected ages."""
+def show_histogram(counts: AgeCounts) -> None:
+    """Show the bars with their controls: bin width and selected ages."""
     row = st.container(horizontal=True, vertical_alignment="center", key="controls")
     chart = st.container(key="chart")  # filled last: the slider below it selects the pale bars
-    if not controls:
-        with chart:
-            charts.draw_histogram(counts, 5, (0, OVERFLOW_AGE_YEARS), world=True)
-        return
     with row:
         widths = {1: "1", 2: "2", 5: "5", 10: "10"}
         width_years = widgets.choose("Bin width in years", widths, 5, "bin")
-        why = "The outline: as many people with the ages of the world. The simulator draws from it."
-        world = st.toggle("World population", True, key="world", bind="query-params", help=why)
     with st.container(key="slider"):
         chosen = st.slider(
             "Ages", 0, OVERFLOW_AGE_YEARS, (0, OVERFLOW_AGE_YEARS), key="ages",
@@ -82,9 +73,9 @@ def show_histogram(counts: AgeCounts, controls: bool) -> None:
         )  # fmt: skip
     first, last = sorted(chosen)  # a URL may have them in the wrong order
     with chart:
-        numbers = charts.draw_histogram(counts, width_years, (first, last), world)
+        numbers = charts.draw_histogram(counts, width_years, (first, last))
     with row:
-        st.text(widgets.selected_text(counts, first, last))
+        st.text(widgets.selected_text(counts, first, last), help=OUTLINE)
         charts.offer_numbers("Ages", numbers)
 
 
@@ -93,9 +84,7 @@ if __name__ == "__main__":  # Streamlit runs this file for a viewer
     common = shared(settings)
     presenting = st.query_params.get("view") == "tv"
     # No icons: Streamlit fetches a page's icon from the internet.
-    live = st.Page(
-        lambda: show_live(*common[1:], not presenting), title="Live", url_path="live", default=True
-    )
+    live = st.Page(lambda: show_live(*common[1:]), title="Live", url_path="live", default=True)
     users = st.Page(lambda: users_page(*common[:2]), title="Users", url_path="users")
     system = st.Page(lambda: system_page(*common), title="System", url_path="system")
     page = st.navigation([live, users, system], position="hidden" if presenting else "top")

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow  # type: ignore[import-untyped]
 import streamlit as st
 
-from ages import OVERFLOW_AGE_YEARS, AgeCounts, world_share
+from ages import OVERFLOW_AGE_YEARS, AgeCounts, ages_text, world_share
 from widgets import as_csv
 
 SPECS = Template((Path(__file__).parent / "charts.json").read_text(encoding="utf-8"))
@@ -67,9 +67,7 @@ def offer_numbers(name: str, *tables: Rows) -> None:
             numbers.table(rows)
 
 
-def draw_histogram(
-    counts: AgeCounts, width_years: int, selected: tuple[int, int], world: bool
-) -> Rows:
+def draw_histogram(counts: AgeCounts, width_years: int, selected: tuple[int, int]) -> Rows:
     """Draw the bars, the median and the world's population, and return the bars' numbers.
 
     Bars that are not selected are pale.
@@ -77,7 +75,7 @@ def draw_histogram(
     (first, last), edges = selected, range(0, OVERFLOW_AGE_YEARS + 1, width_years)
     bars: Rows = [
         {
-            "Age": bar.label,
+            "Age": ages_text(bar.first, bar.last),
             "Group": bar.group,
             "Users": bar.users,
             "Share": f"{bar.users / counts.total:.1%}",
@@ -92,6 +90,6 @@ def draw_histogram(
         for age in edges
     ]
     median = [{"age": counts.median + 0.5, "text": f"median {counts.median:g}"}]
-    tables = {"bars": bars, "world": outline if world else [], "median": median}
+    tables = {"bars": bars, "world": outline, "median": median}
     draw("Ages", tables, f"Histogram of the users by age; bin width in years: {width_years}.")
     return [{name: bar[name] for name in ("Age", "Group", "Users", "Share")} for bar in bars]

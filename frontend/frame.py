@@ -33,10 +33,8 @@ async def page(_: Request) -> HTMLResponse:
 
 
 def routes(*pages: str) -> list[Route]:
-    """Return the routes of the pages, also below a prefix (server.baseUrlPath)."""
-    base = f"/{config.get_option('server.baseUrlPath').strip('/')}".rstrip("/")
-    paths = {base or "/", *(f"{base}/{name}" for name in ("", *pages))}
-    return [Route(path, page) for path in sorted(paths)]
+    """Return the routes of the pages."""
+    return [Route(f"/{name}", page) for name in ("", *pages)]
 
 
 class PublicAddresses:

@@ -14,7 +14,7 @@ import streamlit as st
 
 import charts
 import widgets
-from ages import GROUPS, MAX_AGE_YEARS, AgeCounts, world_share
+from ages import GROUPS, AgeCounts, ages_text, world_share
 from api_client import TICK_SECONDS, Latest, Poller, now
 from monitor import LOOK_SECONDS, Look, state_of_api
 from widgets import State
@@ -123,6 +123,17 @@ def events(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[Event]:
     return sorted(each for each in found if each.end >= now() - HISTORY_SECONDS)
 
 
+def trend(values: Sequence[float], least_span: float) -> str:
+    """Return a sparkline as HTML if the values vary; its height is at least `least_span`."""
+    low, high = min(values), max(values)
+    if low == high:
+        return ""
+    share, step = 100 / max(high - low, least_span), 100 / (len(values) - 1)
+    line = [f"{n * step:.0f}% {100 - (v - low) * share:.0f}%" for n, v in enumerate(values)]
+    shape = f"polygon(0 100%, {', '.join(line)}, 100% 100%)"
+    return f'<i class="trend" style="clip-path: {shape}"></i>'
+
+
 def show_headline(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
     """Show the number of users, its rate, the usual figures, and each group's share."""
     change, counts, rate = recent_change(ages, looks), ages.history[-1][1], "<b>"
@@ -130,14 +141,19 @@ def show_headline(ages: Latest[AgeCounts], looks: Latest[Look]) -> None:
         rate = '<b class="rising">\u25b2 ' if change.users > 0 else rate
         rate += f"{change.per_minute:+,.0f}/min"
     youngest, oldest = min(counts.users_by_age), max(counts.users_by_age)
+    past = [each for _, each in ages.history[:: -(1 + len(ages.history) // 40)] if each.total][::-1]
+    rate += f"</b>{trend([each.total for each in past], 20)}"
     figures = f"Median <b>{counts.median:g}</b> \u00b7 Mean <b>{counts.mean:.1f}</b>"
+    figures += trend([each.mean for each in past], 1.0)
     figures += f" \u00b7 Range <b>{youngest}\u2013{oldest}</b>"
     tiles = ""
     for name, (first, last) in GROUPS.items():
-        group = f"{name} {first}+" if last == MAX_AGE_YEARS else f"{name} {first}\u2013{last}"
-        share, world = counts.between(first, last).total / counts.total, world_share(first, last)
-        tiles += f'<li class="{name.lower()}">{group}<b>{share:.1%}</b>world {world:.1%}</li>'
-    users = f'<p class="users"><b>{counts.total:,}</b> users</p><p>{rate}</b><br>{figures}</p>'
+        group, world = ages_text(first, last), world_share(first, last)
+        share = counts.between(first, last).total / counts.total
+        tiles += (
+            f'<li class="{name.lower()}">{name} {group}<b>{share:.1%}</b>world {world:.1%}</li>'
+        )
+    users = f'<p class="users"><b>{counts.total:,}</b> users</p><p>{rate}<br>{figures}</p>'
     st.html(f'<div class="headline">{users}<ul>{tiles}</ul></div>')
 
 

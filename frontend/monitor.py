@@ -21,6 +21,7 @@ MAX_LISTING_BYTES, MAX_METRICS_BYTES = 256 * 1024 * 1024, 1024 * 1024
 MAX_SHOWN = 50  # simulators, faults
 OBSERVING = ("/health", "/ready", "/metrics")  # routes that observe the API: not its work
 
+CALLS = ("requests", "failed")  # what the API counts of its work
 SAMPLE = re.compile(r"^api_(\w+)(?:\{(.*)\})? (\S+)$", re.M)
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -30,7 +31,6 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 class Statistics(msgspec.Struct):
     """The body of `GET /stats/ages`."""
 
-    total: Count
     ages: dict[Age, Count]
 
 
@@ -102,19 +102,14 @@ class Look(msgspec.Struct):
 
 def fetch_counts(api: ApiClient) -> AgeCounts:
     """Return the API's age counts. If it has none, count its users. Raises ApiError."""
-    url = api.beside("stats/ages")
     try:
-        statistics = api.request(url).decode(Statistics)
+        statistics = api.request(api.beside("stats/ages")).decode(Statistics)
     except ApiError as error:
         if error.status not in (404, 405):
             raise
         listing = api.request(api.users_url, max_bytes=MAX_LISTING_BYTES)
-        found = Counter(row.age if row else -1 for _, row in rows_of(listing))
-        return AgeCounts({age: n for age, n in found.items() if age >= 0}, True, found[-1])
-    counts = AgeCounts({age: users for age, users in statistics.ages.items() if users})
-    if counts.total != statistics.total:
-        raise ApiError("Not understood", url, "The total is not the sum of the ages.")
-    return counts
+        return AgeCounts(Counter(row.age for _, row in rows_of(listing) if row))
+    return AgeCounts({age: users for age, users in statistics.ages.items() if users})
 
 
 def fetch_look(api: ApiClient, faults_url: str | None = None) -> Look:
@@ -156,10 +151,7 @@ def work(looks: Latest[Look], seconds: float, step_seconds: float) -> list[Work]
         start, old = last.setdefault(process, (at, look))
         if at - start >= step_seconds:
             last[process] = at, look
-            requests, failed = (
-                look.numbers.get(name, 0.0) - old.numbers.get(name, 0.0)
-                for name in ("requests", "failed")
-            )
+            requests, failed = (look.numbers.get(n, 0.0) - old.numbers.get(n, 0.0) for n in CALLS)
             taken = {top: count - old.buckets.get(top, 0.0) for top, count in look.buckets.items()}
             if requests >= 0:  # else the process is another one, which does not tell its start
                 found.append(Work(at, at - start, requests, failed, taken))

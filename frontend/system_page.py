@@ -1,6 +1,7 @@
 """The system page: a card for each simulator and replica, and the API's work as charts."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from html import escape
 
@@ -98,21 +99,20 @@ def show_work(seen: Latest[Look]) -> None:
     figures = {"Requests per second": rates, "Failed requests in %": failed}
     figures["Duration in ms: p50, and p95 above it"] = times
     for column, (name, points) in zip(st.columns(3), figures.items(), strict=True):
+        rows = [
+            {"at": each.end - now(), "value": value, "line": label} for label, each, value in points
+        ]
         with column.container(border=True, key=f"card-{name.split()[0]}"):
-            st.markdown(f"**{name}**")
-            rows = [
-                {"at": each.end - now(), "value": value, "line": label}
-                for label, each, value in points
-            ]
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"**{name}**", width="content")
+                charts.offer_numbers(name.partition(":")[0], rows)
             charts.draw("Lines", {"points": rows}, f"{name}; over {minutes} minutes.", 240, minutes)
 
 
 def percentile(done: Work, share: float) -> float:
     """Return the duration in ms of the percentile, interpolated as Prometheus does."""
-    below, bottom, wanted = 0.0, 0.0, share * max(done.buckets.values(), default=0.0)
-    for top, count in done.buckets.items():
-        if wanted <= count:
-            height = 0.0 if math.isinf(top) else top - bottom
-            return (bottom + height * (wanted - below) / max(1.0, count - below)) * 1000
-        below, bottom = count, top
-    return 0.0
+    tops, counts = [0.0, *done.buckets], [0.0, *done.buckets.values()]
+    at = bisect_left(counts, wanted := share * counts[-1], 1, len(counts) - 1)
+    part = (wanted - counts[at - 1]) / max(1.0, counts[at] - counts[at - 1])
+    width = 0.0 if math.isinf(tops[at]) else tops[at] - tops[at - 1]
+    return 1000 * (tops[at - 1] + part * width)

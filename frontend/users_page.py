@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import streamlit as st
 
 import users as api_users
 import widgets
 from ages import AgeCounts
-from api_client import ApiClient, ApiError, Latest, Poller, now
+from api_client import ApiClient, ApiError, Latest, Poller, T, now
 from users import PAGE_USERS, Listing, User
 
 READ_ONLY = "Read-only: the API refuses to add, change or delete users"
 UNCERTAIN = "It is not known whether anything was changed. Close this, reload, and look."
 
-T = TypeVar("T")
 Dialog = Callable[[ApiClient, tuple[User, ...]], None]
 # The next run of the page writes, once. Until this is done the dialog's button is disabled.
 begin_write = partial(st.session_state.update, writing=True, failed=None)
@@ -64,7 +62,8 @@ def show_listing(api: ApiClient, listing: Listing, read_only: bool, total: int) 
             dialog_button("Delete", "delete", off, delete_dialog, selected)
             st.text(f"{widgets.how_many(number, 'user')} selected" if number else "Select rows")
         show_paging(api, listing, total)
-    widgets.show_unreadable(listing.unreadable_rows)
+    if listing.unreadable_rows:
+        st.text(f"{widgets.how_many(listing.unreadable_rows, 'row')} could not be read.")
     shown = widgets.how_many(len(listing.users), "user")
     files = {f"CSV: {shown} shown": lambda: api_users.as_csv(listing.users)}
     files["CSV: all users"] = lambda: api_users.as_csv(api_users.fetch_listing(api).users)
@@ -153,8 +152,6 @@ def jump(api: ApiClient, shown: int) -> None:
     number = st.session_state[f"page {shown}"]
     found = attempt(lambda: api_users.page_starts(api, st.session_state.pages, number))
     if starts := found.value:
-        if len(starts) < number:
-            st.session_state.done = f"Page {len(starts)} is the last, or as far as one jump goes."
         turn_to(starts)
     else:
         st.session_state.listing = found

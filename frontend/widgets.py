@@ -8,13 +8,13 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import streamlit as st
 
 from ages import MAX_AGE_YEARS, OVERFLOW_AGE_YEARS, AgeCounts
-from api_client import TICK_SECONDS, ApiError, Latest, Poller, now
+from api_client import TICK_SECONDS, ApiError, Latest, Poller, T, now
 
 REFRESH_SECONDS = {math.inf: "Pause", 2.0: "2 s", 5.0: "5 s", 30.0: "30 s"}
 WAIT_SECONDS = 0.5  # the longest wait of a redraw for a new response
@@ -24,8 +24,6 @@ HINTS = json.loads((Path(__file__).parent / "hints.json").read_text(encoding="ut
 # wide ones are typed on East Asian keyboards (OWASP, "CSV Injection"). Where lists are separated by
 # semicolons, a new cell begins after each of them, and after the end of a line, quoted or not.
 FORMULA = re.compile(r"(^|[;\r\n])([ \u00a0\"']*)(?=[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
-
-T = TypeVar("T")
 
 
 class State(NamedTuple):
@@ -66,14 +64,12 @@ def show_title(title: str, subtitle: str, state: State) -> None:
     st.html(f'<div class="title{faded}"><h1>{title}</h1><p>{subtitle}</p>{badge(state)}</div>')
 
 
-def next_request(refresh_seconds: float, error: ApiError | None = None) -> str:
+def next_request(refresh_seconds: float, error: ApiError) -> str:
     """Say when a page sends the next request."""
     if math.isinf(refresh_seconds):
         return "This page is paused: resume it."
-    asked = error.retry_after_seconds if error else 0
-    if asked > refresh_seconds:
-        return f"The API asks to wait {asked:.0f} seconds: then the next request is sent."
-    return f"The next request is sent within {refresh_seconds:g} seconds, without a click."
+    seconds = max(refresh_seconds, error.retry_after_seconds)  # which the API asks for
+    return f"The next request is sent within {seconds:.0f} seconds, without a click."
 
 
 def choose(label: str, options: Mapping[T, str], default: T, key: str) -> T:
@@ -142,17 +138,10 @@ def show_empty() -> None:
 
 def selected_text(counts: AgeCounts, first: int, last: int) -> str:
     """Say how many users have the selected ages."""
-    open_end = last == OVERFLOW_AGE_YEARS
-    part = counts.between(first, MAX_AGE_YEARS if open_end else last)
-    ages, share = f"Ages {first} to {last}{'+' * open_end}", part.total / counts.total
-    mean = f", mean {part.mean:.1f}" if part.total else ""
-    return f"{ages}: {part.total:,} users, {share:.1%}{mean}"
-
-
-def show_unreadable(rows: int) -> None:
-    """Say how many rows of a listing are left out."""
-    if rows:
-        st.text(f"{how_many(rows, 'row')} could not be read.")
+    end, oldest = (last, "") if last < OVERFLOW_AGE_YEARS else (MAX_AGE_YEARS, "+")
+    part = counts.between(first, end)
+    text = f"Ages {first} to {last}{oldest}: {part.total:,} users, {part.total / counts.total:.1%}"
+    return f"{text}, mean {part.mean:.1f}" if part.total else text
 
 
 def time_text(seconds: float) -> str:

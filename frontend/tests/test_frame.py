@@ -5,7 +5,6 @@ import re
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from streamlit import config
 
 from frame import routes
 
@@ -25,10 +24,3 @@ def test_a_page_gets_the_outline_and_the_script(client: TestClient, path: str) -
     assert re.search("<head><style>.*</style><script>.*</script>.*static/js/", response.text, re.S)
     assert '<body><div id="outline" aria-hidden="true">' in response.text
     assert response.headers["Cache-Control"] == "no-cache"
-
-
-def test_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below a path of a proxy the pages have the same frame."""
-    monkeypatch.setattr(config, "get_option", lambda _: "/lab/")
-    paths = {route.path for route in routes(*PAGES)}
-    assert paths == {"/lab", "/lab/", "/lab/live", "/lab/users", "/lab/system"}

@@ -7,7 +7,10 @@ import pytest
 from api_client import ApiClient
 from settings import Settings, SettingsError, read_settings
 
-NEEDED = "API_URL must be a full address such as http://localhost:8000/users/, not "
+NEEDED = (
+    "API_URL must be a full address such as http://localhost:8000/users/,"
+    " without a user name, password, query or fragment"
+)
 
 
 def test_default_is_the_local_api() -> None:
@@ -60,23 +63,15 @@ def test_what_is_no_address_is_refused(value: str) -> None:
     """A value that is no address is refused with one sentence that names the variable."""
     with pytest.raises(SettingsError) as caught:
         read_settings({"API_URL": value})
-    assert str(caught.value) == NEEDED + repr(value[:100])
+    assert str(caught.value) == NEEDED
 
 
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        ("http://admin:hunter2@localhost/users/", "must not contain a user name, a password"),
-        ("http://localhost/users/?token=hunter2", "must end with its path, without a query (?)"),
-        ("http://localhost/users/#hunter2", "must end with its path, without a query (?)"),
-    ],
-)
-def test_secrets_are_refused_without_repeating_them(value: str, sentence: str) -> None:
+@pytest.mark.parametrize("secret", ["admin:hunter2@localhost/", "localhost/?hunter2", "a/#hunter2"])
+def test_secrets_are_refused_without_repeating_them(secret: str) -> None:
     """A value that may hold a secret is refused, and its content does not get into a log."""
     with pytest.raises(SettingsError) as caught:
-        read_settings({"API_URL": value})
-    assert str(caught.value).startswith(f"API_URL {sentence}")
-    assert "hunter2" not in str(caught.value)
+        read_settings({"API_URL": f"http://{secret}"})
+    assert str(caught.value) == NEEDED
 
 
 @pytest.mark.parametrize("token", ["12345678", "a-token_with.+/=~!", "x" * 200])
@@ -114,8 +109,8 @@ def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (None, "API_TOKEN_FILE must name a file that can be read: "),
-        ("", "API_TOKEN_FILE must name a file with one line of text in it"),
-        ("two\nlines", "API_TOKEN_FILE must name a file with one line of text in it"),
+        ("", "The line in API_TOKEN_FILE must be 8 to 200 printable"),
+        ("two\nlines", "The line in API_TOKEN_FILE must be 8 to 200 printable"),
         ("hunter2", "The line in API_TOKEN_FILE must be 8 to 200 printable ASCII characters"),
     ],
 )
@@ -142,7 +137,7 @@ def test_the_address_of_the_faults() -> None:
     assert read_settings({"FAULTS_URL": ""}).faults_url is None
     url = "http://localhost:8474/faults"
     assert read_settings({"FAULTS_URL": url}).faults_url == url
-    with pytest.raises(SettingsError, match=r"FAULTS_URL must be a full address .* not 'nonsense'"):
+    with pytest.raises(SettingsError, match="FAULTS_URL must be a full address"):
         read_settings({"FAULTS_URL": "nonsense"})
 
 

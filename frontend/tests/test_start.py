@@ -37,7 +37,9 @@ def test_a_mistake_in_the_settings_stops_the_start() -> None:
     """Before it serves a page, the process says in one line what is wrong and exits with 2."""
     process = run(0, "http://me:secret@localhost/users/")
     assert process.returncode == 2
-    assert process.stderr == "API_URL must not contain a user name, a password or any other @\n"
+    assert process.stderr.startswith("API_URL must be a full address such as http://localhost")
+    assert len(process.stderr.splitlines()) == 1
+    assert "secret" not in process.stderr
 
 
 def test_a_port_in_use_is_an_error() -> None:
