@@ -3,7 +3,8 @@
 import contextlib
 import re
 import threading
-from http.server import BaseHTTPRequestHandler
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 LAPTOP: ViewportSize = {"width": 1024, "height": 768}
 TABLET: ViewportSize = {"width": 820, "height": 1180}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+ZOOMED: ViewportSize = {"width": 720, "height": 450}  # a window of 1440 x 900 at 200 %
 
 
 # Charts and tables are drawn on these; how many colours there are on one, up to a few.
@@ -38,6 +40,20 @@ class Misbehaving(BaseHTTPRequestHandler):
     mode = "live"
     released = threading.Event()
     writes: ClassVar[list[str]] = []
+
+    @classmethod
+    @contextlib.contextmanager
+    def serve(cls) -> Iterator[str]:
+        """Yield the address of such an API; its mode is "live" at first."""
+        server = ThreadingHTTPServer(("127.0.0.1", 0), cls)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cls.mode = "live"
+        cls.released.clear()
+        cls.writes.clear()
+        yield f"http://localhost:{server.server_port}"
+        cls.released.set()
+        server.shutdown()
+        server.server_close()
 
     def do_GET(self) -> None:
         status, body = 200, b'{"total": 3, "ages": {"30": 1, "41": 2}}'
@@ -85,6 +101,12 @@ class System:
     def run(self, service: str, *command: str, **variables: str) -> Terminal:
         python = service_python(service)
         self.opened.append(Terminal([python, "-m", *command], service, **variables))
+        return self.opened[-1]
+
+    def run_python(self, service: str, program: str, *arguments: str, **variables: str) -> Terminal:
+        """Run a program in the folder and with the libraries of a service."""
+        command = [service_python(service), "-c", program, *arguments]
+        self.opened.append(Terminal(command, service, **variables))
         return self.opened[-1]
 
     def start_api(self, **variables: str) -> Terminal:

@@ -10,11 +10,9 @@ import os
 import random
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
@@ -51,15 +49,8 @@ def system() -> Iterator[System]:
 @pytest.fixture
 def misbehaving() -> Iterator[str]:
     """Yield the address of an API that misbehaves as a test tells it to."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Misbehaving)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Misbehaving.mode = "live"
-    Misbehaving.released.clear()
-    Misbehaving.writes.clear()
-    yield f"http://localhost:{server.server_port}"
-    Misbehaving.released.set()
-    server.shutdown()
-    server.server_close()
+    with Misbehaving.serve() as url:
+        yield url
 
 
 @pytest.fixture

@@ -12,12 +12,22 @@ from contextlib import suppress
 
 import pytest
 from conftest import free_port, open_page
-from dashboard import DESKTOP, LAPTOP, PHONE, PICTURES, TABLET, System, picture, total, turn_to
+from dashboard import (
+    DESKTOP,
+    LAPTOP,
+    PHONE,
+    PICTURES,
+    TABLET,
+    ZOOMED,
+    System,
+    picture,
+    total,
+    turn_to,
+)
 from playwright.sync_api import Browser, Page, Route, expect
 
 TICKS = 60 if os.environ.get("LAB_LONG") else 8
 STOP, CONTINUE = (getattr(signal, name, signal.SIGTERM) for name in ("SIGSTOP", "SIGCONT"))
-ZOOMED = {"width": 720, "height": 450}  # a window of 1440 x 900 at 200 %
 TRANSLATE = """() => {
     const app = document.querySelector(".stApp");
     const walker = document.createTreeWalker(app, NodeFilter.SHOW_TEXT);
@@ -109,10 +119,13 @@ def test_escape_closes_a_dialog_after_a_refused_write(system: System, page: Page
 
 
 class Forwarder:
-    """A port that leads to a dashboard, and calls the dashboard by its own name (the Host)."""
+    """A port that leads to a dashboard, and calls the dashboard by its own name (the Host).
 
-    def __init__(self, port: int) -> None:
-        self._to = port
+    It replaces the path /lab/ by the `prefix`.
+    """
+
+    def __init__(self, port: int, prefix: bytes = b"/lab/") -> None:
+        self._to, self._prefix = port, prefix
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets = [self._listener]
@@ -138,7 +151,8 @@ class Forwarder:
         with suppress(OSError):
             while data := source.recv(65_536):
                 host = b"\r\nHost: localhost:%d\r\n" % self._to
-                target.sendall(re.sub(rb"\r\nHost: [^\r]*\r\n", host, data, count=1))
+                data = re.sub(rb"\r\nHost: [^\r]*\r\n", host, data, count=1)
+                target.sendall(re.sub(rb"^([A-Z]+ )/lab/", rb"\1" + self._prefix, data))
             target.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -178,6 +192,29 @@ def test_a_proxy_that_changes_the_name(system: System, page: Page) -> None:
     system.run("frontend", *words, API_URL=url, PUBLIC_URL=outside).wait_for("URL: http")
     open_page(page, outside)
     expect(page.get_by_role("alert")).to_be_hidden()
+    forwarder.close()
+
+
+@pytest.mark.parametrize("prefix", [b"/lab/", b"/"], ids=["left", "removed"])
+def test_a_path_prefix(system: System, page: Page, prefix: bytes) -> None:
+    """Links carry the path of PUBLIC_URL, whether the proxy leaves it in the requests or not."""
+    system.start_api()
+    system.create(1, 30)
+    port = free_port()
+    forwarder = Forwarder(port, prefix)
+    outside = f"http://users.localhost:{forwarder.port}/lab"
+    words = ("streamlit", "run", "app.py", "--server.port", str(port))
+    public = {"API_URL": f"{system.api_url}/users/", "PUBLIC_URL": outside}
+    system.run("frontend", *words, **public).wait_for("URL: http")
+    open_page(page, f"{outside}/")
+    expect(total(page)).to_have_text("1")
+    turn_to(page, "System", "The system")
+    expect(page).to_have_url(f"{outside}/system")
+    page.reload()
+    expect(page.get_by_role("heading", name="The system")).to_be_visible()
+    turn_to(page, "Live", "Ages of the users")
+    expect(total(page)).to_have_text("1")
+    assert page.url.startswith(outside)
     forwarder.close()
 
 
