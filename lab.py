@@ -21,8 +21,8 @@ import os
 
 if __name__ == "__main__":
     # PYTHONPATH, site-packages and import hooks of the user may have packages with our names.
-    others = {os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)}  # noqa: PTH100
-    sys.path[:] = [os.path.dirname(__file__), *(path for path in sys.path if path not in others)]  # noqa: PTH120
+    others = {os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+    sys.path[:] = [os.path.dirname(__file__), *(path for path in sys.path if path not in others)]
     sys.meta_path[:] = [f for f in sys.meta_path if f.__module__.startswith("_frozen_importlib")]
     for name in [n for n in sys.modules if n.partition(".")[0] in ("tools", "benchmarks", "learn")]:
         del sys.modules[name]
@@ -81,32 +81,34 @@ def main() -> int:
         return 130
 
 
-def up(api_port: str, dashboard_port: str, store: str | None, all_or_nothing: bool) -> int:
+def up(
+    api_port: str, dashboard_port: str, store: str | None, public: list[str], all_or_nothing: bool
+) -> int:
     """Run the services until Ctrl-C. Raises LabError with the exit code of one that fails."""
     if api_port == dashboard_port:
         raise LabError("--api-port and --dashboard-port must differ")
-    database, file = {}, ROOT / "users.db"
-    if store == "sqlite":
-        if not all(os.access(path, os.W_OK) for path in (ROOT, file) if path.exists()):
-            raise LabError(f"{file} cannot be written: use --store memory, or copy this folder")
-        # Relative to the API's folder: a URL cannot contain every name of a folder.
-        database = {"DATABASE_URL": "sqlite:///../users.db"}
-    elif store:
-        os.environ.pop("DATABASE_URL", None)
+    database, addresses = database_of(store), " ".join(public).replace(",", " ").split()
+    published = {"PUBLIC_URL": ",".join(addresses)} if addresses else {}
     for flag, port in (("--api-port", api_port), ("--dashboard-port", dashboard_port)):
         refuse_taken_port(int(port), flag)
-    api, simulator, dashboard = (environment(ROOT / name, "requirements.txt") for name in SERVICES)
-    url = f"http://localhost:{api_port}"
-    system = new_system(all_or_nothing)
-    try:
-        system.start("api", SERVICES[0], api, f"--port={api_port}", **database)
-        system.wait_for("the API", f"http://127.0.0.1:{api_port}/health")
-        system.start("simulator", SERVICES[1], simulator, API_BASE_URL=url)
+    url, system = f"http://localhost:{api_port}", new_system(all_or_nothing)
+
+    def start(name: str, *options: str, **variables: str) -> None:
+        folder = TABLES["folder"][name]
+        python = environment(ROOT / folder, "requirements.txt")
+        system.start(name, folder, python, *options, **variables)
+
+    try:  # one service starts while the next one is being installed
+        start("api", f"--port={api_port}", **database, **published)
         on_port = f"--server.port={dashboard_port}"
-        system.start("dashboard", SERVICES[2], dashboard, on_port, API_URL=f"{url}/users/")
+        start("dashboard", on_port, API_URL=f"{url}/users/", **published)
+        system.wait_for("the API", f"http://127.0.0.1:{api_port}/health")
+        start("simulator", API_BASE_URL=url)
         system.wait_for("the dashboard", f"http://127.0.0.1:{dashboard_port}/_stcore/health")
         say(f"Dashboard          http://localhost:{dashboard_port}")
         say(f"API documentation  {url}/docs")
+        for address in addresses:
+            say(f"Public address     {address}")
         say("Ctrl-C stops everything")
         while True:
             system.pause(0.2)
@@ -114,6 +116,19 @@ def up(api_port: str, dashboard_port: str, store: str | None, all_or_nothing: bo
         return 0
     finally:
         system.stop()
+
+
+def database_of(store: str | None) -> dict[str, str]:
+    """Return the variable that says where users are stored. Raises LabError."""
+    file = ROOT / "users.db"
+    if store == "memory":
+        os.environ.pop("DATABASE_URL", None)
+    if store != "sqlite":
+        return {}
+    if not all(os.access(path, os.W_OK) for path in (ROOT, file) if path.exists()):
+        raise LabError(f"{file} cannot be written: use --store memory, or copy this folder")
+    # Relative to the API's folder: a URL cannot contain every name of a folder.
+    return {"DATABASE_URL": "sqlite:///../users.db"}
 
 
 def test(
@@ -184,7 +199,7 @@ def lock(upgrade: bool) -> int:
         both = re.sub(TABLES["with_extras"], r"\1\2\g<0>", pins.read_text(encoding="utf-8"))
         pins.write_text(both, encoding="utf-8", newline="\n")
     api = environment(ROOT / "api", "requirements.txt")
-    return run([api, "-c", TABLES["contract"]], ROOT / "api")
+    return run([api, "-m", "tests.write_contract"], ROOT / "api")
 
 
 FUNCTIONS = (up, learn, stop, doctor, clean, backup, restore, bundle, test, bench, lint, lock)

@@ -172,7 +172,7 @@ def backoff_seconds(errors: int, retry_after_seconds: float = 0.0) -> float:
     """Seconds to wait before a retry, after so many earlier errors; at least what the API asks."""
     # The jitter keeps simulators from retrying all at once (Brooker, "Exponential Backoff", 2015).
     ceiling = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(errors, 10))
-    jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 (not a secret)
+    jittered = ceiling * random.uniform(0.5, 1.0)
     return max(jittered, min(retry_after_seconds, LONGEST_RETRY_AFTER_SECONDS))
 
 

@@ -35,8 +35,8 @@ class Users(Iterator[User]):
     def __init__(self, seed: int | None, locale: str = "en_US", ages: str = "population") -> None:
         seed = random.SystemRandom().getrandbits(63) if seed is None else seed
         key = f"{seed} {locale} {ages}"  # another locale or choice of ages gives other ids
-        self._rng = random.Random(key)  # noqa: S311 (not a secret)
-        self.block = random.Random(f"{key} ids").randint(FIRST_BLOCK, LAST_BLOCK)  # noqa: S311
+        self._rng = random.Random(key)
+        self.block = random.Random(f"{key} ids").randint(FIRST_BLOCK, LAST_BLOCK)
         self._ids = itertools.count(self.block * BLOCK_SIZE + 1)
         self._years, weights = AGES[ages]
         self._totals = list(itertools.accumulate(weights))
@@ -51,7 +51,7 @@ class Users(Iterator[User]):
         the seed finds the person; the next ones are random, so that no earlier run has used them.
         """
         own = user.user_id // BLOCK_SIZE == self.block
-        rng = random.Random(" ".join(map(str, user))) if own else random.SystemRandom()  # noqa: S311
+        rng = random.Random(" ".join(map(str, user))) if own else random.SystemRandom()
         return user._replace(user_id=rng.randrange(FIRST_BLOCK * BLOCK_SIZE, 2**53))
 
 

@@ -44,7 +44,7 @@ class Scheduler:
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_seconds + LAST_RESPONSES_SECONDS):
                 if settings.period_seconds:
-                    rng = random.Random(settings.seed) if settings.arrivals == "poisson" else None  # noqa: S311
+                    rng = random.Random(settings.seed) if settings.arrivals == "poisson" else None
                     concurrency = settings.concurrency if settings.rate_per_second else None
                     await self.at_pace(settings.period_seconds, concurrency, rng)
                 else:

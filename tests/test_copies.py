@@ -16,7 +16,7 @@ from conftest import Terminal, wait_until
 from sabotage import ask, posix
 from served import Api, Caller
 
-TOKEN = "token-of-the-tests"  # noqa: S105
+TOKEN = "token-of-the-tests"  # noqa: S105 - made up
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -67,8 +67,8 @@ def test_a_copy_has_every_user(api: Api, tmp_path: Path) -> None:
     code, printed = lab("backup", tmp_path / "second", api.port)
     assert (code, f"2,503 users are in {tmp_path / 'second'}" in printed) == (0, True)
     lines = (tmp_path / "second").read_text(encoding="utf-8").splitlines()
-    key = lambda row: int(row["user_id"])  # noqa: E731
-    assert list(map(json.loads, lines)) == sorted([*special, *many], key=key)
+    ordered = sorted([*special, *many], key=lambda row: int(row["user_id"]))
+    assert list(map(json.loads, lines)) == ordered
     assert not (tmp_path / "second.part").exists()
 
 

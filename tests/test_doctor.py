@@ -274,7 +274,7 @@ def test_clean_removes_and_tells(prepared: Path, tmp_path: Path) -> None:
     removed = {line.split()[-1] for line in done.stdout.splitlines() if "removed" in line}
     assert removed >= {".lab", ".venv", "tools/__pycache__", "api/.venv", "frontend/.venv"}
     assert (done.returncode, (prepared / "users.db").exists()) == (0, True)
-    assert (ROOT / "api" / ".venv" / "lab-locks.txt").exists()
+    assert (ROOT / "api" / ".venv" / "pyvenv.cfg").exists()
     done = ask(
         sys.executable, "lab.py", "clean", "--users", folder=prepared, variables={"PATH": path}
     )

@@ -15,7 +15,7 @@ import pytest
 from conftest import Lab, Terminal, free_port, wait_until
 
 import lab
-from tools.machine import is_taken
+from tools.machine import LabError, refuse_taken_port
 from tools.processes import ROOT
 
 if sys.platform == "win32":
@@ -237,8 +237,9 @@ def test_a_port_taken_on_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         port = server.getsockname()[1]
         monkeypatch.setattr(socket.socket, "bind", lambda *_: None)  # as on macOS and Windows
 
-        assert is_taken(socket.AF_INET, "127.0.0.1", port)
-    assert not is_taken(socket.AF_INET, "127.0.0.1", port)
+        with pytest.raises(LabError, match=rf"port {port} is taken by .*: stop it, or choose"):
+            refuse_taken_port(port, "--api-port")
+    refuse_taken_port(port, "--api-port")
 
 
 SUITE = """

@@ -77,7 +77,8 @@ def break_environment(how: str, venv: Path) -> None:
         (library,) = (venv / "lib").iterdir()
         library.rename(library.with_name("python3.10"))
     elif how == "damaged stamp":
-        (venv / "lab-locks.txt").write_bytes(b"\xff\xfe")
+        (stamp,) = venv.glob("[Ll]ib/**/lab_locks.py")
+        stamp.write_bytes(b"\xff\xfe")
     else:
         venv.rename(venv.with_name("elsewhere"))
         if how == "a file":
@@ -120,7 +121,7 @@ def test_an_interrupted_installation_is_repeated(
     with pytest.raises(LabError, match="installing failed"):
         environment(tmp_path, lock.name)
 
-    assert not (tmp_path / ".venv" / "lab-locks.txt").exists()
+    assert not [*(tmp_path / ".venv").glob("[Ll]ib/**/lab_locks.py")]
 
 
 @posix

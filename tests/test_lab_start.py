@@ -1,6 +1,7 @@
 """`lab.py up` on machines with obstacles: foreign packages and variables, sudden ends."""
 
 import ast
+import contextlib
 import os
 import random
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,102 @@ def test_sqlite_that_cannot_be_written(checkout: Path, protected: str) -> None:
     assert (ended.returncode, ended.stderr) == (2, "")
     expected = f"lab       {file} cannot be written: use --store memory, or copy this folder\n"
     assert ended.stdout == expected
+
+
+# `uv`, without a network: it makes environments of this Python, and installs nothing. It waits for
+# the API before it installs the dashboard.
+SLOW_UV = """
+for last; do :; done
+case "$1 $2" in
+"venv --python")
+    mkdir -p $last/bin $last/lib/python/site-packages; ln -s {python} $last/bin/python;;
+"pip install") case "$*" in *frontend*)
+    for _ in $(seq 300); do [ -e {started} ] && exit 0; sleep 0.1; done; exit 1;; esac;;
+esac
+"""
+SERVER = """
+import http.server, pathlib, re, sys
+class Fine(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+port = re.search(r"port=(\\d+)", " ".join(sys.argv))[1]
+server = http.server.HTTPServer(("127.0.0.1", int(port)), Fine)
+pathlib.Path({started!r}).touch()
+server.serve_forever()
+"""
+
+
+@posix
+def test_the_steps_of_a_first_start(
+    terminal: Callable[..., Terminal], tmp_path: Path, checkout: Path
+) -> None:
+    """The API starts while the dashboard's libraries are installed. The simulator starts when the
+    API responds, without waiting for the dashboard. A line with its seconds ends each step.
+    """
+    started = str(tmp_path / "started")
+    path = fake_uv(tmp_path, SLOW_UV.format(python=sys.executable, started=started))
+    (checkout / "api" / "uvicorn.py").write_text(SERVER.format(started=started))
+    (checkout / "frontend" / "streamlit.py").write_text(SERVER.format(started=started))
+    main = "import time\nprint('a tiny simulator', flush=True)\ntime.sleep(600)\n"
+    (checkout / "data_ingestion_simulator" / "main.py").write_text(main)
+    lab = terminal(sys.executable, "lab.py", "up", *free_ports(), folder=checkout, PATH=path)
+    lab.wait_for("Ctrl-C stops everything")
+    lab.wait_for("a tiny simulator")
+
+    steps = [line.removeprefix("lab").strip() for line in lab.lines if line.startswith("lab ")]
+    patterns = [
+        r"api: virtual environment: done in [\d.]+ s",
+        r"api: installing: done in [\d.]+ s",
+        r"frontend: virtual environment: done in [\d.]+ s",
+        r"frontend: installing: done in [\d.]+ s",
+        r"the API responds, [\d.]+ s after the start",
+        r"data_ingestion_simulator: virtual environment: done in [\d.]+ s",
+        r"data_ingestion_simulator: installing: done in [\d.]+ s",
+        r"the dashboard responds, [\d.]+ s after the start",
+    ]
+    for pattern, step in zip(patterns, steps, strict=False):
+        assert re.fullmatch(pattern, step), steps
+    assert lab.stop() == 0
+
+
+def test_public_addresses(terminal: Callable[..., Terminal]) -> None:
+    """Services accept the addresses of a proxy or port forwarder, and these are printed."""
+    ports = [free_port(), free_port()]
+    up = [f"--api-port={ports[0]}", f"--dashboard-port={ports[1]}"]
+    up += [
+        "--public=https://api.example/lab, http://one.example:8080",
+        "--public=https://b.example",
+    ]
+    lab = terminal(sys.executable, "lab.py", "up", *up)
+    lab.wait_for("Ctrl-C stops everything")
+
+    for address in ("https://api.example/lab", "http://one.example:8080", "https://b.example"):
+        assert lab.count(f"Public address     {address}") == 1
+    statuses = {}
+    for host in ("api.example", "one.example:8080", "b.example", "other.example"):
+        with contextlib.closing(HTTPConnection("127.0.0.1", ports[0])) as connection:
+            connection.request("GET", "/users/", headers={"Host": host})
+            statuses[host] = connection.getresponse().status
+    assert statuses == {
+        "api.example": 200,
+        "one.example:8080": 200,
+        "b.example": 200,
+        "other.example": 400,
+    }
+    assert lab.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", ["lab.example", "https://a b", "https://a,", "https://u@h", "ftp://a", ""]
+)
+def test_a_public_address_that_is_none(wrong: str) -> None:
+    """Nothing is started; one sentence says what an address is, and the exit code is 2."""
+    ended = ask(sys.executable, "lab.py", "up", *free_ports(), "--public", wrong)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    rule = "addresses are such as https://lab.example/api, separated by commas"
+    assert ended.stderr.splitlines()[-1].endswith(f"--public: {rule}, not {wrong!r}")
 
 
 def test_a_service_that_never_responds(

@@ -123,7 +123,7 @@ def calm(console: Console) -> int:
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("kill nobody", "there is no service 'nobody': api, simulator, dashboard"),
+        ("kill nobody", "there is no service 'nobody': api, dashboard, simulator"),
         ("start api", "api is running already"),
         ("fault api hang 30%", "faults disturb the requests of simulator or dashboard"),
         ("fault simulator sneeze 30%", "kinds: latency, hang, refuse, reset, lose-response"),

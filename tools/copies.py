@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
-from tools.machine import LabError
+from tools.machine import DIRECT, LabError
 from tools.processes import say, stop_requested
 
 PAGE_USERS, BUSY_SECONDS, PROGRESS_USERS = 1_000, 60, 50_000
@@ -24,12 +24,11 @@ def ask(url: str, path: str, users: dict[int, Any] | None = None) -> tuple[dict[
     if body and (token := os.environ.get("API_TOKEN")):
         headers["Authorization"] = f"Bearer {token}"
     request = urllib.request.Request(url.rstrip("/") + path, body, headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     give_up_at = time.monotonic() + BUSY_SECONDS
     while True:
         stop_requested.check(0)
         try:
-            with opener.open(request, timeout=60) as response:
+            with DIRECT.open(request, timeout=60) as response:
                 return dict(json.load(response)), "next" in response.headers.get("Link", "")
         except HTTPError as error:
             why = error.read(999).decode(errors="replace")
@@ -76,11 +75,10 @@ def batches(file: Path) -> Iterator[tuple[int, dict[int, Any]]]:
                 user = json.loads(line.decode())
                 types = {key: type(value) for key, value in user.items()}
                 whole = types == {"user_id": int, "name": str, "age": int} and line[-1:] == b"\n"
-                whole = whole and user["name"].encode()
+                if not (whole and user["name"].encode()):
+                    raise ValueError
             except (ValueError, AttributeError, RecursionError):
-                whole = False
-            if not whole:
-                raise LabError(f"line {number} of {file} is not a whole user", 1)
+                raise LabError(f"line {number} of {file} is not a whole user", 1) from None
             if (user_id := user.pop("user_id")) in users or len(users) == PAGE_USERS:
                 yield first, users
                 first, users = number, {}

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate, parsedate_to_datetime
 from importlib.util import find_spec
 
-from tools.environments import NEEDED_BYTES, find_uv, places, remove, source
+from tools import machine
+from tools.environments import find_uv, places, remove, source
 from tools.machine import ROOT, TABLES, WINDOWS, clean_environment, cure_for, sentence
-
-from tools.machine import refuse_taken_port, run_quietly  # isort: skip
 from tools.processes import say, stop_requested
 
 # Of a process that `up` started: its id, its parent's, and a Python of this checkout.
@@ -48,7 +47,7 @@ def folder() -> Iterator[str]:
     for path in [*folders, *(each / ".venv" for each in folders)]:
         if path.exists() and not os.access(path, os.W_OK):
             yield f"{path} is protected: {cure_for('Permission')}"
-    if shutil.disk_usage(ROOT).free < 2 * NEEDED_BYTES:
+    if shutil.disk_usage(ROOT).free < 1e9:
         yield cure_for("No space left")
 
 
@@ -65,19 +64,19 @@ def network() -> Iterator[str]:
 
 
 def ports() -> Iterator[str]:
-    refuse_taken_port(8000, "--api-port")
-    refuse_taken_port(8501, "--dashboard-port")
+    machine.refuse_taken_port(8000, "--api-port")
+    machine.refuse_taken_port(8501, "--dashboard-port")
     yield "fine (8000 and 8501 are free)"
 
 
 def docker() -> Iterator[str]:
     if not shutil.which("docker"):
         yield "fine (not installed; only the lessons about containers need it)"
-    engine = run_quietly("docker", "version", seconds=3, errors=True)
+    engine = machine.run_quietly("docker", "version", seconds=3, errors=True)
     if "Server" not in engine:
         yield cure_for(engine) or f"the Docker engine does not respond: restart it {engine[:99]}"
     tries = (("docker", "compose", "version"), ("docker-compose", "--version"))
-    found = [text for each in tries if "ersion" in (text := run_quietly(*each, seconds=1))]
+    found = [text for each in tries if "ersion" in (text := machine.run_quietly(*each, seconds=1))]
     yield f"fine ({'; '.join(found)})" if found else cure_for("is not a docker command")
 
 
@@ -86,8 +85,6 @@ def leftovers() -> Iterator[str]:
         yield f"{len(found)} processes of an `up` run: `python3 lab.py stop` ends them"
     if names := left_in_docker():
         yield f"Docker has {', '.join(names)}: `python3 lab.py clean` removes them"
-    if (ROOT / "users.db").exists():
-        yield "fine (users.db has users: `python3 lab.py clean --users` would remove it)"
 
 
 def doctor() -> int:
@@ -114,7 +111,7 @@ def doctor() -> int:
 
 def running() -> dict[int, int]:
     """Return the services that an `up` of this checkout started, and what runs this `up`, or 0."""
-    rows = run_quietly(*TABLES["powershell" if WINDOWS else "ps"])
+    rows = machine.run_quietly(*TABLES["powershell" if WINDOWS else "ps"])
     launchers = set(re.findall(r"^ *(\d+) .*\blab\.py\b", rows, re.M))
     return {int(pid): int(up) if up in launchers else 0 for pid, up in OURS.findall(rows)}
 
@@ -122,7 +119,7 @@ def running() -> dict[int, int]:
 def left_in_docker() -> list[str]:
     """Return the names of what the documents have left in Docker."""
     names = [name.format(ROOT.name.lower()) for name in TABLES["left"]]
-    found = run_quietly("docker", "inspect", "--format={{.Name}}", *names, seconds=2)
+    found = machine.run_quietly("docker", "inspect", "--format={{.Name}}", *names, seconds=2)
     return found.replace("/", "").split()
 
 
@@ -149,6 +146,6 @@ def clean(users: bool) -> int:
             say(f"removed {path.relative_to(ROOT)}")
     for name in left_in_docker():
         for removal in ("container rm --force", "network rm", *(["volume rm"] if users else [])):
-            if run_quietly("docker", *removal.split(), name, seconds=30):
+            if machine.run_quietly("docker", *removal.split(), name, seconds=30):
                 say(f"removed {name} from Docker")
     return 0

@@ -16,37 +16,34 @@ from pathlib import Path
 from tools.machine import ROOT, TABLES, WINDOWS, LabError, clean_environment, cure_for, run_quietly
 from tools.processes import run, say
 
-NEEDED_BYTES = 500_000_000  # for the largest environment
 UV_LOCK = ROOT / "tools" / "requirements.txt"
 PLATFORM = (sys.platform, platform.machine().lower())
 THIS_SYSTEM = "-".join(TABLES["aliases"].get(name, name) for name in PLATFORM)
 
 
 def environment(folder: Path, *locks: str) -> str:
-    """Return the path of a Python in a folder's `.venv` that has these locks. Raises LabError."""
+    """Return a Python in a folder's `.venv` that has these locks, at least. Raises LabError."""
     venv = folder / ".venv"
     python = venv / ("Scripts/python.exe" if WINDOWS else "bin/python")
-    stamp = venv / "lab-locks.txt"  # the digests of the locks that are installed
-    digests = [hashlib.sha256((folder / lock).read_bytes()).hexdigest() for lock in locks]
-    ours = f"{sys.version_info[0]} {sys.version_info[1]} True True\n"
-    usable = run_quietly(str(python), "-I", "-c", TABLES["probe"]) == ours
-    installed = stamp.read_text(errors="replace").split() if usable and stamp.exists() else []
-    if set(digests) <= set(installed):
+    wanted = [hashlib.sha256((folder / lock).read_bytes()).hexdigest() for lock in locks]
+    # A module of the environment prints what is installed there. Whatever breaks the environment,
+    # or gives it another Python, also breaks this.
+    installed = run_quietly(str(python), "-I", "-m", "lab_locks").split()
+    if {*wanted} <= {*installed}:
         return str(python)
-    if (free := shutil.disk_usage(folder).free) < NEEDED_BYTES:
-        raise LabError(f"the disk has only {free / 1e6:.0f} MB left: free 1 GB, then start again")
     uv = find_uv()
-    if not usable or not (uv or run_quietly(str(python), "-m", "pip", "--version")):
+    if not installed or not (uv or run_quietly(str(python), "-m", "pip", "--version")):
         remove(venv)
         create = [uv, "venv", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
         progress(f"{folder.name}: virtual environment", [*create, str(venv)])
-    stamp.unlink(missing_ok=True)  # until everything is installed
+    (packages,) = (*venv.glob("lib/*/site-packages"), *venv.glob("Lib/site-packages"))[:1]
+    (packages / "lab_locks.py").unlink(missing_ok=True)  # until everything is installed
     pip = [str(python), *TABLES["pip"], "install"]
     pip = [uv, "pip", "install", "--python", str(python)] if uv else pip
     files = [f"--requirement={folder / lock}" for lock in locks]
     label = f"{folder.name}: installing{' from the bundle' if source() else ''}"
     progress(label, [*pip, *TABLES["checks"], *source(), *files])
-    stamp.write_text("\n".join(digests) + "\n")
+    (packages / "lab_locks.py").write_text(f"print({' '.join(wanted)!r})\n")
     return str(python)
 
 

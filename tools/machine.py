@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = os.name == "nt"
 TABLES: dict[str, Any] = tomllib.loads((ROOT / "tools/tables.toml").read_text(encoding="utf-8"))
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # without a proxy
 
 
 class LabError(Exception):
@@ -63,32 +65,22 @@ def argument(kind: str, text: str) -> str:
 
 
 def refuse_taken_port(port: int, flag: str) -> None:
-    """Raise LabError if a program listens on a local port; the message names the program."""
+    """Raise LabError if we cannot listen on a local port; the message names who does."""
     # Some browsers try ::1 first for "localhost".
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        taken = False
         try:
-            if is_taken(family, host, port):
-                why = f"is taken by {holder_of(port)}: stop it, or choose another with {flag}"
-                raise LabError(f"port {port} {why}")
+            socket.create_server((host, port), family=family).close()
         except PermissionError:
             raise LabError(f"port {port} is not for you: choose another with {flag}") from None
-
-
-def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
-    """Return whether a port is in use. Raises PermissionError if we may not use it."""
-    # macOS and Windows let us bind one address although a server listens on all of them.
-    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.5):
-        return True
-    try:
-        with socket.socket(family) as probe:
-            if not WINDOWS:  # there, this option would let two servers share a port
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except PermissionError:
-        raise
-    except OSError as error:
-        return error.errno == errno.EADDRINUSE
-    return False
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+        # macOS and Windows let us bind one address although a server listens on all of them.
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=0.5):
+            taken = True
+        if taken:
+            why = f"is taken by {holder_of(port)}: stop it, or choose another with {flag}"
+            raise LabError(f"port {port} {why}")
 
 
 def holder_of(port: int) -> str:

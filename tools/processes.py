@@ -2,20 +2,21 @@
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tools.machine import ROOT, TABLES, WINDOWS, LabError, clean_environment, run_quietly
+from tools.machine import DIRECT, ROOT, TABLES, WINDOWS, LabError, clean_environment, run_quietly
 
 STOP_SIGNAL = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)  # CTRL_BREAK_EVENT on Windows
 UV_RUN = os.getppid() if "UV_RUN_RECURSION_DEPTH" in os.environ else 0  # what started us
+BEGAN_AT = time.monotonic()
 GRACE_SECONDS = 5  # between the stop signal and SIGKILL
 WAIT_SECONDS, HOPELESS_SECONDS = 5, 90  # for a service that does not respond
 # The terminal's Ctrl-C then reaches only this program, which stops the services in order.
@@ -28,21 +29,21 @@ Stopped = KeyboardInterrupt  # Ctrl-C, or another request to end this program
 
 
 class StopRequest:
-    """A flag for signal handlers. In a threading.Event they could block on their own lock."""
+    """A request to end, made by a signal handler: a threading.Event could block on its own lock."""
 
-    requested = False
+    _made = queue.SimpleQueue[bool]()  # handlers may call its `put`
 
     def set(self) -> None:
         """Request the end of the program."""
-        self.requested = True
+        self._made.put(True)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the request, at most `seconds`; return whether it was made."""
-        deadline = time.monotonic() + seconds
-        while not self.requested and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.05))
+        with contextlib.suppress(queue.Empty):
+            self._made.put(self._made.get(timeout=seconds))  # for the next one who asks
+            return True
         # An editor's stop button kills the `uv run` that started us, and not us.
-        return self.requested or UV_RUN not in (0, os.getppid())
+        return UV_RUN not in (0, os.getppid())
 
     def check(self, seconds: float) -> None:
         """Wait for the request, at most `seconds`. Raises Stopped if it was made."""
@@ -71,11 +72,11 @@ class System:
 
     def wait_for(self, name: str, url: str) -> None:
         """Return when `url` responds. Raises LabError if it never does, or Stopped."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         started_at, told = time.monotonic(), 0
         while True:
             try:
-                opener.open(url, timeout=1).close()
+                DIRECT.open(url, timeout=1).close()
+                say(f"{name} responds, {time.monotonic() - BEGAN_AT:.1f} s after the start")
                 return
             except (OSError, HTTPException) as error:
                 why = str(error)
@@ -190,10 +191,9 @@ def watch_signals() -> None:
 
 def say(line: str, name: str = "lab") -> None:
     """Print a name and a line."""
-    if sys.stdout is None:  # the parent process closed it
-        return
     label = f"{name:<10}"
-    if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+    # There is no stdout if the parent process closed it; then `print` does nothing.
+    if sys.stdout and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         label = f"\033[{TABLES['colors'][name]}m{label}\033[0m"
     try:
         print(f"{label}{line}\n", end="", flush=True)  # in one piece: several threads print

@@ -46,7 +46,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.selector.now
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(  # type: ignore[override] - what asyncio itself needs is left out
         self, protocol_factory: Callable[[], asyncio.Protocol], *_: object, **__: object
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """Connect with the API, which serves the other end."""
