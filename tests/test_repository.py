@@ -225,7 +225,7 @@ def test_links_between_documents_lead_somewhere() -> None:
             continue
         text = (ROOT / name).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
-            if "://" not in target:
+            if "://" not in target and not target.startswith("../../codespaces/"):  # of GitHub
                 assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
 
 
