@@ -138,6 +138,8 @@ def _image_claims(name: str, dockerfile: str) -> Iterator[Claim]:
     for port, path in re.findall(r"http://localhost:(\d+)(/[\w/]+)", dockerfile):
         yield f"{name} port", "Dockerfile HEALTHCHECK", int(port)
         yield f"{name} health", "Dockerfile HEALTHCHECK", path
+    for check in re.findall(r"^HEALTHCHECK.*\n    CMD (.*http://.*)", dockerfile, re.M):
+        yield f"{name} health check", "Dockerfile", " ".join(json.loads(check))
 
 
 def _compose_claims(name: str, service: dict[str, Any]) -> Iterator[Claim]:
@@ -145,6 +147,8 @@ def _compose_claims(name: str, service: dict[str, Any]) -> Iterator[Claim]:
     yield f"{name} memory", "compose", service["mem_limit"].removesuffix("m")
     for published in service.get("ports", ()):
         yield f"{name} port", "compose ports", int(published.rpartition(":")[2])
+    if "healthcheck" in service:
+        yield f"{name} health check", "compose", " ".join(service["healthcheck"]["test"][1:])
     for variable in service["environment"]:
         yield from _address_claims(f"compose {name}", *variable.partition("=")[::2])
 

@@ -123,6 +123,7 @@ def test_least_privilege(compose: Compose, docker: Docker, service: str) -> None
     assert values["NoNewPrivs"] == "1"
     assert 0 < limits["Memory"] <= 1024**3
     assert 0 < limits["PidsLimit"] <= 100
+    assert limits["Init"] is True
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -19,6 +19,7 @@ CHANGES = [
     ("docker-compose.yml", "-8000}:8000", "-8000}:8001"),
     ("docker-compose.yml", "API_BASE_URL=http://api:8000", "API_BASE_URL=http://api:8001"),
     ("docker-compose.yml", "-8501}:8501", "-8501}:8502"),
+    ("docker-compose.yml", "localhost:8000/health", "localhost:8000/ready"),
     ("api/Dockerfile", "EXPOSE 8000", "EXPOSE 8001"),
     ("api/Dockerfile", '"--port", "8000"', '"--port", "8001"'),
     ("frontend/Dockerfile", "localhost:8501", "localhost:8502"),
