@@ -96,11 +96,14 @@ class System:
         self.http = httpx2.Client(timeout=10, trust_env=False)
         self.opened: list[Terminal] = []
         self.api_port = free_port()
+        self.dashboard_port: int | None = None  # None: another one for each dashboard
         self.api_url = f"http://localhost:{self.api_port}"
 
     def run(self, service: str, *command: str, **variables: str) -> Terminal:
-        python = service_python(service)
-        self.opened.append(Terminal([python, "-m", *command], service, **variables))
+        return self.open(service_python(service), "-m", *command, folder=service, **variables)
+
+    def open(self, *command: str, folder: str | Path = ROOT, **variables: str) -> Terminal:
+        self.opened.append(Terminal(list(command), folder, **variables))
         return self.opened[-1]
 
     def run_python(self, service: str, program: str, *arguments: str, **variables: str) -> Terminal:
@@ -116,7 +119,7 @@ class System:
         return api
 
     def start_dashboard(self, api_url: str, **variables: str) -> str:
-        url = f"http://localhost:{free_port()}"
+        url = f"http://localhost:{self.dashboard_port or free_port()}"
         words = ("streamlit", "run", "app.py", "--server.port", url.rpartition(":")[2])
         self.run("frontend", *words, API_URL=f"{api_url}/users/", **variables)
         wait_until("the dashboard", lambda: self.responds(f"{url}/_stcore/health"))
