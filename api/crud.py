@@ -90,6 +90,11 @@ class StoreUnavailable(Exception):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The store is unavailable: {reason}")
+        self.reason = reason
+
+
+class StoreUnusable(StoreUnavailable):
+    """The store cannot be used as it is, whatever is retried: it stops the start."""
 
 
 class MemoryStore:

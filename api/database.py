@@ -1,27 +1,51 @@
-"""The thread that talks to the database, and the queue of requests before it.
+"""The tables, the thread that talks to the database, and the queue of requests before it.
 
 A call of a database driver blocks its thread, so it must not run on the event loop. With asyncio's
 thread pools the process could not exit while a call hangs. This thread is a daemon: exit ends it.
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from crud import StoreUnavailable
-from engines import Engine
+from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_USER_ID, StoreUnavailable, StoreUnusable
+from engines import Engine, log
 
-log = logging.getLogger("api")
-
+SCHEMA_VERSION: Final = 2
+# A user and the counter of the user's age are in the same bucket, which one machine of a
+# distributed database has.
+TABLES: Final = (
+    f"CREATE TABLE users (user_id {{0.integer}} CHECK (user_id BETWEEN 0 AND {MAX_USER_ID}),"
+    " bucket INTEGER NOT NULL CHECK (bucket = user_id % {0.buckets}),"
+    f" name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND {MAX_NAME_LENGTH}),"
+    f" age INTEGER NOT NULL CHECK (age BETWEEN 0 AND {MAX_AGE}),"
+    " PRIMARY KEY (user_id, bucket)){0.options}",
+    "CREATE TABLE age_counts (bucket INTEGER, age INTEGER, users {0.integer} NOT NULL"
+    " CHECK (users >= 0), change {0.integer} NOT NULL, PRIMARY KEY (bucket, age)){0.options}",
+)
+NEWEST: Final = "INSERT INTO schema_version VALUES (2)"
+# The statements that make the newest tables of those of a version (None: there are no tables). If
+# another process does the same, NEWEST waits for its end and then fails.
+MIGRATIONS: Final = {
+    None: ("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)", NEWEST, *TABLES),
+    1: (
+        NEWEST,
+        "ALTER TABLE users RENAME TO users_of_version_1",
+        "DROP TABLE age_counts",
+        *TABLES,
+        "INSERT INTO users (user_id, bucket, name, age)"
+        " SELECT user_id, user_id % {0.buckets}, name, age FROM users_of_version_1",
+        "INSERT INTO age_counts SELECT bucket, age, COUNT(*), 0 FROM users GROUP BY bucket, age",
+        "DROP TABLE users_of_version_1",
+    ),
+}
 MAX_QUEUED: Final = 10_000  # requests for the database; more are rejected
 MAX_QUEUED_USERS: Final = 50_000  # in all queued requests together
 MAX_GROUP: Final = 500  # requests in one transaction
-# In one transaction: three parameters for each user, and SQLite allows 32,766 in a statement.
-MAX_GROUP_USERS: Final = 10_000
+MAX_GROUP_USERS: Final = 10_000  # in one transaction
 DEADLINE_SECONDS: Final = 1.8  # a client learns within two seconds that the database is down
 
 Request = TypeVar("Request")
@@ -73,7 +97,8 @@ class Worker(Generic[Request]):
         if not self._busy:
             self._busy = True
             loop.call_soon(self._start_group)  # not now: this iteration may queue more
-        timer = loop.call_later(DEADLINE_SECONDS, _fail_late, result)
+        late = StoreUnavailable("it does not respond")
+        timer = loop.call_later(DEADLINE_SECONDS, _settle, result, late)
         try:
             return await result
         finally:
@@ -124,7 +149,7 @@ class Worker(Generic[Request]):
                 log.warning("%s: the database was restarted or replaced", self._engine.kind)
                 self._disconnect()
             if connecting := self._connection is None:
-                self._connection = self._engine.open()
+                self._connection = open_database(self._engine)
                 connecting = False
             return self._run(self._connection, requests)
         except self._engine.error as error:
@@ -150,8 +175,38 @@ class Worker(Generic[Request]):
             self._thread.join(wait_seconds)
 
 
-def _fail_late(result: asyncio.Future[Any]) -> None:
-    _settle(result, StoreUnavailable("it does not respond"))
+def open_database(engine: Engine) -> Any:
+    """Return a new connection; first create the tables, or change old ones: all or none.
+
+    Raises StoreUnusable if the database can never be used as it is, and the engine's error if it
+    cannot connect or create the tables.
+    """
+    connection = engine.connect()
+    version = _version(engine, connection)
+    try:
+        if version in MIGRATIONS:
+            for each in (engine.begin_change, *MIGRATIONS[version], "COMMIT"):
+                connection.execute(each.format(engine))
+    except engine.error as error:
+        with suppress(engine.error):
+            connection.execute("ROLLBACK")
+        if _version(engine, connection) == version:  # no other process has done it
+            connection.close()
+            if version and isinstance(error, engine.broken_rule):
+                rule = str(error).partition("\n")[0]  # the next line has the user
+                raise StoreUnusable(f"it has a user that is not allowed: {rule}") from None
+            raise
+    version = _version(engine, connection)
+    if version != SCHEMA_VERSION:
+        connection.close()
+        raise StoreUnusable(f"its schema has version {version}, not {SCHEMA_VERSION}")
+    return connection
+
+
+def _version(engine: Engine, connection: Any) -> Any:
+    """Return the version of the tables, or None if there are no tables."""
+    with suppress(engine.error):
+        return connection.execute("SELECT MAX(version) FROM schema_version").fetchone()[0]
 
 
 def _settle(result: asyncio.Future[Any], outcome: Any) -> None:

@@ -1,31 +1,49 @@
-"""What differs between SQLite and PostgreSQL, and the tables that both have."""
+"""The statements, and what differs between SQLite and PostgreSQL."""
 
-import json
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Final
 
-from crud import StoreUnavailable
+from crud import StoreUnavailable, StoreUnusable
 
 log = logging.getLogger("api")
 
-SCHEMA_VERSION: Final = 1
-TABLES: Final = (
-    "CREATE TABLE schema_version (version INTEGER PRIMARY KEY)",
-    "CREATE TABLE users (user_id {id_type} PRIMARY KEY, name TEXT NOT NULL, age INTEGER NOT NULL)",
-    "CREATE TABLE age_counts"
-    " (stripe INTEGER, age INTEGER, users BIGINT NOT NULL, PRIMARY KEY (stripe, age))",
-    f"INSERT INTO schema_version VALUES ({SCHEMA_VERSION})",
-)
 TIMEOUT_SECONDS: Final = 1.8  # of a statement; the same as the deadline of a request
 
-Fragment = tuple[str, list[Any]]  # a part of an SQL statement, and its parameters
-Row = tuple[Any, ...]
+SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
+# RETURNING tells what was written. A driver's row count may be wrong: Citus counts the source.
+# Rows are one JSON parameter: faster than a parameter for each value. Without WHERE, SQLite would
+# parse ON CONFLICT as the condition of a join.
+INSERT: Final = (
+    "INSERT INTO users (user_id, bucket, name, age) SELECT CAST(value->>0 AS bigint),"
+    " CAST(value->>1 AS integer), value->>2, CAST(value->>3 AS integer)"
+    " FROM {0.elements} WHERE true ON CONFLICT DO NOTHING RETURNING user_id"
+)
+UNCHANGED: Final = "user_id = {0} AND bucket = {0} AND name = {0} AND age = {0} RETURNING user_id"
+UPDATE: Final = f"UPDATE users SET name = {{0}}, age = {{0}} WHERE {UNCHANGED}"
+DELETE: Final = f"DELETE FROM users WHERE {UNCHANGED}"
+# CHECK (users >= 0) sees the row before it becomes an UPDATE: so the difference has a column.
+COUNT: Final = (
+    "INSERT INTO age_counts (bucket, age, users, change)"
+    " SELECT bucket, age, CASE WHEN change > 0 THEN change ELSE 0 END, change FROM {} WHERE true"
+    " ON CONFLICT (bucket, age) DO UPDATE SET users = age_counts.users + excluded.change,"
+    " change = excluded.change RETURNING age"
+)
+CHANGES: Final = (
+    "(SELECT CAST(value->>0 AS integer) AS bucket, CAST(value->>1 AS integer) AS age,"
+    " CAST(value->>2 AS bigint) AS change FROM {0.elements}) AS changes"
+)
+# What the counters lack. In a distributed database each machine compares its own buckets.
+MISSING: Final = (
+    "(SELECT bucket, age, SUM(users) AS change FROM (SELECT bucket, age, 1 AS users FROM users"
+    " UNION ALL SELECT bucket, age, -users FROM age_counts) AS all_users"
+    " GROUP BY bucket, age HAVING SUM(users) <> 0) AS missing"
+)
 
 
 class Conflict(Exception):
@@ -34,22 +52,27 @@ class Conflict(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What differs between SQLite and PostgreSQL."""
+    """What differs between SQLite and PostgreSQL. The defaults are those of SQLite."""
 
-    kind: str
-    placeholder: str  # of a parameter in a statement
-    id_type: str
-    begin_write: str
-    begin_snapshot: str
-    error: type[Exception]
-    no_table: type[Exception]
-    conflicts: tuple[type[Exception], ...]  # after these, a retry of the transaction may succeed
-    errors_of_one: tuple[type[Exception], ...]  # one request of a group may cause these
     connect: Callable[[], Any]
     is_stale: Callable[[Any], bool]  # whether a new connection is needed
-    # SQL for rows as a table with these types, and for the condition that an id is in a list.
-    table: Callable[..., Fragment]
-    among: Callable[[Sequence[int]], Fragment]
+    kind: str = "sqlite"
+    mark: str = "?"  # for a parameter
+    integer: str = "INTEGER"  # the type of large integers
+    options: str = " STRICT, WITHOUT ROWID"  # of a table
+    buckets: int = 1  # only one process writes at a time
+    elements: str = "json_each(?)"  # of a JSON array, as a table with the column `value`
+    among: str = "user_id IN (SELECT value FROM json_each(?))"
+    begin_change: str = "BEGIN IMMEDIATE"  # of the tables
+    begin_write: str = "BEGIN IMMEDIATE"  # lock at once: a later lock may fail
+    begin_snapshot: str = "BEGIN"
+    pipeline: Callable[[Any], Any] = nullcontext  # in it no statement waits for the one before
+    error: type[Exception] = sqlite3.Error
+    broken_rule: type[Exception] = sqlite3.IntegrityError  # a table does not accept the value
+    # After these, a retry of the transaction may succeed.
+    conflicts: tuple[type[Exception], ...] = (Conflict,)
+    # One request of a group may cause these.
+    errors_of_one: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
 
     def unavailable(self, error: Exception, connecting: bool = False) -> StoreUnavailable:
         """Log an error of the database; return the error for the clients.
@@ -63,83 +86,37 @@ class Engine:
         log.warning("%s failed: %s %s", self.kind, type(error).__name__, reason)
         return StoreUnavailable(f"{self.kind} {type(error).__name__}")
 
-    def change_each(self, db: Any, statement: str, rows: Sequence[Row]) -> None:
-        """Run a statement once for each row; raise Conflict unless each run changed one user."""
-        if rows:
-            cursor = db.cursor()
-            cursor.executemany(statement.replace("?", self.placeholder), rows)
-            if cursor.rowcount != len(rows):
-                raise Conflict
-
-    def check_writes(self, db: Any) -> None:
-        """Change nothing; fail if a lock, a full disk or a missing privilege prevents writes."""
-        db.execute("INSERT INTO users (user_id, name, age) SELECT 0, '', 0 WHERE 1 = 0")
-        db.execute("UPDATE schema_version SET version = version")
-
-    def open(self) -> Any:
-        """Return a new connection; create the tables, all or none, if they are missing.
-
-        Raises StoreUnavailable if the tables have another version or the database a wrong encoding,
-        and the engine's error if it cannot connect or create the tables.
-        """
-        connection = self.connect()
-        version = self._version(connection)
-        if version is None:
-            try:
-                connection.execute(self.begin_write)
-                for statement in TABLES:
-                    connection.execute(statement.format(id_type=self.id_type))
-                connection.execute("COMMIT")
-            except self.error:  # no permission, or another process created them
-                with suppress(self.error):
-                    connection.execute("ROLLBACK")
-                if self._version(connection) is None:
-                    connection.close()
-                    raise
-            version = self._version(connection)
-        if version != SCHEMA_VERSION:
-            connection.close()
-            raise StoreUnavailable(f"its schema has version {version}, not {SCHEMA_VERSION}")
-        return connection
-
-    def _version(self, connection: Any) -> int | None:
-        """Return the version of the tables, or None if there are no tables."""
-        try:
-            row = connection.execute("SELECT MAX(version) FROM schema_version").fetchone()
-        except self.no_table:
-            return None
-        version: int | None = row[0]
-        return version
-
 
 def engine_for(url: str) -> Engine:
     """Return the engine that a DATABASE_URL names: `sqlite:///path` or `postgresql://…`."""
     path = url.removeprefix("sqlite:///")
-    return postgresql_engine(url) if path == url else sqlite_engine(path)
+    if path != url:
+        return Engine(
+            connect=lambda: _connect_sqlite(path),
+            is_stale=lambda connection: _file_at(path) != connection.file,
+        )
+    import psycopg  # only if needed: the import takes 10 MB and 0.1 s
+    from psycopg import errors
 
-
-def sqlite_engine(path: str) -> Engine:
-    """Return the engine that keeps its users in the file at `path`."""
     return Engine(
-        kind="sqlite",
-        placeholder="?",
-        id_type="INTEGER",
-        begin_write="BEGIN IMMEDIATE",  # lock at once: a later lock may fail
-        begin_snapshot="BEGIN",
-        error=sqlite3.Error,
-        no_table=sqlite3.OperationalError,
-        conflicts=(Conflict,),
-        errors_of_one=(),
-        connect=lambda: _connect_sqlite(path),
-        is_stale=lambda connection: _file_at(path) != connection.file,
-        table=_values,
-        among=lambda ids: (f"user_id IN ({', '.join('?' * len(ids))})", list(ids)),
+        connect=lambda: _connect_postgresql(url),
+        is_stale=lambda connection: connection.closed or _has_ended(connection),
+        kind="postgresql",
+        mark="%s",
+        integer="BIGINT",
+        options="",
+        buckets=16,  # so that processes seldom wait for each other
+        elements="json_array_elements(%s::json) AS elements(value)",
+        among="user_id = ANY(ARRAY(SELECT json_array_elements_text(%s::json)::bigint))",
+        begin_change="BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0",
+        begin_write="BEGIN",
+        begin_snapshot="BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        pipeline=psycopg.Connection.pipeline,
+        error=psycopg.Error,
+        broken_rule=psycopg.IntegrityError,
+        conflicts=(Conflict, errors.DeadlockDetected, errors.SerializationFailure),
+        errors_of_one=(errors.LockNotAvailable, psycopg.DataError, psycopg.IntegrityError),
     )
-
-
-def _values(rows: Sequence[Row], *types: str) -> Fragment:
-    row = f"({', '.join('?' * len(types))})"
-    return f"(VALUES {', '.join([row] * len(rows))})", list(chain.from_iterable(rows))
 
 
 class _Connection(sqlite3.Connection):
@@ -154,58 +131,31 @@ def _file_at(path: str) -> int | None:
 
 
 def _connect_sqlite(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=TIMEOUT_SECONDS, isolation_level=None, factory=_Connection
-    )
-    # With the WAL, reads continue while a write commits. Some file systems, such as those of other
-    # machines, have no shared memory, which it needs: there SQLite keeps its rollback journal.
-    with suppress(sqlite3.OperationalError):
-        connection.execute("PRAGMA journal_mode = WAL")
+    if sqlite3.sqlite_version_info < (3, 38):
+        raise StoreUnusable(f"SQLite 3.38 is needed, this is {sqlite3.sqlite_version}")
+    connection = sqlite3.connect(path, TIMEOUT_SECONDS, isolation_level=None, factory=_Connection)
     connection.execute("PRAGMA synchronous = FULL")  # NORMAL may lose commits in a power failure
+    # With the WAL, reads continue while a write commits. It needs shared memory, which some file
+    # systems do not have, such as those of other machines.
+    try:
+        shared = connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_IOERR_SHMMAP":
+            raise
+        shared = False
+    if not shared:
+        connection.close()
+        raise StoreUnusable("SQLite cannot share memory on its file system: use another folder")
     connection.file = _file_at(path)
     return connection
 
 
-def postgresql_engine(url: str) -> Engine:
-    """Return the engine of the database that `postgresql://…` names."""
-    import psycopg  # only if needed: the import takes 10 MB and 0.1 s
-    from psycopg import errors
-
-    return Engine(
-        kind="postgresql",
-        placeholder="%s",
-        id_type="BIGINT",
-        begin_write="BEGIN",
-        begin_snapshot="BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-        error=psycopg.Error,
-        no_table=errors.UndefinedTable,
-        conflicts=(Conflict, errors.DeadlockDetected, errors.SerializationFailure),
-        errors_of_one=(errors.LockNotAvailable, psycopg.DataError),
-        connect=lambda: _connect_postgresql(url),
-        is_stale=_has_ended,
-        table=_json_rows,
-        among=lambda ids: ("user_id = ANY(%s::bigint[])", [f"{{{','.join(map(str, ids))}}}"]),
-    )
-
-
 def _has_ended(connection: Any) -> bool:
-    """Return whether the server has closed the session, because of a restart for example."""
-    with suppress(connection.OperationalError):
-        for _ in range(2):  # a message, then the end
-            connection.pgconn.consume_input()
-        return bool(connection.closed)
-    return True
-
-
-def _json_rows(rows: Sequence[Row], *types: str) -> Fragment:
-    """Return the table as one JSON parameter, which takes half of the time of psycopg's arrays.
-
-    The statement is the same for any number of rows, so it is planned only once.
-    """
-    columns = ", ".join(f"(row->>{number})::{each}" for number, each in enumerate(types))
-    source = "json_array_elements(%s::json) AS rows(row)"
-    table = f"(SELECT {columns} FROM {source}) AS columns"
-    return table, [json.dumps(rows, ensure_ascii=False)]
+    """Return whether the server ends the session: only then it sends something without request."""
+    with DefaultSelector() as selector:
+        selector.register(connection.fileno(), EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _connect_postgresql(url: str) -> Any:
@@ -225,18 +175,15 @@ def _connect_postgresql(url: str) -> Any:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         connection.close()
-        raise StoreUnavailable(f"the database has the encoding {encoding}, which lacks most names")
+        raise StoreUnusable(f"the database has the encoding {encoding}, which lacks most names")
     # A pooler such as PgBouncer gives each transaction another session of the server, where a
     # statement that was prepared in an earlier one does not exist.
     [session] = connection.execute("SELECT pg_backend_pid()").fetchone() or [0]
     if session != connection.info.backend_pid:
         connection.prepare_threshold = None
-    for timeout, seconds in (
-        ("statement", TIMEOUT_SECONDS),
-        # Short: if one user is locked, the other writes of the group are retried in time.
-        ("lock", TIMEOUT_SECONDS / 4),
-        # Longer than SEND_TIMEOUT_SECONDS. It frees the locks of an API that has disappeared.
-        ("idle_in_transaction_session", 60),
-    ):
-        connection.execute(f"SET {timeout}_timeout = {seconds * 1000:.0f}")
+    connection.execute(f"SET statement_timeout = {TIMEOUT_SECONDS * 1000:.0f}")
+    # Short: if one user is locked, the other writes of the group are retried in time.
+    connection.execute(f"SET lock_timeout = {TIMEOUT_SECONDS * 250:.0f}")
+    # Longer than SEND_TIMEOUT_SECONDS. It frees the locks of an API that has disappeared.
+    connection.execute("SET idle_in_transaction_session_timeout = 60000")
     return connection

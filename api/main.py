@@ -16,7 +16,7 @@ import batch
 import listing
 import openapi
 from calls import calls
-from crud import MemoryStore
+from crud import MemoryStore, StoreUnavailable, StoreUnusable
 from errors import add_error_handlers
 from middleware import Observe, RequestMiddleware
 from settings import Settings, SettingsError, read_settings, refuse_unsafe_start
@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if not store.durable:
             refuse_second_worker()
+        await check_at_start(store)
         shutdown.drain_on_sigterm()
         future = "outlive this process" if store.durable else "are lost when this process ends"
         start = f"User Management API {VERSION}: store={store.kind} (users {future})"
@@ -112,6 +113,16 @@ def open_store(settings: Settings, metrics: Metrics) -> Any:
     from sql import SqlStore
 
     return SqlStore(engine_for(settings.database_url), metrics.commit_seconds.observe)
+
+
+async def check_at_start(store: Any) -> None:
+    """End the process if the store can never be used. One that is unavailable may come later."""
+    try:
+        await store.check()
+    except StoreUnusable as error:
+        fail_start(f"DATABASE_URL cannot be used: {error.reason}")
+    except StoreUnavailable:
+        log.warning("the store is not available yet")
 
 
 try:

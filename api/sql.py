@@ -8,7 +8,7 @@ free and each stored user is still as it was read; otherwise it is retried. Post
 nothing until this write. SQLite holds its write lock for the whole transaction.
 """
 
-import random
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -21,11 +21,9 @@ from msgspec.structs import astuple
 import crud
 from crud import BatchResult, Record, StoreUnavailable, UserNotFound, Users, Versions, compare
 from database import DEADLINE_SECONDS, Worker
-from engines import Conflict, Engine
+from engines import CHANGES, COUNT, DELETE, INSERT, MISSING, SELECT, UPDATE, Conflict, Engine, log
 
 MAX_ATTEMPTS: Final = 10  # of a transaction that conflicts with another process
-SHARDS: Final = 16  # of the age counters, so that processes seldom wait for each other
-SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
 
 Write = tuple[str, Users, Versions]  # the verb, the users, and the versions to be changed
 Read = int | Callable[[Any], Any]  # a user's id, or a function that gets the connection
@@ -47,7 +45,7 @@ class SqlStore:
         self._engine = engine
         self.kind = engine.kind
         self._observe_commit = observe_commit
-        self._shard = random.randrange(SHARDS)  # noqa: S311 - any will do
+        self._counts_are_right = False
         self._writes: Worker[Write] = Worker(self._engine, self._run_writes)
         self._reads: Worker[Read] = Worker(self._engine, self._run_reads)
         self._open_snapshots = 0
@@ -98,12 +96,11 @@ class SqlStore:
         engine = replace(self._engine, is_stale=lambda _: False)
         reader: Worker[Read] = Worker(engine, self._run_reads)
         try:
-            chunk = await reader.submit(self._begin_snapshot)
-            while chunk:
+            await reader.submit(lambda db: db.execute(self._engine.begin_snapshot))
+            page = partial(self._page, after=-1, limit=crud.SNAPSHOT_CHUNK_USERS)
+            while chunk := await reader.submit(page):
                 yield chunk
-                last_id = next(reversed(chunk))
-                next_chunk = partial(self._page, after=last_id, limit=crud.SNAPSHOT_CHUNK_USERS)
-                chunk = await reader.submit(next_chunk)
+                page.keywords["after"] = next(reversed(chunk))
         finally:
             reader.close()
             self._open_snapshots -= 1
@@ -118,13 +115,7 @@ class SqlStore:
             worker.close(wait_seconds=0.5)
 
     def _page(self, db: Any, after: int, limit: int) -> Users:
-        mark = self._engine.placeholder
-        statement = f"{SELECT} user_id > {mark} ORDER BY user_id LIMIT {mark}"
-        return _users(db.execute(statement, (after, limit)))
-
-    def _begin_snapshot(self, db: Any) -> Users:
-        db.execute(self._engine.begin_snapshot)
-        return self._page(db, -1, crud.SNAPSHOT_CHUNK_USERS)
+        return _users(db.execute(f"{SELECT} user_id > {after} ORDER BY user_id LIMIT {limit}"))
 
     def _age_counts(self, db: Any) -> dict[int, int]:
         rows = db.execute("SELECT age, SUM(users) FROM age_counts GROUP BY age ORDER BY age")
@@ -133,8 +124,10 @@ class SqlStore:
     def _find(self, db: Any, user_ids: list[int]) -> Users:
         if not user_ids:
             return {}
-        condition, values = self._engine.among(user_ids)
-        return _users(db.execute(f"{SELECT} {condition}", values))
+        condition = self._engine.among
+        if len(user_ids) == 1:  # a distributed database then asks one of its machines only
+            condition += f" AND bucket = {user_ids[0] % self._engine.buckets}"
+        return _users(db.execute(f"{SELECT} {condition}", [json.dumps(user_ids)]))
 
     def _run_reads(self, db: Any, requests: Sequence[Read]) -> list[Any]:
         """Run a group of reads: one statement finds all single users; equal requests run once."""
@@ -156,71 +149,73 @@ class SqlStore:
             started = time.perf_counter()
             db.execute(self._engine.begin_write)
             try:
+                if not self._counts_are_right or any(verb == "check" for verb, *_ in writes):
+                    self._check_writes(db)
                 before = self._find(db, all_ids if attempt else changed_ids)
                 after = dict(before)
                 results = [_apply(*write, after) for write in writes]
                 self._write_difference(db, before, after)
-                if any(verb == "check" for verb, *_ in writes):
-                    self._engine.check_writes(db)
                 db.execute("COMMIT")
                 self._observe_commit(time.perf_counter() - started)
                 return results
             except (*self._engine.conflicts, *self._engine.errors_of_one) as error:
                 db.execute("ROLLBACK")
                 failure: Exception = error
-                if isinstance(error, self._engine.errors_of_one):
+                if isinstance(error, self._engine.broken_rule) and not attempt:
+                    self._counts_are_right = False  # perhaps one would become negative
+                elif isinstance(error, self._engine.errors_of_one):
                     break
         if len(writes) == 1:
             return [self._engine.unavailable(failure)]
-        results = [StoreUnavailable("it does not respond")] * len(writes)
         give_up_at = time.monotonic() + DEADLINE_SECONDS  # their clients no longer wait
-        for number, write in enumerate(writes):
-            if time.monotonic() < give_up_at:
-                [results[number]] = self._run_writes(db, [write])
-        return results
+        late = [StoreUnavailable("it does not respond")]
+        each = ([write] for write in writes)
+        alone = (self._run_writes(db, w) if time.monotonic() < give_up_at else late for w in each)
+        return [result for [result] in alone]
 
     def _write_difference(self, db: Any, before: Users, after: Users) -> None:
         """Write what differs between `before` and `after`, by ascending id: deadlocks are rare.
 
         Raises Conflict if another process took a new id, or deleted or changed a user.
         """
-        created = sorted((i, after[i].name, after[i].age) for i in after.keys() - before.keys())
+        old = [self._row(i, before) for i in sorted(before) if before[i] != after.get(i)]
+        new = [self._row(i, after) for i in sorted(after) if after[i] != before.get(i)]
+        counts = Counter((bucket, age) for _, bucket, _, age in new)
+        counts.subtract((bucket, age) for _, bucket, _, age in old)
+        changes = [(*cell, users) for cell, users in sorted(counts.items()) if users]
+        created = [row for row in new if row[0] not in before]
+        statements: list[tuple[str, Sequence[Any]]] = []
         if created:
-            table, values = self._engine.table(created, "bigint", "text", "integer")
-            # Without WHERE, SQLite would parse ON CONFLICT as the condition of a join. RETURNING
-            # counts what was written: drivers may report the rows of the source instead.
-            written = db.execute(
-                f"INSERT INTO users (user_id, name, age) SELECT * FROM {table} WHERE true"
-                " ON CONFLICT (user_id) DO NOTHING RETURNING user_id",
-                values,
-            )
-            if len(written.fetchall()) != len(created):
+            statements.append((INSERT.format(self._engine), [json.dumps(created)]))
+        for row in old:
+            user = after.get(row[0])
+            values = (*astuple(user), *row) if user else row
+            statements.append(((UPDATE if user else DELETE).format(self._engine.mark), values))
+        if changes:
+            count = COUNT.format(CHANGES.format(self._engine))
+            statements.append((count, [json.dumps(changes)]))
+        if statements:
+            with self._engine.pipeline(db):
+                cursors = [db.execute(*each) for each in statements]
+            written = sum(len(cursor.fetchall()) for cursor in cursors)
+            if written != len(created) + len(old) + len(changes):
                 raise Conflict
-        changed = [i for i in sorted(before.keys() & after.keys()) if before[i] != after[i]]
-        self._engine.change_each(
-            db,
-            "UPDATE users SET name = ?, age = ? WHERE user_id = ? AND name = ? AND age = ?",
-            [(*astuple(after[i]), i, *astuple(before[i])) for i in changed],
-        )
-        self._engine.change_each(
-            db,
-            "DELETE FROM users WHERE user_id = ? AND name = ? AND age = ?",
-            [(i, *astuple(before[i])) for i in sorted(before.keys() - after.keys())],
-        )
-        self._count(db, before, after)
 
-    def _count(self, db: Any, before: Users, after: Users) -> None:
-        """Add the differences to the age counters, in this process's shard."""
-        counts = Counter(user.age for user in after.values())
-        counts.subtract(user.age for user in before.values())
-        rows = [(self._shard, age, users) for age, users in sorted(counts.items()) if users]
-        if rows:
-            table, values = self._engine.table(rows, "integer", "integer", "bigint")
-            db.execute(
-                f"INSERT INTO age_counts (stripe, age, users) SELECT * FROM {table} WHERE true "
-                "ON CONFLICT (stripe, age) DO UPDATE SET users = age_counts.users + excluded.users",
-                values,
-            )
+    def _row(self, user_id: int, users: Users) -> tuple[Any, ...]:
+        return user_id, user_id % self._engine.buckets, *astuple(users[user_id])
+
+    def _check_writes(self, db: Any) -> None:
+        """Change nothing; fail if a lock, a full disk or a missing privilege prevents writes.
+
+        Only the first time, correct the counters: somebody may have changed users by SQL. If there
+        are too many users to count, this fails once.
+        """
+        db.execute("UPDATE schema_version SET version = version")  # other processes wait
+        db.execute("INSERT INTO users (user_id, bucket, name, age) SELECT 0, 0, '', 0 WHERE 1 = 0")
+        if not self._counts_are_right:
+            self._counts_are_right = True
+            if corrected := len(db.execute(COUNT.format(MISSING)).fetchall()):
+                log.warning("%d age counts were wrong, and are corrected", corrected)
 
 
 def _users(rows: Any) -> Users:
@@ -229,12 +224,10 @@ def _users(rows: Any) -> Users:
 
 def _apply(verb: str, users: Users, versions: Versions, state: Users) -> Any:
     """Apply one write to `state`; return its result, or its error."""
-    if verb == "create_many":
+    if verb in ("create_many", "check"):
         new, existing, conflicting = compare(users, state)
         state.update(new)
         return BatchResult(len(new), existing, conflicting)
-    if verb == "check":
-        return None
     [(user_id, user)] = users.items()
     if verb == "create" and user_id in state:
         return crud.UserExists(user_id, state[user_id])

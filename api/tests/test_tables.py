@@ -102,7 +102,7 @@ def test_a_role_that_may_not_create_tables_is_named(
 def test_a_foreign_table_is_left_alone(database_url: str) -> None:
     """No table is created beside it; when it is gone, all tables are."""
     db = engine_for(database_url).connect()
-    db.execute("CREATE TABLE age_counts (stripe INTEGER, age INTEGER, users BIGINT)")
+    db.execute("CREATE TABLE age_counts (bucket INTEGER, age INTEGER, users BIGINT)")
 
     async def rejected(store: Store) -> None:
         with pytest.raises(StoreUnavailable):
@@ -120,12 +120,12 @@ def test_a_schema_of_another_version_is_rejected(sqlite_url: str, tmp_path: Path
     """Tables of an unknown version are not written."""
 
     async def rejected(store: Store) -> None:
-        with pytest.raises(StoreUnavailable, match="version 2, not 1"):
+        with pytest.raises(StoreUnavailable, match="version 3, not 2"):
             await store.create(2, "Bo", 2)
 
     run(sqlite_url, create_user_1)
     with closing(sqlite3.connect(tmp_path / "users.db")) as connection, connection:
-        connection.execute("UPDATE schema_version SET version = 2")
+        connection.execute("UPDATE schema_version SET version = 3")
     run(sqlite_url, rejected)
 
 
