@@ -6,7 +6,7 @@ from functools import partial
 
 from benchmarks.contenders import BARE, FIRST, OURS, check, contenders
 from benchmarks.load import KNOWN_USERS, Run, wrk
-from benchmarks.ratios import Chart, Result, Row, Table, in_turn, medians, times
+from benchmarks.ratios import Result, Row, Table, in_turn, medians, times
 from benchmarks.servers import Server, serving
 from tools.processes import say
 
@@ -68,20 +68,12 @@ def compared(runs: Runs, moderate: Runs, rounds: int) -> Result:
     """Return the ratios and tables of saturated and of moderate runs."""
     cost, rate = medians_of(runs, "cpu_us"), medians_of(runs, "per_second")
     paced, paced_rate = medians_of(moderate, "cpu_us"), medians_of(moderate, "per_second")
-    names = list(next(iter(cost.values())))
     both = {call: cost[call] for call in paced}
     both |= {f"{call}, moderate load": by_name for call, by_name in paced.items()}
     busy = {
         call: {name: paced_rate[call][name] * us / 1e4 for name, us in by_name.items()}
         for call, by_name in paced.items()
     }
-    chart = Chart(
-        "What a request costs the server",
-        "microseconds of CPU",
-        "bars",
-        list(cost),
-        {name: [us[name] for us in cost.values()] for name in names},
-    )
     return Result(
         how=f"{rounds} rounds of 1 s for each call and contender, 64 connections; at moderate load"
         f" {MODERATE_CONNECTIONS} connections, paced to a third of the server's capacity",
@@ -93,7 +85,6 @@ def compared(runs: Runs, moderate: Runs, rounds: int) -> Result:
             table("Server CPU, microseconds per request, saturated and moderate", both, ".0f"),
             table("Percent of a core in use at moderate load", busy, ".0f"),
         ],
-        charts=[chart],
         figures={"cpu_us": cost, "per_second": rate, "moderate_cpu_us": paced},
     )
 

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import batch, calls, growth, listing, report, start, stores
+from benchmarks import batch, calls, growth, limits, listing, report, scale, start, stores
 from benchmarks.load import need_tools
 from benchmarks.ratios import Result, Row, exit_code
 from benchmarks.servers import CORES, HERE, INHERITED, leave_the_servers_core, on_core
@@ -38,7 +38,8 @@ PARTS: Mapping[str, Callable[[bool], Result]] = {
     "batch": batch.measure,
     "start": start.measure,
     "growth": growth.measure,
-    "workers": stores.workers,
+    "scale": scale.measure,
+    "limits": limits.measure,
     "simulator": simulator.measure,
     "dashboard": dashboard,
 }

@@ -1,4 +1,4 @@
-"""Measures the cost of a user and of a request over each store, on this machine (Linux).
+"""Measures the cost of a user and of a request, on this machine (Linux).
 
 The cost of a request is the processor time that the API's process, or PostgreSQL's processes, spend
 on it. Several clients keep them busy, or, "alone", one client sends one request after the other.
@@ -12,13 +12,21 @@ import platform
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.contenders import ours
-from benchmarks.servers import INHERITED, Contender, Server, cpu_seconds, serving
+from benchmarks.load import wrk
+from benchmarks.servers import (
+    INHERITED,
+    Contender,
+    Server,
+    children_seconds,
+    cpu_seconds,
+    serving,
+)
 from benchmarks.stores import database
 from tools.environments import environment
 from tools.processes import ROOT
@@ -31,6 +39,35 @@ READERS = 8
 SIMULATOR = ROOT / "data_ingestion_simulator"
 
 Measured = dict[str, Any]
+
+
+class Cost(NamedTuple):
+    """What a request costs, in microseconds of a core."""
+
+    api_us: float
+    database_us: float
+    load_us: float  # of the client, which shares the cores
+
+    def rate(self, processes: int, cores: int) -> float:
+        """Return the responses per second when these cores do nothing else.
+
+        The limit is the API's processes, which use one core each, or all cores together.
+        """
+        return 1e6 * min(processes / self.api_us, cores / sum(self))
+
+
+def cost(server: Server, database_pid: int, call: str, seconds: int, connections: int) -> Cost:
+    """Measure a call of wrk for some seconds."""
+    before, load_before = cpu_seconds(database_pid), children_seconds()
+    run = wrk(server, call, seconds, connections)
+    database_us = (cpu_seconds(database_pid) - before) * 1e6 / run.answered
+    load_us = (children_seconds() - load_before) * 1e6 / run.answered
+    return Cost(run.cpu_us, database_us, load_us)
+
+
+def cheapest(rounds: Sequence[Cost]) -> Cost:
+    """Return the round that cost API and database the least: other programs cost a round more."""
+    return min(rounds, key=lambda each: each.api_us + each.database_us)
 
 
 def measure() -> Measured:

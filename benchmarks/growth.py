@@ -7,7 +7,7 @@ from benchmarks.calls import Figures, medians_of, table
 from benchmarks.contenders import ours
 from benchmarks.listing import once
 from benchmarks.load import wrk
-from benchmarks.ratios import Chart, Result, Row, calls_in_turn, in_turn, medians
+from benchmarks.ratios import Result, Row, calls_in_turn, in_turn, medians
 from benchmarks.servers import Server, serving
 from benchmarks.stores import statistics_rows
 from tools.processes import say
@@ -34,18 +34,10 @@ def measure(quick: bool) -> Result:
         Row(f"{call}: {most} users against {smallest}", by_size[most] / by_size[smallest])
         for call, by_size in us.items()
     ]
-    chart = Chart(
-        "Cost by the number of users",
-        "microseconds of CPU",
-        "lines",
-        list(sizes),
-        {call: list(by_size.values()) for call, by_size in us.items()},
-    )
     return Result(
         how=f"{rounds} rounds of 1 s, 64 connections, the store in memory",
         rows=rows,
         tables=[table("Server CPU, microseconds per request (of a listing: time)", us, ".2f")],
-        charts=[chart],
         figures={"cpu_us": us},
         notes=[
             "The requests of `delete` are creates and deletes in turn; a `page` has 100 users."

@@ -1,16 +1,17 @@
 """The listing of all users: its time, the delay of other requests, and the memory of users."""
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from benchmarks.contenders import FIRST, OURS, first_version, ours
 from benchmarks.load import output_of
-from benchmarks.ratios import Chart, Result, Row, Table, in_turn
+from benchmarks.ratios import Result, Row, Table, in_turn
 from benchmarks.servers import HERE, LOAD_CORE, Server, on_core, serving
 from tools.processes import LabError, say
 
@@ -33,22 +34,18 @@ def measure(quick: bool) -> Result:
     """Compare listings of the API and of the first version."""
     rounds, sizes = (2, SIZES[:1]) if quick else (3, SIZES)
     rows, lines = [], []
-    ms: dict[str, list[float]] = {OURS: [], FIRST: []}
     for size in sizes:
         say(f"{size:,} users, {rounds} rounds")
         bytes_a_user, figures, extra_mb = compare(size, rounds)
         rows += judge(size, figures, extra_mb[OURS], bytes_a_user)
         for name, each in figures.items():
-            ms[name].append(each.ms)
             cells = (each.ms, each.sent_mb, each.longest_wait_ms, extra_mb[name])
             lines.append([f"{name}, {size:,} users", *(f"{cell:,.1f}" for cell in cells)])
     head = ["", "ms", "MB sent", "ms /health waits", "MB extra memory"]
-    groups = [f"{size:,} users" for size in sizes]
     return Result(
         how=f"{rounds} listings each, read to the end while another client asks for /health",
         rows=rows,
         tables=[Table("Listings", head, lines)],
-        charts=[Chart("A listing of all users", "milliseconds", "bars", groups, ms)],
     )
 
 
@@ -93,9 +90,18 @@ def same_users(servers: Mapping[str, Server]) -> None:
 
 def once(server: Server) -> Listing:
     """Read one listing while another client asks for /health."""
-    client = [*on_core(LOAD_CORE), sys.executable, "reader.py"]
+    with asking_for_health(server) as waits_ms:
+        command = [*on_core(LOAD_CORE), sys.executable, "reader.py", "list", str(server.port)]
+        seconds, sent = output_of(command).split()
+    return Listing(float(seconds) * 1000, int(sent) / 1e6, waits_ms[0])
+
+
+@contextlib.contextmanager
+def asking_for_health(server: Server) -> Iterator[list[float]]:
+    """Ask for /health inside a with statement; then the list has the longest wait, in ms."""
+    waits_ms: list[float] = []
     with subprocess.Popen(
-        [*client, "ping", str(server.port)],
+        [*on_core(LOAD_CORE), sys.executable, "reader.py", "ping", str(server.port)],
         cwd=HERE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -103,13 +109,8 @@ def once(server: Server) -> Listing:
     ) as ping:
         if ping.stdout is None or ping.stdout.readline() != "ready\n":
             raise LabError(f"bench: {server.name} does not respond to /health")
-        seconds, sent = output_of([*client, "list", str(server.port)]).split()
-        longest_wait_seconds = ping.communicate()[0]
-    return Listing(
-        ms=float(seconds) * 1000,
-        sent_mb=int(sent) / 1e6,
-        longest_wait_ms=float(longest_wait_seconds) * 1000,
-    )
+        yield waits_ms
+        waits_ms.append(float(ping.communicate()[0]) * 1000)
 
 
 def median(listings: Sequence[Listing]) -> Listing:

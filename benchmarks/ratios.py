@@ -47,24 +47,12 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """Results as a picture: bars in groups, or lines over a number."""
-
-    title: str
-    unit: str
-    kind: Literal["bars", "lines"]
-    groups: Sequence[str]  # of the bars, or the places on the horizontal axis
-    series: Mapping[str, Sequence[float]]  # a figure for each group
-
-
-@dataclass(frozen=True)
 class Result:
     """The results of one part of the benchmark."""
 
     how: str
     rows: Sequence[Row] = ()
     tables: Sequence[Table] = ()
-    charts: Sequence[Chart] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 

@@ -1,4 +1,4 @@
-"""Writes the results: a table on the terminal, RESULTS.md, JSON files, and pictures."""
+"""Writes the results: a table on the terminal, RESULTS.md, and JSON files."""
 
 import json
 import platform
@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pictures import picture
 from benchmarks.ratios import Result, Row, Table
 from benchmarks.servers import CORES, PINNED, system_value
 from tools.machine import run_quietly
@@ -25,16 +24,11 @@ VERDICTS = {"met": "met", "near": "within the slack", "missed": "**missed**", ""
 
 
 def write(folder: Path, part: str, result: Result, quick: bool) -> None:
-    """Write the JSON file and the pictures of a part."""
+    """Write the JSON file of a part."""
     results = folder / "results"
     results.mkdir(parents=True, exist_ok=True)
     rows = [asdict(row) | {"score": row.score, "verdict": row.verdict} for row in result.rows]
     document = asdict(result) | {"part": part, "quick": quick, "machine": machine(), "rows": rows}
-    document["pictures"] = []
-    for number, chart in enumerate(result.charts, 1):
-        name = f"{part}-{number}.svg"
-        (results / name).write_text(picture(chart), encoding="utf-8")
-        document["pictures"].append([chart.title, f"results/{name}"])
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     (results / f"{part}.json").write_text(text, encoding="utf-8")
 
@@ -71,8 +65,6 @@ def section(found: Mapping[str, Any]) -> list[str]:
         ]
     for each in found["tables"]:
         lines += ["", f"{each['title']}:", "", *markdown(Table(**each))]
-    for title, path in found["pictures"]:
-        lines += ["", f"![{title}]({path})"]
     for note in found["notes"]:
         lines += ["", note]
     return lines

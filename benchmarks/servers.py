@@ -170,6 +170,12 @@ def cpu_seconds(pid: int) -> float:
     return ticks / system_value("SC_CLK_TCK")
 
 
+def children_seconds() -> float:
+    """Return the processor time of this program's child processes that have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
+
+
 def system_value(name: str) -> int:
     """Return a value that sysconf(3) knows."""
     if sys.platform == "win32":

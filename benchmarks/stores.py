@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.calls import Figures, Runs, medians_of, table
 from benchmarks.contenders import OTHERS, others_python, ours
-from benchmarks.load import KNOWN_USERS, Run, first_ids, output_of, wrk
-from benchmarks.ratios import Chart, Result, Row, calls_in_turn, in_turn
+from benchmarks.load import Run, first_ids, output_of, wrk
+from benchmarks.ratios import Result, Row, calls_in_turn
 from benchmarks.servers import CORES, DATABASE_CORES, SERVER_CORE, on_core, serving
 from tools.processes import LabError, say
 
@@ -22,7 +22,6 @@ BARS = {SQLITE: 0.7, POSTGRESQL: 0.5}  # creates per second, as a share of those
 STATS_BY_HEALTH = 1.6  # CPU of a request for the statistics, of one for /health
 STATS_BYTES = 2_000
 PGBENCH_CLIENTS = 10
-WORKERS = {"1 worker": 1, "2 workers": 2, "4 workers": 4}
 STATEMENTS = {
     "create": "\\set n :n + 1\n\\set id :first + :client_id * 1000000 + :n\n"
     "INSERT INTO users (user_id, name, age) VALUES (:id, 'Alice Johnson', 30)"
@@ -99,14 +98,6 @@ def measure(quick: bool) -> Result:
 def compared(runs: Runs, sizes: list[int], how: str) -> Result:
     """Return the ratios and tables of runs by call and store."""
     rate, cost = medians_of(runs, "per_second"), medians_of(runs, "cpu_us")
-    stores = list(rate["create"])
-    chart = Chart(
-        "Creates and gets with every commit on disk",
-        "responses per second",
-        "bars",
-        list(STATEMENTS),
-        {store: [rate[call][store] for call in STATEMENTS] for store in stores},
-    )
     return Result(
         how=f"{how}, 64 connections; pgbench has {PGBENCH_CLIENTS} clients and prepared statements",
         rows=[*rate_rows(rate), *statistics_rows(cost["stats"], cost["health"], max(sizes))],
@@ -114,7 +105,6 @@ def compared(runs: Runs, sizes: list[int], how: str) -> Result:
             table("Responses per second", rate, ",.0f"),
             table("CPU of the API's process, microseconds per request", cost, ".0f"),
         ],
-        charts=[chart],
         figures={"per_second": rate, "cpu_us": cost},
         notes=["SQLite has `synchronous=FULL`, PostgreSQL its defaults: commits are on disk."],
     )
@@ -146,40 +136,3 @@ def statistics_rows(
         for name, us in stats_us.items()
     ]
     return [*rows, Row("size of the statistics", largest_bytes, STATS_BYTES, "at most", "bytes")]
-
-
-def workers(quick: bool) -> Result:
-    """Compare one, two and four workers over one PostgreSQL; nothing is pinned."""
-    rounds, seconds = (2, 1) if quick else (3, 2)
-    with database(pinned=False) as postgresql:
-        contenders = [
-            ours(name, "--workers", str(count), DATABASE_URL=postgresql.url)
-            for name, count in WORKERS.items()
-        ]
-        with serving(contenders, pinned=False) as servers:
-            servers["1 worker"].fill_in_batches(KNOWN_USERS)
-            runs = {}
-            for call in STATEMENTS:
-                say(f"{call}: {rounds} rounds")
-                turns = {n: partial(wrk, s, call, seconds) for n, s in servers.items()}
-                runs[call] = in_turn(rounds, turns)
-    rate = medians_of(runs, "per_second")
-    return Result(
-        how=f"{rounds} rounds of {seconds} s, 64 connections; all share all cores",
-        rows=[
-            Row(f"{call}: {name} against 1 worker", by_name[name] / by_name["1 worker"])
-            for call, by_name in rate.items()
-            for name in list(WORKERS)[1:]
-        ],
-        tables=[table("Responses per second", rate, ",.0f")],
-        charts=[
-            Chart(
-                "Workers over PostgreSQL",
-                "responses per second",
-                "bars",
-                list(STATEMENTS),
-                {name: [by_name[name] for by_name in rate.values()] for name in rate["get"]},
-            )
-        ],
-        figures={"per_second": rate},
-    )

@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 
-from benchmarks.capacity import RESULTS, Assumptions, costs, plan, table
+from benchmarks.capacity import RESULTS, Assumptions, costs, plan, predict, table
+from benchmarks.costs import Cost
 from tools.processes import ROOT
 
 MEASURED = json.loads(RESULTS.read_text(encoding="utf-8"))
@@ -32,6 +33,35 @@ def test_the_tables_are_the_commands() -> None:
     assert marked("plan") == table(MEASURED, Assumptions())
 
 
+def test_the_table_of_several_apis_is_the_last_measurement() -> None:
+    """The document has the table of `python3 lab.py bench scale`."""
+    results = (ROOT / "benchmarks/RESULTS.md").read_text(encoding="utf-8")
+
+    assert marked("scale").count("predicted") == 2
+    assert marked("scale") in results
+
+
+def test_the_prediction_continues_what_one_and_two_processes_show() -> None:
+    """The costs of API and database grow by the same step for each process; the client's do not."""
+    one = Cost(api_us=100, database_us=20, load_us=30)
+    two = Cost(api_us=110, database_us=25, load_us=40)
+    four = predict(one, two, 4)
+
+    assert four == (130, 35, 35)
+    assert one.rate(processes=1, cores=2) == 1e6 / 100  # one process is busy, not both cores
+    assert four.rate(processes=4, cores=2) == 2e6 / 200
+
+
+def test_a_larger_machine_is_better_than_several() -> None:
+    """Where one machine is enough, no write costs more because it is distributed."""
+    several = plan(1e9, MEASURED, Assumptions())
+    larger = plan(1e9, MEASURED, Assumptions(machine_cores=64))
+
+    assert (several.rung, larger.rung) == ("Citus", "replicas")
+    assert several.database_cores > larger.database_cores
+    assert several.database_machines > larger.database_machines == Assumptions().copies
+
+
 def test_the_model_is_in_proportion() -> None:
     """Twice the users need twice the requests and bytes; twice the requests need no more bytes."""
     given = Assumptions()
@@ -46,7 +76,7 @@ def test_the_model_is_in_proportion() -> None:
 
 def test_a_larger_load_never_needs_a_lower_rung() -> None:
     """With more users the recommended architecture only moves up the ladder."""
-    ladder = ["SQLite, or PostgreSQL", "replicas", "distributed SQL"]
+    ladder = ["SQLite, or PostgreSQL", "replicas", "Citus"]
     rungs = [plan(10.0**power, MEASURED, Assumptions()).rung for power in range(3, 12)]
 
     assert [ladder.index(rung) for rung in rungs] == sorted(ladder.index(rung) for rung in rungs)

@@ -1,7 +1,6 @@
 """The simulator's speed beside other clients: a part of `python3 lab.py bench`."""
 
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from benchmarks.contenders import ours
 from benchmarks.load import output_of
 from benchmarks.ratios import Result, Row, in_turn, medians
-from benchmarks.servers import LOAD_CORE, Contender, Server, on_core, serving
+from benchmarks.servers import LOAD_CORE, Contender, Server, children_seconds, on_core, serving
 from tools.environments import environment
 from tools.processes import ROOT, LabError, say
 
@@ -96,14 +95,12 @@ def created(server: Server, command: Sequence[str], folder: Path) -> Creates:
     The processor time includes the client's start.
     """
     server.ask("GET", "/tally")  # this also resets the tally
-    before = os.times()  # includes the ended child processes, so not the server
+    before = children_seconds()  # of those that have ended, so not of the server
     output(command, folder)
-    after = os.times()
+    cpu_seconds = children_seconds() - before
     tally = json.loads(server.ask("GET", "/tally")[1])
     if not tally["created"]:
         raise LabError(f"bench: {' '.join(command)} created no user")
-    cpu_seconds = after.children_user - before.children_user
-    cpu_seconds += after.children_system - before.children_system
     return Creates(tally["created"] / tally["seconds"], tally["created"] / cpu_seconds)
 
 
