@@ -24,8 +24,9 @@ STATS_BYTES = 2_000
 PGBENCH_CLIENTS = 10
 STATEMENTS = {
     "create": "\\set n :n + 1\n\\set id :first + :client_id * 1000000 + :n\n"
-    "INSERT INTO users (user_id, name, age) VALUES (:id, 'Alice Johnson', 30)"
-    " ON CONFLICT (user_id) DO NOTHING;\n",
+    "\\set bucket :id % 16\n"
+    "INSERT INTO users (user_id, bucket, name, age) VALUES (:id, :bucket, 'Alice Johnson', 30)"
+    " ON CONFLICT DO NOTHING;\n",
     "get": "\\set id random(0, 999)\n"
     "SELECT user_id, name, age FROM users WHERE user_id IN (:id);\n",
 }
