@@ -147,7 +147,7 @@ def test(
     with ExitStack() as ends:  # it waits for all suites, even if the wait for one is interrupted
         for name in reversed(suites):
             command = [python[name], "-m", "pytest", f"--junitxml={folder / name}.xml"]
-            command += [*TABLES["pytest"], *(TABLES["quick"][name] if quick else ["tests"])]
+            command += [*TABLES["pytest"][name], *(TABLES["quick"][name] if quick else ["tests"])]
             where = ROOT if name == "tests" else ROOT / name
             with (folder / f"{name}.log").open("wb") if suites[1:] else nullcontext() as log:
                 options = {"stdout": log, "stderr": log, "creationflags": 0}

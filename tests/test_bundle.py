@@ -111,7 +111,7 @@ def test_pip_installs_where_uv_cannot_be_had(
     for each in (*(checkout / "bundle").glob("*/uv-*"), checkout / ".lab" / "uv"):
         each.unlink() if each.is_file() else each.rename(checkout / "away")
     lab = up(terminal, checkout, **variables)
-    lab.wait_for("Ctrl-C stops everything")
+    lab.wait_for("Ctrl-C stops everything", deadline_seconds=300)
 
     assert lab.count("uv: installing: not possible") == 1
     assert (checkout / "api" / ".venv" / "bin" / "pip").exists()
@@ -134,7 +134,7 @@ def test_a_file_that_is_not_the_locked_one(
         )
     lab = up(terminal, checkout, **variables)
 
-    assert lab.process.wait(60) == 2
+    assert lab.process.wait(300) == 2
     lab.wait_for("api: installing from the bundle failed: the index has other files")
 
 

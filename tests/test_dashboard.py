@@ -82,7 +82,7 @@ def test_live(system: System, page: Page) -> None:
         system.create(user_id, min(95, int(dice.triangular(0, 95, 22))))
     expect(total(page)).to_have_text("300")
     system.create(300, 33)
-    expect(total(page)).to_have_text("301", timeout=2_500)
+    expect(total(page)).to_have_text("301")
     for size in (TABLET, LAPTOP, DESKTOP):
         page.set_viewport_size(size)
         check_both(page, f"live-{size['width']}")
@@ -345,6 +345,7 @@ def test_a_slow_write(system: System, page: Page, misbehaving: str) -> None:
     expect(dialog.get_by_text("Waiting for the API")).to_be_visible()
     expect(create).to_be_disabled()
     picture(page, "writing")
+    Misbehaving.written.set()
     expect(page.get_by_text("The user was created.")).to_be_visible()
     assert len(Misbehaving.writes) == 1
 

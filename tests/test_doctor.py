@@ -251,10 +251,10 @@ def test_stop_ends_what_was_left(terminal: Callable[..., Terminal], prepared: Pa
     lab.terminal.process.wait()
     done = ask(sys.executable, "lab.py", "stop", folder=prepared)
 
-    assert (done.returncode, done.stdout) == (0, "lab       3 services ended\n")
-    wait_until(
-        "the end", lambda: f"{prepared}/api" not in ask("ps", "-ww", "-Ao", "args=").stdout, 5
-    )
+    # The simulator may have ended already: nobody reads what it prints.
+    assert done.returncode == 0
+    assert re.fullmatch(r"lab +[23] services ended\n", done.stdout)
+    wait_until("the end", lambda: f"{prepared}/api" not in ask("ps", "-ww", "-Ao", "args=").stdout)
 
 
 def test_clean_removes_and_tells(prepared: Path, tmp_path: Path) -> None:

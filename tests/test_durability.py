@@ -32,8 +32,8 @@ def test_no_acknowledged_write_is_lost_by_sigkill(
 ) -> None:
     """Killed under load again and again, a store keeps every acknowledged write and right counts.
 
-    A write without a response happened completely or not at all. The API is ready two seconds after
-    its start, or after the start of its database.
+    A write without a response happened completely or not at all. The API is ready soon after its
+    start, or after the start of its database.
     """
     url = f"sqlite:///{tmp_path / 'users.db'}"
     postgres: Postgres | None = None
