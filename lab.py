@@ -132,8 +132,9 @@ def database_of(store: str | None) -> dict[str, str]:
 
 
 def test(
-    suite: list[str] | None, strict: bool, long: bool, quick: bool, pytest_options: list[str]
-) -> int:
+    suite: list[str] | None, strict: bool, long: bool, quick: bool, mutate: str,
+    pytest_options: list[str],
+) -> int:  # fmt: skip
     """Run the suites side by side; return 0 if all passed (and, if strict, none was skipped)."""
     suites = [name for name in SUITES if name in (suite or SUITES)]
     locks = ("requirements.txt", "requirements-test.txt")
@@ -141,6 +142,8 @@ def test(
     python = {name: environment(ROOT / name, *locks) for name in asked}
     if "tests" in suites:
         python["tests"] = environment(ROOT, "tests/requirements.txt")
+    if mutate:
+        return run([sys.executable, str(ROOT / "tests" / "mutate.py"), mutate])
     os.environ |= {"LAB_LONG": "1"} if long else {}
     (folder := ROOT / ".lab").mkdir(exist_ok=True)
     codes: dict[str, int] = {}

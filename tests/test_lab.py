@@ -280,7 +280,7 @@ def test_when_the_suites_have_passed(
     monkeypatch.setattr(lab, "ROOT", tmp_path)
     monkeypatch.setattr(lab, "environment", lambda *_: sys.executable)
 
-    assert lab.test(suites, strict, False, False, ["-k", selected]) == code
+    assert lab.test(suites, strict, False, False, "", ["-k", selected]) == code
     printed = capfd.readouterr().out
     assert re.search(f"{ending}$", printed), printed
     assert (code == 1) == ("not passed: api" in printed)
