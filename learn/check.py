@@ -40,7 +40,8 @@ def refuse_unreadable(file: Path) -> None:
         place = f"{file.name}, line {error.lineno}" if error.lineno else file.name
         raise Fail(expected, f"{type(error).__name__}: {error.msg}", line, place) from None
     except OSError as error:
-        raise Fail(expected, f"the file cannot be read: {error.strerror}", look=str(file)) from None
+        look = f"{file} (`python3 lab.py learn reset N` makes the file of mission N again)"
+        raise Fail(expected, f"the file cannot be read: {error.strerror}", look=look) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise Fail(expected, f"Python cannot compile it: {error}", look=file.name) from None
 

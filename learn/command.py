@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from learn.missions import Loaded, load, load_all
-from learn.progress import Progress, keep, learners_file
+from learn.progress import Progress, keep, keep_old, last_used, learners_file
 from learn.runner import api_python, check
 from learn.verify import verify
-from learn.watch import hint, shown, tell, work_on
+from learn.watch import hint, next_mission, shown, tell, work_on
 from tools.machine import LabError
 from tools.processes import say
 
 ACTIONS = """
-learn             start the next mission; check the file again after each save
-learn N           the same for mission N
+learn N           start mission N; check your file again after each save
+learn             the same for the mission that you used last, or the next one after PASS
 learn hint        a hint; three for each mission
 learn solution    print the solution, after you have passed (or with --give-up)
-learn reset       begin the mission's file again; the old file is kept as .old
-learn check N     check once; exit code 0: PASS, 1: FAIL, 3: VOID (the check proves nothing)
+learn reset N     begin the mission's file again; your file is kept as .old, .old2, …
+learn check       check once; exit code 0: PASS, 1: FAIL, 3: VOID (the check proves nothing)
 learn report      print what you did, as JSON
 learn verify      check the missions themselves
+A number after hint, solution and check chooses the mission; without it, the one you used last.
 """
 
 
@@ -70,7 +71,7 @@ def learn(**given: Any) -> int:
     loaded = load(numbers[0]) if numbers else None
     match action:
         case "learn":
-            loaded = loaded or next_mission()
+            loaded = loaded or next_mission(Progress.read())
             return work_on(loaded) if loaded else finished()
         case "check":
             return check_once(loaded or current(), options)
@@ -79,26 +80,20 @@ def learn(**given: Any) -> int:
         case "solution":
             solution(loaded or current(), options.give_up)
         case "reset":
-            reset(loaded or current())
+            if not loaded:
+                raise LabError("which mission? For example: python3 lab.py learn reset 5")
+            reset(loaded)
         case _:
             raise LabError(f"there is no `learn {action}`: see python3 lab.py learn --help")
     return 0
 
 
-def next_mission() -> Loaded | None:
-    """Return the first mission that is not passed and not given up; those with Docker last."""
-    records = Progress.read()
-    done = {n for n, record in records.items() if record.passed or record.gave_up}
-    left = [loaded for loaded in load_all() if loaded.number not in done]
-    return min(left, key=lambda m: (m.mission.needs_docker, m.number), default=None)
-
-
 def current() -> Loaded:
-    """Return the mission that the learner has started last."""
+    """Return the mission that the learner has used last."""
     records = Progress.read()
     if not records:
         raise LabError("no mission is started: run `python3 lab.py learn`, or name a mission")
-    return load(max(records.values(), key=lambda record: record.started_at).mission)
+    return load(last_used(records))
 
 
 def finished() -> int:
@@ -108,27 +103,33 @@ def finished() -> int:
 
 
 def check_once(loaded: Loaded, options: argparse.Namespace) -> int:
-    """Check a file once, print the verdict, and return its exit code."""
+    """Check a file once, print the verdict, and return its exit code. Raises LabError."""
+    if options.file and not options.file.is_file():
+        raise LabError(f"there is no file {options.file}")
     with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
         api_python()  # the first time, it reports the installation
+        file = options.file or learners_file(loaded)
+        say(f"mission {loaded.number}: checking {shown(file)} …")
     seed = secrets.randbelow(1_000_000) if options.seed is None else int(options.seed)
-    verdict = check(loaded, options.file or learners_file(loaded), seed)
+    verdict = check(loaded, file, seed)
     record = None if options.file else keep(loaded, verdict)
     if options.json:
         say_json({"mission": loaded.number, "name": loaded.folder.name, **verdict.as_json()})
     elif record:
         tell(loaded, verdict, record)
     else:
-        print("\n".join(verdict.lines()))
+        for line in verdict.lines():
+            say(line)
+        say("this is not your file in .lab/learn, so the check does not count")
     return verdict.exit_code
 
 
 def solution(loaded: Loaded, give_up: bool) -> None:
     """Print the solution, if the learner has passed or gives up. Raises LabError otherwise."""
     record = Progress.read().get(loaded.number)
+    command = f"python3 lab.py learn solution {loaded.number} --give-up"
     if not give_up and not (record and record.passed):
-        number = loaded.number
-        raise LabError(f"first pass mission {number}, or: learn solution {number} --give-up")
+        raise LabError(f"mission {loaded.number} is not passed yet. To give up: {command}")
     if give_up:
         with Progress.change(loaded) as record:
             record.gave_up = not record.passed
@@ -138,17 +139,14 @@ def solution(loaded: Loaded, give_up: bool) -> None:
 
 
 def reset(loaded: Loaded) -> None:
-    """Put the starter back; keep the learner's file beside it."""
+    """Put the starter back, and keep the learner's file beside it. What is passed stays passed."""
     file = learners_file(loaded)
-    old = file.with_suffix(".old")
-    try:
-        file.replace(old)
-    except OSError as error:
-        raise LabError(f"cannot move {file}: {error.strerror}") from None
+    if file.read_bytes() == loaded.starter.read_bytes():
+        say(f"mission {loaded.number}: {shown(file)} is the starter already")
+        return
+    old = keep_old(file)
     learners_file(loaded)
-    with Progress.change(loaded) as record:
-        record.passed = record.gave_up = False
-    say(f"{shown(file)} is the starter again; your file is now {shown(old)}")
+    say(f"mission {loaded.number}: {shown(file)} is the starter again; yours is now {shown(old)}")
 
 
 def say_json(value: object) -> None:

@@ -35,7 +35,8 @@ class Real:
             if not found:
                 raise LookupError(f"{self.path} has no {self.name}")
             node = found[-1]
-        return f"{self.path}:{node.lineno}-{node.end_lineno}"
+        last = "" if node.end_lineno == node.lineno else f"-{node.end_lineno}"
+        return f"{self.path}:{node.lineno}{last}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Mission:
 
     minutes: int  # that a learner needs
     aim: str  # what the learner can do afterwards, for the instructor
-    prediction: str  # a question, asked before the first run; `world.measured` is its answer
+    prediction: str  # a question; the answer is a number, and `world.measured` has it
+    why: str  # a sentence that explains what was measured, shown after PASS
     result: str  # what the starter does, and what the solution does, for the instructor
     board: str  # a question to discuss
     hints: tuple[str, str, str]

@@ -14,8 +14,13 @@ from tools.machine import WINDOWS
 from tools.processes import STOP_SIGNAL
 
 # Not the settings of our services: a check has the same world for everybody.
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
+KEPT_VARIABLES = ["PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR"]
+KEPT_VARIABLES += ["SYSTEMROOT", "TEMP", "TMP", "USERPROFILE"]  # of Windows
+# On macOS and Windows, urllib asks the system for a proxy, also for this machine.
+SET_VARIABLES = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_PROXY": "127.0.0.1,localhost"}
 KEPT_BYTES = 128 * 1024  # of the output, at its end
+# Lines that do not help: of http.server for each request, and marks below a line of code.
+NOISE = re.compile(r'127\.0\.0\.1 - - \[.*"(GET|POST|PUT|DELETE) |[ ^~]+$')
 
 
 class Program:
@@ -74,16 +79,23 @@ class Program:
 
     def crash(self, seen: str) -> Fail:
         """Return the error that says where the program stopped."""
-        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
-        error = lines[-1][:300] if lines else ""
+        error = "".join(self.last_lines(1)) or "it printed nothing"
         look = f"the output of {self.file.name}"
         if found := re.findall(rf'{re.escape(self.file.name)}", line (\d+)', self.output):
             look = f"{self.file.name}, line {found[-1]}"
         return Fail("the program runs without an error", seen, error, look)
 
     def last_lines(self, count: int) -> list[str]:
-        """Return the last lines of its output, shortened."""
-        return [line[:200] for line in self.output.splitlines() if line.strip()][-count:]
+        """Return the last lines of its output that help; of a traceback, those of its own file."""
+        kept, is_foreign = [], False
+        for line in self.output.splitlines():
+            if line.startswith('  File "'):
+                is_foreign = self.file.name not in line
+            elif not line.startswith("    "):
+                is_foreign = False
+            if line.strip() and not is_foreign and not NOISE.match(line):
+                kept.append(line[:200])
+        return kept[-count:]
 
     def last_line(self) -> str:
         """Return the last line of its output, in a sentence."""
@@ -104,7 +116,7 @@ async def start(command: list[str], file: Path, folder: Path, **variables: str) 
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
-        env={**kept, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **variables},
+        env={**kept, **SET_VARIABLES, **variables},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -34,6 +34,7 @@ class Record:
     measured: str = ""
     verdict: str = ""
     started_at: float = field(default_factory=time.time)
+    used_at: float = 0.0  # when the learner has last done something with this mission
 
 
 @contextlib.contextmanager
@@ -107,11 +108,17 @@ class Progress:
                 time.sleep(0.02)
             records = Progress.read()
             record = records.setdefault(loaded.number, Record(loaded.number, loaded.folder.name))
+            record.used_at = time.time()
             yield record
             rows: list[dict[str, Any]] = [asdict(records[number]) for number in sorted(records)]
             written = FOLDER / f"progress.{os.getpid()}.new"
             written.write_text(json.dumps(rows, indent=1), encoding="utf-8")
             written.replace(FOLDER / "progress.json")
+
+
+def last_used(records: dict[int, Record]) -> int:
+    """Return the number of the mission that was used last, or 0."""
+    return max(records, key=lambda number: records[number].used_at, default=0)
 
 
 def learners_file(loaded: Loaded) -> Path:
@@ -121,6 +128,16 @@ def learners_file(loaded: Loaded) -> Path:
         if not path.exists():
             shutil.copyfile(loaded.starter, path)
     return path
+
+
+def keep_old(file: Path) -> Path:
+    """Rename a learner's file: to .old, or .old2, … if there is one; return the new path."""
+    number, old = 1, file.with_suffix(".old")
+    while old.exists():
+        number += 1
+        old = file.with_suffix(f".old{number}")
+    with writable():
+        return file.replace(old)
 
 
 def keep(loaded: Loaded, verdict: Verdict) -> Record:

@@ -21,7 +21,7 @@ def about(loaded: Loaded) -> str:
             "",
             f"**Prediction**: {mission.prediction}",
             "",
-            f"**Expected result**: {mission.result}",
+            f"**Expected result**: {mission.result} {mission.why}",
             "",
             "**Usual mistakes**, each with what the check says:",
             "",

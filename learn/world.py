@@ -20,6 +20,7 @@ from learn.verdict import Fail, Void
 from tools.machine import ROOT
 
 START_SECONDS = 10.0
+reserved: list[socket.socket] = []  # open until the check ends
 
 
 @dataclass(frozen=True)
@@ -49,28 +50,38 @@ class World:
         self.measured = ""  # the answer to the mission's prediction
         self.programs: list[Program] = []
 
-    async def start(self, *arguments: str, runner: Path | None = None, **variables: str) -> Program:
+    async def start(
+        self,
+        *arguments: str,
+        runner: Path | None = None,
+        folder: Path | None = None,
+        **variables: str,
+    ) -> Program:
         """Start the learner's program, or a runner that gets the program as its first argument."""
         command = [sys.executable, *([str(runner)] if runner else []), str(self.file), *arguments]
-        self.programs.append(await start(command, self.file, self.folder, **variables))
+        self.programs.append(await start(command, self.file, folder or self.folder, **variables))
         return self.programs[-1]
 
     async def run(
         self, seconds: float, *arguments: str, runner: Path | None = None, **variables: str
     ) -> Program:
         """Run the learner's program to its end. Raises Fail if that is late, or an error."""
-        program = await self.start(*arguments, runner=runner, **variables)
+        program = await self.start(*arguments, runner=runner, folder=None, **variables)
         await program.succeeded(seconds)
         return program
 
-    async def serve(self, **variables: str) -> tuple[Program, str]:
+    async def serve(self, folder: Path | None = None, **variables: str) -> tuple[Program, str]:
         """Start the learner's service on a free port (variable PORT); return it and its URL."""
         port = free_port()
-        program = await self.start(runner=None, PORT=str(port), **variables)
+        program = await self.start(runner=None, folder=folder, PORT=str(port), **variables)
         deadline = time.monotonic() + START_SECONDS
         while not await is_open(port):
             if program.code is not None:
-                raise program.crash(f"it ended with {said(program.code)} before it listened")
+                await program.ended(1)  # reads the rest of its output
+                crash = program.crash(f"it ended with {said(program.code)} before it listened")
+                if not program.code:
+                    crash.look = f"{self.file.name}: does it start a server, and wait?"
+                raise crash
             if time.monotonic() > deadline:
                 raise Fail(
                     "the service listens on 127.0.0.1, at the port in the variable PORT",
@@ -156,15 +167,20 @@ def _call(method: str, url: str, seconds: float, body: Any, headers: dict[str, s
 
 
 def free_port() -> int:
-    """Return a port that is free now, not one of those that systems give to outgoing connections.
+    """Return a port that is free, and that no other check takes while this one runs.
 
-    Such a port might be taken before the program listens, because a check makes many connections.
+    It is not one of those that systems give to outgoing connections. A UDP socket reserves it: TCP
+    does not see it, so the program can listen; another check sees it, and takes another port.
     """
     while True:
         port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        udp = socket.socket(type=socket.SOCK_DGRAM)
+        with socket.socket() as tcp, contextlib.suppress(OSError):
+            udp.bind(("127.0.0.1", port))
+            tcp.bind(("127.0.0.1", port))
+            reserved.append(udp)
             return port
+        udp.close()
 
 
 async def is_open(port: int) -> bool:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Terminal, wait_until
+from sabotage import without_privileges
 
 from learn.leftovers import processes
+from learn.world import free_port
 from tools.machine import ROOT
 from tools.processes import OWN_GROUP
 
@@ -105,48 +108,74 @@ def alive(pids: set[int]) -> set[int]:
 
 
 def test_from_the_first_look_to_pass(learner: Callable[..., Learner], folder: Path) -> None:
-    """Prediction, FAIL with both values, a hint, PASS after a save; then the real system."""
+    """A number is predicted, FAIL shows both values; PASS after a save; then the next mission."""
     first = learner("5")
-    first.wait_for("predict: 40 people are created", deadline_seconds=60)
+    first.wait_for("Before the first run, predict: Of 100 requests")
     first.type("forty")
-    first.wait_for("FAIL")
-    first.wait_for("You predicted: forty")
-    first.wait_for("Measured:")
-    first.wait_for("people are stored twice or more")
+    first.wait_for("there is no number in 'forty'")
     first.type("hint")
-    first.wait_for("Hint 1 of 3")
+    first.wait_for("Mission 5, hint 1 of 3")
+    first.type("about 40")
+    first.wait_for("FAIL")
+    first.wait_for("You predicted: about 40")
+    first.wait_for("Measured:")
+    first.wait_for("people stored twice or more")
+    first.type("solution")
+    first.wait_for("I do not know 'solution' here")
     file = folder / ".lab/learn/05_lost_response.py"
     file.write_text(file.read_text(encoding="utf-8") + "\nbroken(", encoding="utf-8")
     first.wait_for("SyntaxError")
     file.write_text((LOST / "solution.py").read_text(encoding="utf-8"), encoding="utf-8")
     first.wait_for("PASS")
+    first.wait_for("Why: The starter counts 56 of 100 requests as done")
     first.wait_for("data_ingestion_simulator/client.py:")
+    first.wait_for("Next: mission 6, Retry storm: python3 lab.py learn 6")
 
     assert first.process.wait(10) == 0
     (record,) = json.loads(learn(folder, "report").stdout)
     assert (record["mission"], record["passed"], record["attempts"]) == (5, True, 3)
-    assert (record["hints"], record["prediction"]) == (1, "forty")
+    assert (record["hints"], record["prediction"]) == (1, "about 40")
     assert record["seconds"] > 0
     second = learner()
     second.wait_for("[x]  5")
-    second.wait_for("Mission 1: ")
+    second.wait_for("Mission 6: ")
+    second.type("quit")
+    assert second.process.wait(10) == 1
 
 
 def test_hints_solution_and_reset(folder: Path) -> None:
-    """Three hints, no solution before PASS unless given up; reset keeps the learner's file."""
+    """Three hints; no solution before PASS unless given up; reset keeps the learner's files."""
     assert learn(folder, "hint").returncode == 2
-    assert [learn(folder, "hint", 5).stdout.count("Hint") for _ in range(4)] == [1, 2, 3, 3]
+    shown = [learn(folder, "hint", 5).stdout for _ in range(4)]
+    assert [text.count("Mission 5, hint") for text in shown] == [1, 2, 3, 3]
+    assert "There are no more hints" in shown[3]
+    assert "There are no more hints" not in shown[2]
     refused = learn(folder, "solution")
-    assert (refused.returncode, "--give-up" in refused.stdout) == (2, True)
+    assert (refused.returncode, "solution 5 --give-up" in refused.stdout) == (2, True)
     solution = (LOST / "solution.py").read_text(encoding="utf-8")
     assert solution in learn(folder, "solution", "--give-up").stdout
 
     file = folder / ".lab/learn/05_lost_response.py"
-    learn(folder, "reset", 5)
-    file.write_text("print('mine')\n")
+    file.write_text(solution)
+    assert learn(folder, "check").returncode == 0
+    assert "which mission?" in learn(folder, "reset").stdout
     learn(folder, "reset", 5)
     assert file.read_bytes() == (LOST / "starter.py").read_bytes()
-    assert file.with_suffix(".old").read_text() == "print('mine')\n"
+    assert "is the starter already" in learn(folder, "reset", 5).stdout
+    file.write_text("print('mine')\n")
+    learn(folder, "reset", 5)
+    assert file.with_suffix(".old").read_text() == solution
+    assert file.with_suffix(".old2").read_text() == "print('mine')\n"
+    assert learn(folder, "solution").returncode == 0, "what is passed stays passed"
+
+
+def test_the_mission_that_was_used_last(folder: Path) -> None:
+    """Without a number a command means the mission that was used last, and says its number."""
+    for number in (5, 7, 5):
+        assert learn(folder, "hint", number).returncode == 0
+
+    assert "Mission 5, hint 3 of 3" in learn(folder, "hint").stdout
+    assert "mission 5: checking" in learn(folder, "check").stdout
 
 
 def test_check_for_machines(folder: Path) -> None:
@@ -165,6 +194,9 @@ def test_check_for_machines(folder: Path) -> None:
     assert {"expected", "seen", "example", "look"} <= first.keys()
     assert first["measured"] == second["measured"]
     assert not (folder / ".lab" / "learn").exists()
+    assert "does not count" in learn(folder, "check", 5, "--file", LOST / "starter.py").stdout
+    absent = learn(folder, "check", 5, "--file", "absent.py")
+    assert (absent.returncode, "there is no file absent.py" in absent.stdout) == (2, True)
 
 
 def test_verify_finds_a_broken_mission(folder: Path) -> None:
@@ -195,19 +227,54 @@ BAD = {
     "an error": ("1 / 0", "it ended with exit code 1"),
     "a megabyte": ("print('x' * 2**20, flush=True); raise SystemExit(3)", "exit code 3"),
     "no end": ("while True: pass", "it still ran after 20 s"),
+    "prints without end": ("while True: print('x' * 10_000)", "it still ran after 20 s"),
     "no end, and deaf": (
         "import signal as s, time\nfor n in (1, 2, 15): s.signal(n, s.SIG_IGN)\ntime.sleep(600)",
         "it still ran after 20 s",
     ),
-    "forks": (FORKS, "40 people are not stored"),
+    "forks": (FORKS, "people who are not stored: 40"),
     "kills its group": ("import os; os.killpg(0, 9)", "it ended with exit code -9"),
     "kills its parent": (
         "import os, time; os.kill(os.getppid(), 9); time.sleep(600)",
         "the check itself failed: it ended without a verdict",
     ),
     "zeros": ("\0\0", "null bytes"),
-    "an empty file": ("", "40 people are not stored"),
+    "an empty file": ("", "people who are not stored: 40"),
 }
+
+
+def test_the_output_that_helps(folder: Path, tmp_path: Path) -> None:
+    """A crash shows the line of the learner's file, also below many lines of a library."""
+    file = tmp_path / "bad.py"
+    file.write_text("import json\n\njson.loads('{' + 20 * '[')  # mine\n", encoding="utf-8")
+    verdict = json.loads(learn(folder, "check", 5, "--file", file, "--json").stdout)
+
+    assert verdict["look"] == "bad.py, line 3"
+    assert "# mine" in verdict["output"]
+    assert "json/decoder.py" not in verdict["output"]
+
+
+def test_a_proxy_of_the_system_is_not_asked(folder: Path, tmp_path: Path) -> None:
+    """A learner's urllib connects to this machine directly, whatever the system's settings say."""
+    file = tmp_path / "asks.py"
+    text = (
+        "from urllib.request import proxy_bypass as p\nraise SystemExit(f'{p(\"127.0.0.1\")=}')\n"
+    )
+    file.write_text(text, encoding="utf-8")
+    verdict = json.loads(learn(folder, "check", 5, "--file", file, "--json").stdout)
+
+    assert verdict["example"].endswith("=True")
+
+
+def test_two_checks_never_take_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port is reserved while its check runs, also before the program listens on it."""
+    first = free_port()
+    wished = iter([first, *range(first + 1, first + 100)])
+    monkeypatch.setattr("learn.world.random.randrange", lambda *_: next(wished))
+
+    assert free_port() != first
+    with socket.create_server(("127.0.0.1", first)):
+        pass  # the program can listen
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -239,7 +306,7 @@ def left_in(folder: Path) -> list[str]:
 def test_two_at_once(learner: Callable[..., Learner], folder: Path) -> None:
     """The second `learn` says that one runs already; hint and check still work beside it."""
     first = learner("5")
-    first.wait_for("Type your prediction")
+    first.wait_for("Type a number")
     second = learn(folder)
 
     assert second.returncode == 2
@@ -248,7 +315,7 @@ def test_two_at_once(learner: Callable[..., Learner], folder: Path) -> None:
     first.process.kill()
     first.process.wait(10)
     again = learner("5")
-    again.wait_for("Type your prediction")
+    again.wait_for("Type a number")
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
@@ -280,6 +347,20 @@ def test_a_folder_that_cannot_be_written(folder: Path, place: str) -> None:
         assert "cannot write to " in done.stdout
         assert "Traceback" not in done.stdout + done.stderr
     assert learn(folder, "check", 5, "--file", LOST / "solution.py").returncode == 0
+
+
+def test_a_read_only_folder(folder: Path) -> None:
+    """Without the right to write, one sentence says so."""
+    (folder / ".lab" / "learn").mkdir(parents=True)
+    (folder / ".lab" / "learn").chmod(0o555)
+    command = [sys.executable, "lab.py", "learn", "hint", "5"]
+    done = subprocess.run(
+        command, cwd=folder, preexec_fn=without_privileges, capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert "cannot write to " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_damaged_progress(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Six calls to the User API. Its address and two ids are in variables."""
+"""Six calls to the User API. Its address and two ids are in environment variables."""
 
 import os
 from urllib.error import HTTPError

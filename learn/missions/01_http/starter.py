@@ -1,6 +1,6 @@
-"""Six calls to the User API. Its address and two ids are in variables.
+"""Six calls to the User API. Its address and two ids are in environment variables.
 
-In another terminal you can try the same calls with curl: see README.md, "Endpoints".
+You can try such calls with curl: start `python3 lab.py up` in another terminal; see README.md.
 """
 
 import os

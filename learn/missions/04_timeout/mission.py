@@ -4,19 +4,23 @@ import asyncio
 import time
 
 from learn.missions import Mission, Real
+from learn.proxy import Proxy
 from learn.verdict import Fail
 from learn.world import World, require_strikes
 
 USERS = 20
-ALLOWED_SECONDS = 2.0  # by the mission's text, for one call
+ALLOWED_SECONDS = 1.0  # by the mission's text, for one call
 LONGEST_SECONDS = 45.0
-PATIENCE_SECONDS = 2 * ALLOWED_SECONDS  # a busy machine may notice late
+PATIENCE_SECONDS = 4 * ALLOWED_SECONDS  # a busy machine may notice late
+MOST_REQUESTS = 5 * USERS
 
 MISSION = Mission(
     minutes=10,
     aim="give every call a timeout, and decide what happens after it",
     prediction=f"The starter asks for {USERS} ages, and 30 % of the calls hang. How many lines "
     "does it print before it stops?",
+    why="A call that hangs never ends without a timeout. So the starter printed the lines before "
+    "the first such call, and no line after it.",
     result="The starter prints a few lines and waits for ever; the solution prints all lines.",
     board="How do you choose a timeout? What happens to the server if all clients choose a very "
     "short one?",
@@ -55,6 +59,7 @@ async def check(world: World) -> None:
     while program.code is None and time.monotonic() < deadline:
         began = min(proxy.hanging.values(), default=time.monotonic())
         world.measured = f"{lines_with_age(program.output, ages)} of {USERS} lines"
+        refuse_a_flood(proxy, file)
         if time.monotonic() - began > PATIENCE_SECONDS:
             raise Fail(
                 f"no call waits more than {ALLOWED_SECONDS:g} s",
@@ -72,11 +77,23 @@ async def check(world: World) -> None:
     if printed < USERS:
         raise Fail(
             "one line for each user: id and age",
-            f"{USERS - printed} of the users have no age in the output",
+            f"users without an age in the output: {USERS - printed}",
             program.last_line(),
             f"{file}: what happens after a timeout",
         )
+    refuse_a_flood(proxy, file)
     require_strikes(proxy, 1, "hang")
+
+
+def refuse_a_flood(proxy: Proxy, file: str) -> None:
+    """Raise Fail if the program has sent far more requests than it needs."""
+    if proxy.strikes.total() > MOST_REQUESTS:
+        raise Fail(
+            f"at most {MOST_REQUESTS} requests for {USERS} users, of which 30 % hang",
+            f"it sent {proxy.strikes.total()} requests",
+            "the timeout ends most calls before the API can respond",
+            f"{file}, age_of: a timeout that is too short",
+        )
 
 
 def lines_with_age(output: str, ages: dict[int, int]) -> int:

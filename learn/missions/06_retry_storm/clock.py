@@ -12,6 +12,7 @@ import random
 import runpy
 import selectors
 import sys
+import time
 
 CLIENTS, PERIOD_SECONDS, RESPONSE_SECONDS, END_SECONDS = 30, 0.5, 0.4, 80.0
 OUTAGE_BEGINS, REFUSED_SECONDS = 5.2, 0.02
@@ -77,9 +78,15 @@ async def serve_customers(api, client_class, number):
         await asyncio.sleep(PERIOD_SECONDS)
 
 
+def refuse_to_sleep(_seconds):
+    """Take the place of time.sleep. Raises RuntimeError."""
+    raise RuntimeError("time.sleep stops all thirty clients and the clock: use asyncio.sleep")
+
+
 def main(file, seed, outage_seconds, result):
     """Run the clients, and print what the API saw."""
     random.seed(int(seed))
+    time.sleep = refuse_to_sleep
     selector = JumpingSelector()
     loop = asyncio.SelectorEventLoop(selector)
     loop.time = lambda: selector.now

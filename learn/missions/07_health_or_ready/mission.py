@@ -16,15 +16,20 @@ BALANCERS, ROUNDS = 4, 3  # that ask /ready at the same time, and how often
 MISSION = Mission(
     minutes=10,
     aim="tell liveness from readiness, and say which one may ask other services",
-    prediction="The database hangs. How many times does the platform restart the starter in the "
-    "first minute, if three failed probes of /health in a row mean a restart?",
+    prediction="The database hangs for a minute. A probe of /health fails after 1 s without a "
+    "response, and the next one comes 0.1 s later. Three failed probes mean a restart. How many "
+    "restarts are there in the minute, if a start takes no time?",
+    why="In the starter /health waits for the database. Three probes take 3.3 s, and 60 s "
+    "divided by 3.3 s is 18. None of the restarts repairs the database.",
     result="The starter is restarted after three probes, more than ten times a minute; the "
     "solution never. Its /ready says 503 while the database hangs.",
     board="All replicas share one database. If it hangs, none is ready. What should the load "
     "balancer do then?",
     hints=(
-        "Which question does a restart answer? Ask for each probe: would a restart help?",
-        "/health responds with 200 without asking anybody: that it responds is the message.",
+        "For which failing probe is a restart the right reaction? A restart helps if the process "
+        "itself is broken, not if the database is.",
+        "/health responds with 200, and asks no other service. The response itself says that the "
+        "process is alive.",
         "/ready asks the database, with a timeout that is shorter than the probe's two seconds; "
         "after an OSError it responds with 503.",
     ),
@@ -53,11 +58,14 @@ async def probe_health(world: World, url: str) -> None:
         if failures == FAILURES:
             a_minute = 60 / (time.monotonic() - began)
             world.measured = f"about {a_minute:.0f} times a minute"
+            what, look = "no response in time", LOOK["/health"]
+            if response.status:
+                what, look = str(response.status), "do_GET: does /health reach its own branch?"
             raise Fail(
                 "no restart: the process is alive",
                 "the platform restarted the service: /health failed three times",
-                f"the last probe got {response.status or response.error}",
-                f"{world.file.name}, {LOOK['/health']}",
+                f"the last probe: {what}",
+                f"{world.file.name}, {look}",
             )
         await asyncio.sleep(0.1)
 
@@ -106,8 +114,12 @@ async def check(world: World) -> None:
     for path in ("/health", "/ready"):
         response = await world.call("GET", url + path, 10)
         if response.status != 200:
-            seen = f"{path} said {response.status or response.error} with a working database"
-            raise Fail("200 with a working database", seen, "", f"{world.file.name}, {LOOK[path]}")
+            seen, look = f"{path} said {response.status} with a working database", LOOK[path]
+            if not response.status:
+                seen = f"{path} gave no valid response with a working database"
+                look = "respond: does it call end_headers()?"
+            expected = "200 with a working database"
+            raise Fail(expected, seen, response.error, f"{world.file.name}, {look}")
     proxy.set("hang", 1)
     if (await world.call("GET", through, 1)).status:
         raise Void("the database still responds: nothing hangs")

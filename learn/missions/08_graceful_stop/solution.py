@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
 
 
 def drain():
-    """Serve two seconds longer, then stop accepting connections."""
+    """Serve two seconds longer, then end serve_forever."""
     time.sleep(2)
     server.shutdown()
 

@@ -17,6 +17,8 @@ MISSION = Mission(
     aim="say what an acknowledgement promises, and write before responding",
     prediction=f"The starter writes each item at most 50 ms after its response. It is killed "
     f"{SHOPS * KILLS} times. How many of about 500 acknowledged items are lost?",
+    why="The starter says 201 up to 50 ms before the item is in the store. Each of the 20 kills "
+    "deletes what was waiting in memory at that moment.",
     result="The starter loses dozens to hundreds of acknowledged items; the solution loses none, "
     "and needs no fsync for that: what a process gave to the kernel survives the process.",
     board="SIGKILL ends a process, a power failure ends the kernel, too. Which of your writes "
@@ -147,13 +149,13 @@ def judge(file: str, shops: list[Shop]) -> None:
     ]
     if forgotten:
         kill, one = forgotten[0]
-        seen = f"{len(forgotten)} items that had survived a kill were gone after the next one"
+        seen = f"items that survived a kill and were gone after the next one: {len(forgotten)}"
         example = f"{one} was in the cart before kill {kill}, and not after it"
         raise Fail(expected, seen, example, f"{file}: how the store is opened")
     if len(lost) == len(every):
         seen = f"not one of the {len(every)} acknowledged items was stored"
         raise Fail(expected, seen, example, f"{file}, add: where is the item when it returns?")
-    seen = f"the last {len(lost)} acknowledged items before a kill were lost"
+    seen = f"acknowledged items that were lost, the last ones before a kill: {len(lost)}"
     raise Fail(expected, seen, example, f"{file}: what happens after the response")
 
 

@@ -15,6 +15,8 @@ MISSION = Mission(
     aim="prevent lost updates with ETag and If-Match, and say where the comparison must happen",
     prediction=f"{CLIENTS} clients each add one apple {TIMES} times, by GET and PUT: {INCREMENTS} "
     "in all. Each PUT gets 200. How many apples does the starter have at the end?",
+    why="Between the GET and the PUT of one client, the others write. Its PUT then replaces their "
+    "sums by its own old one, and gets 200.",
     result=f"The starter ends with about 20 of {INCREMENTS} apples, the solution with all.",
     board="With ETag and If-Match a client may have to try again. When is a lock better, who holds "
     "it, and what happens if that one dies?",

@@ -22,6 +22,8 @@ MISSION = Mission(
     aim="bound a queue, reject early, and say why a busy server may do no useful work",
     prediction="The service can do 40 requests a second. 120 arrive, and each customer waits at "
     "most 1 s. After some seconds, how many customers a second get their total?",
+    why="Each second 80 more requests wait in the queue. After one or two seconds each new one "
+    "waits longer than its customer does, so all the work is for customers who have gone away.",
     result="The starter serves nobody in time, though it works all the time; the solution serves "
     "about 40 a second, as under its usual load.",
     board="A queue of length 1,000 or of length 16: what is each of them good for? How do you find "
@@ -108,12 +110,12 @@ async def check(world: World) -> None:
     file = world.file.name
     # No status: on a busy machine, a customer may have gone away.
     if rejected := statuses.total() - statuses["200"] - statuses[""]:
-        seen = f"{rejected} requests were rejected under the usual load"
+        seen = f"requests rejected under the usual load: {rejected}"
         example = f"the statuses of {AT_ONCE} customers: {dict(statuses)}"
         raise Fail("the usual load fits into the queue", seen, example, f"{file}: the bound")
     if strange := set(overloaded) - {"", "200", "503"}:
         status = min(strange)
-        seen = f"{overloaded[status]} responses have the status {status}"
+        seen = f"responses with the status {status}: {overloaded[status]}"
         raise Fail("200, or 503 if the queue is full", seen, "", f"{file}, do_GET")
     if bare:
         seen = f"{bare} of the {overloaded['503']} responses with 503 have no Retry-After"

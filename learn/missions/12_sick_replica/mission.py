@@ -20,8 +20,10 @@ TOLERANCE_PERCENT = 1
 MISSION = Mission(
     minutes=15,
     aim="find a sick replica by its metrics, and the cause of one failure by its request id",
-    prediction="One of three replicas fails about 30 % of its reads. Which status has its "
-    "GET /health: 200, 500 or 503?",
+    prediction="Three replicas get the same number of reads. One of them fails 30 % of its reads, "
+    "with 500; the others fail none. How many percent of all reads fail?",
+    why="The mean over all replicas is a third of 30 %: two healthy replicas hide the sick one. So "
+    "look at the metrics of each replica.",
     result="/health of the sick replica says 200, so the starter finds nothing; the metrics find "
     "the replica, and the log finds the cause of one request.",
     board="/health says that a restart would help. Should it fail if 30 % of the reads fail? Who "
@@ -112,7 +114,8 @@ async def check(world: World) -> None:
         await read(world, sick, world.random.randrange(USERS), f"{world.random.getrandbits(64):x}")
         request_id, reason = complaint(sick)
     health = await world.call("GET", f"{sick.url}/health")
-    world.measured = f"{health.status} {health.text}"
+    percent = 100 * len(sick.failed) / (sum(replica.reads for replica in replicas) - READS)
+    world.measured = f"{percent:.0f} % of all reads; /health of the sick replica: {health.status}"
     if not world.faults:
         raise Void("no replica was sick")
     await read(world, third, 1, request_id)  # the customer has tried again

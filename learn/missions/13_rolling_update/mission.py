@@ -24,7 +24,9 @@ MISSION = Mission(
     minutes=20,
     aim="replace replicas without a failed request: wait for readiness, drain, then stop",
     prediction="Customers send about 80 requests a second. The starter stops a replica, starts a "
-    "new one and adds it, three times. Which share of the requests fails?",
+    "new one and adds it, three times. How many percent of the requests fail?",
+    why="The load balancer sends requests to a replica that has ended, and to one that is not "
+    "ready. Such a request fails at once, and its customer soon sends the next one, which fails.",
     result="With the starter most of the requests fail; with the solution none of about 300.",
     board="Version 2 needs another table in the database. For some seconds both versions run: "
     "what must be true of the table, and of the two versions?",
@@ -65,10 +67,10 @@ class Replica:
 
 
 WHY = {
-    "empty": "requests found no replica in the load balancer",
-    "not ready": "requests got 503 from a replica that was not ready",
-    "lost": "requests lost their replica before they had a response",
-    "refused": "requests were sent to a replica that did not listen, not yet or no longer",
+    "empty": "requests that found no replica in the load balancer",
+    "not ready": "requests that got 503 from a replica that was not ready",
+    "lost": "requests that lost their replica before they had a response",
+    "refused": "requests to a replica that did not listen, not yet or no longer",
 }
 
 
@@ -207,14 +209,15 @@ async def check(world: World) -> None:
             task.cancel()
     outcomes = rollout.outcomes
     failed = {why: outcomes[why] for why in WHY if outcomes[why]}
-    world.measured = f"{sum(failed.values())} of {outcomes.total()} requests failed"
+    percent = 100 * sum(failed.values()) / max(outcomes.total(), 1)
+    world.measured = f"{percent:.0f} %: {sum(failed.values())} of {outcomes.total()} requests"
     if not world.faults:
         raise Void("no customer has sent a request")
     if code:
         raise program.crash(f"it ended with exit code {code}, and the rollout was not finished")
     if failed:
         why = max(failed, key=lambda each: failed[each])
-        seen = f"{failed[why]} {WHY[why]}"
+        seen = f"{WHY[why]}: {failed[why]}"
         numbers = ", ".join(f"{each}: {number}" for each, number in outcomes.items())
         look = f"{world.file.name}: the order of the steps, and what you wait for"
         raise Fail(f"0 of {outcomes.total()} requests fail", seen, f"all requests: {numbers}", look)
@@ -226,7 +229,7 @@ def judge_the_end(rollout: Rollout, file: str) -> None:
     expected = f"at the end {REPLICAS} replicas of version 2 are in the load balancer, no others"
     old = [replica.number for replica in rollout.running() if replica.version == 1]
     if old:
-        seen = f"{len(old)} replicas of version 1 still run"
+        seen = f"replicas of version 1 that still run: {len(old)}"
         raise Fail(expected, seen, f"replica {old[0]} was not stopped", f"{file}: the last step")
     left = [replica for replica in rollout.balanced if replica.program.code is None]
     if len(left) != REPLICAS or len(rollout.balanced) != REPLICAS:

@@ -10,8 +10,11 @@ from learn.world import World
 MISSION = Mission(
     minutes=15,
     aim="guard a service of their own machine against web pages: Host, Origin and a token",
-    prediction="The starter accepts a request if its Host contains localhost or 127.0.0.1. How "
-    "many of about 20 hostile requests does it accept?",
+    prediction="The starter accepts a request if its Host contains localhost or 127.0.0.1. Of 29 "
+    "hostile requests 14 have a foreign Host, which contains such a name in 8 of them; 6 have a "
+    "foreign Origin; 9 have no right token. How many of the 29 does the starter accept?",
+    why="It accepts the 8 whose Host only contains the name. The other 15 have a right Host, and "
+    "it looks neither at Origin nor at the token.",
     result="The starter accepts most of the hostile requests; the solution none, and all friends.",
     board="The service listens on 127.0.0.1 only. Which programs can send it a request, and which "
     "of these can set the headers Host and Origin as they like?",
@@ -72,10 +75,10 @@ def friends(port: int, token: str) -> list[Sent]:
 
 
 SEEN = {
-    "foreign Host": "{number} requests with a foreign Host were accepted, such as {value}",
+    "foreign Host": "accepted requests with a foreign Host: {number}, such as {value}",
     "read": "a page with a foreign Host could read a cart, such as {value}",
-    "foreign Origin": "{number} requests with a foreign Origin were accepted, such as {value}",
-    "token": "{number} requests without the right token were accepted",
+    "foreign Origin": "accepted requests with a foreign Origin: {number}, such as {value}",
+    "token": "accepted requests without the right token: {number}",
 }
 DONE = (200, 201)
 STATUS = {"foreign Host": 400, "read": 400, "foreign Origin": 403, "token": 401}
@@ -104,7 +107,7 @@ async def check(world: World) -> None:
         response = await world.call(sent.method, target, headers=sent.headers)
         responses.append((sent, response.status))
     accepted = [sent for sent, status in responses if sent in bad and status in DONE]
-    world.measured = f"{len(accepted)} of {len(bad)}"
+    world.measured = f"{len(accepted)} of {len(bad)} hostile requests were accepted"
     if not bad:
         raise Void("there was no hostile request")
     judge(f"{world.file.name}, refusal", accepted, responses)
@@ -118,7 +121,7 @@ def judge(look: str, accepted: list[Sent], responses: list[tuple[Sent, int]]) ->
             raise Fail(expected, seen, example(found[0]), look)
     friendly = [each for each in responses if each[0].wrong == "friend"]
     if rejected := [each for each in friendly if each[1] not in DONE]:
-        seen = f"{len(rejected)} friends were rejected"
+        seen = f"friends who were rejected: {len(rejected)}"
         raise Fail("friends get 200 or 201", seen, example(*rejected[0]), look)
     for sent, status in responses:
         if sent.wrong != "friend" and status != STATUS[sent.wrong]:

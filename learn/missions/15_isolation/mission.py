@@ -17,6 +17,8 @@ MISSION = Mission(
     aim="limit what a process in a container may do, and make `docker stop` graceful",
     prediction="`docker stop` sends SIGTERM to process 1 of the starter's container and, some "
     "seconds later, SIGKILL. Which exit code will it have: 0, 143 (SIGTERM) or 137 (SIGKILL)?",
+    why="Process 1 has no handler for SIGTERM, so the kernel does not end it. Docker waits, and "
+    "then sends SIGKILL, which has the number 9: 128 + 9 is 137.",
     result="The starter is root, takes 600 MB, and ends with 137; the solution is user 10001, "
     "is limited to 128 MB, and ends with 143.",
     board="The kernel limits a container, and it is one kernel for all containers. What does a "

@@ -37,6 +37,7 @@ MISSION = Mission(
     aim="connect services by name in a network of Docker, and publish a port only to this machine",
     prediction="In the starter the simulator asks http://localhost:8000, where the API listens "
     "on this machine. How many users does it create?",
+    why="Inside of the simulator's container, localhost is this container. No API listens there.",
     result="The starter creates nobody; the solution creates users, and no outsider can connect.",
     board="A container gets a new address at each start. Who knows the new address, and how long "
     "may a client remember the old one?",

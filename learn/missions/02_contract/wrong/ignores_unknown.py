@@ -33,8 +33,8 @@ class Users(BaseHTTPRequestHandler):
         try:
             query = parameters(self.path, "user_id", "name", "age")
             user_id, age = number(query["user_id"], 2**53 - 1), number(query["age"], 150)
-            if not 1 <= len(query["name"]) <= 100:
-                raise ValueError("a name has 1 to 100 characters")
+            if not query["name"].strip() or len(query["name"]) > 100:
+                raise ValueError("a name has 1 to 100 characters, not only spaces")
         except ValueError as error:
             return self.respond(422, {"detail": str(error)})
         if user_id in users:

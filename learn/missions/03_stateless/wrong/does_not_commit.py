@@ -1,6 +1,6 @@
 """Writes into the database, but never commits. SQLite undoes the write when the connection closes.
 
-Seen: … items were not in the cart at once after their own write
+Seen: items that were not in the cart at once after their own write: …
 """
 
 import json

@@ -1,6 +1,6 @@
 """Keeps in memory what it has read. Then the other replica changes the store.
 
-Seen: … own writes could not be read back
+Seen: own writes that could not be read back: …
 """
 
 import json

@@ -1,6 +1,6 @@
 """Has a timeout, but does not try again. So the page has holes.
 
-Seen: … of the users have no age
+Seen: users without an age in the output: …
 """
 
 import json

@@ -1,6 +1,6 @@
 """Never tries again. So nobody is stored twice, but a request that did not arrive is lost.
 
-Seen: … people are not stored
+Seen: people who are not stored: …
 """
 
 import os

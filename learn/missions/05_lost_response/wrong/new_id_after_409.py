@@ -1,6 +1,6 @@
 """Chooses a new id after a 409, as if another user had the id. The user had it already.
 
-Seen: … people are stored twice or more, and the API responded … times with 409
+Seen: people stored twice or more: …, and the API responded … times with 409
 """
 
 import os

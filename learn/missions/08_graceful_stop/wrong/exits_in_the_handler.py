@@ -1,6 +1,6 @@
 """Ends the process in the signal handler, with exit code 0. The payments in progress are lost.
 
-Seen: … accepted payments got no response
+Seen: accepted payments without a response: …; the process ended at once
 """
 
 import os
@@ -40,7 +40,7 @@ class Server(ThreadingHTTPServer):
 
 
 def drain():
-    """Serve two seconds longer, then stop accepting connections."""
+    """Serve two seconds longer, then end serve_forever."""
     time.sleep(2)
     server.shutdown()
 

@@ -1,7 +1,7 @@
 """Stops accepting at once. The load balancer learns it with its next probe, and sends requests
 until then.
 
-Seen: … requests of the load balancer got no response
+Seen: requests of the load balancer without a response: …
 """
 
 import os
@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
 
 
 def drain():
-    """Serve two seconds longer, then stop accepting connections."""
+    """Serve two seconds longer, then end serve_forever."""
     server.shutdown()
 
 

@@ -1,6 +1,6 @@
 """Opens its file with "w". This empties it, so each start loses what earlier runs have stored.
 
-Seen: … items that had survived a kill were gone after the next one
+Seen: items that survived a kill and were gone after the next one: …
 """
 
 import json

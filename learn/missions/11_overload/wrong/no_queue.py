@@ -1,6 +1,6 @@
 """Rejects whatever cannot begin at once. A queue is good for a few requests at the same time.
 
-Seen: … requests were rejected under the usual load
+Seen: requests rejected under the usual load: …
 """
 
 import os

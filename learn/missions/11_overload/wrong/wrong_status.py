@@ -1,6 +1,6 @@
 """Rejects with 500. Then a client believes that the service is broken, not that it is busy.
 
-Seen: … responses have the status 500
+Seen: responses with the status 500: …
 """
 
 import os

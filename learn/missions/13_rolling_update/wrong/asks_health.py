@@ -1,6 +1,6 @@
 """Waits for /health. A process that is alive may still be reading its data.
 
-Seen: … requests got 503 from a replica that was not ready
+Seen: requests that got 503 from a replica that was not ready: …
 """
 
 import json

@@ -1,6 +1,6 @@
 """Takes the old replicas out of the load balancer, but does not stop them.
 
-Seen: … replicas of version 1 still run
+Seen: replicas of version 1 that still run: …
 """
 
 import json

@@ -1,6 +1,6 @@
 """Removes all old replicas first. Until the new ones are ready, nobody can respond.
 
-Seen: … requests found no replica in the load balancer
+Seen: requests that found no replica in the load balancer: …
 """
 
 import json

@@ -1,6 +1,6 @@
 """Stops the old replica at once, with the requests that it has not finished.
 
-Seen: … requests lost their replica before they had a response
+Seen: requests that lost their replica before they had a response: …
 """
 
 import json

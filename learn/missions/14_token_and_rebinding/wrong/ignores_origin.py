@@ -1,6 +1,6 @@
 """Checks Host and token, but not Origin. A page that has learned the token can write.
 
-Seen: … requests with a foreign Origin were accepted
+Seen: accepted requests with a foreign Origin: …
 """
 
 import hmac

@@ -1,6 +1,6 @@
 """Looks for the name inside of Host. An attacker can choose a name that contains it.
 
-Seen: … requests with a foreign Host were accepted
+Seen: accepted requests with a foreign Host: …
 """
 
 import hmac

@@ -1,6 +1,6 @@
 """Compares the beginning of the token only. So an empty token, or one letter, is enough.
 
-Seen: … requests without the right token were accepted
+Seen: accepted requests without the right token: …
 """
 
 import json
