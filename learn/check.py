@@ -7,6 +7,7 @@ so nothing is left if the program that started it is killed.
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 from learn.leftovers import adopt_orphans, kill_descendants
 from learn.missions import Loaded, load
+from learn.program import Program
 from learn.verdict import BROKEN, Fail, Verdict, Void
 from learn.world import World
 
@@ -74,6 +76,14 @@ async def run(loaded: Loaded, world: World) -> Verdict:
         return Verdict("VOID", seen=f"{BROKEN}: {type(error).__name__}: {error}")
 
 
+def name_line(verdict: Verdict, program: Program) -> None:
+    """Add the line that has raised an exception to `look`; not if only a client went away."""
+    raised = re.findall(rf'{re.escape(program.file.name)}", line (\d+)', program.output)
+    gone = re.search(r"^(BrokenPipe|ConnectionReset|ConnectionAborted)Error", program.output, re.M)
+    if verdict.look and raised and not gone and ", line " not in verdict.look:
+        verdict.look += f" (an exception was raised in line {raised[-1]})"
+
+
 def end_with_input() -> None:
     """End this process, and all that it started, when its input ends."""
 
@@ -97,6 +107,7 @@ def main(number: str, file: str, seed: str, *words: str) -> None:
         for program in world.programs:
             if program.file == world.file and program.output.strip():
                 verdict.output = "\n".join(program.last_lines(SHOWN_LINES))
+                name_line(verdict, program)
         kill_descendants()
     verdict.seed, verdict.measured = int(seed), world.measured
     verdict.seconds = round(time.monotonic() - started, 2)

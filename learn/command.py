@@ -13,7 +13,7 @@ from learn.missions import Loaded, load, load_all
 from learn.progress import Progress, keep, keep_old, last_used, learners_file
 from learn.runner import api_python, check
 from learn.verify import verify
-from learn.watch import hint, next_mission, shown, tell, work_on
+from learn.watch import COMMAND, hint, next_mission, shown, tell, work_on
 from tools.machine import LabError
 from tools.processes import say
 
@@ -61,7 +61,9 @@ def learn(**given: Any) -> int:
     action = words.pop(0) if words and not words[0].isdigit() else "learn"
     numbers = [int(word) for word in words if word.isascii() and word.isdigit()]
     if len(numbers) < len(words) or (len(numbers) > 1 and action != "verify"):
-        raise LabError(f"I do not understand `learn {' '.join(options.words)}`: see learn --help")
+        raise LabError(
+            f"I do not understand `learn {' '.join(options.words)}`: see {COMMAND} --help"
+        )
     if action == "verify":
         missions = list(map(load, numbers)) or [m for m in load_all() if not m.mission.needs_docker]
         return verify(missions, max(1, int(options.seeds)), not options.no_op_faults)

@@ -126,6 +126,8 @@ def learners_file(loaded: Loaded) -> Path:
     path = FOLDER / f"{loaded.folder.name}.py"
     with writable():
         if not path.exists():
+            if loaded.number in Progress.read():
+                say(f"{path.name} was not there: it is a copy of the starter now")
             shutil.copyfile(loaded.starter, path)
     return path
 

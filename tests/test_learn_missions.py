@@ -62,6 +62,7 @@ def test_a_mission_has_all_that_a_learner_needs(loaded: Loaded) -> None:
     assert len(set(loaded.mission.hints)) == 3
     assert all(loaded.mission.hints)
     assert loaded.mission.prediction.endswith("?")
+    assert loaded.mission.why.endswith(".")
     assert loaded.mission.board.endswith("?")
     assert len(loaded.starter.read_text(encoding="utf-8").splitlines()) <= 60
 
@@ -81,7 +82,7 @@ def test_the_real_system_is_shown(loaded: Loaded) -> None:
     """After a mission: files and lines that exist, the first of them in the core."""
     core = (ROOT / "docs/reading.md").read_text(encoding="utf-8").partition("## Three stories")[0]
 
-    assert loaded.lines_of_the_real_system()
+    assert all(real.place() for real in loaded.mission.real)  # raises LookupError if there is none
     assert f"`{loaded.mission.real[0].path}`" in core
 
 

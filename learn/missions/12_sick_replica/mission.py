@@ -29,8 +29,8 @@ MISSION = Mission(
     board="/health says that a restart would help. Should it fail if 30 % of the reads fail? Who "
     "should notice such a replica, and what should happen to it?",
     hints=(
-        "Open the URL of a replica with /metrics at its end. Which lines count requests, and how "
-        "are they told apart?",
+        "Your program can read the URL of a replica with /metrics at its end. Which lines count "
+        "requests, and how do they differ?",
         'Sum the lines `api_requests_total{method="GET",route="/users/{user_id}",status="…"}` of '
         "each replica: all of them, and those with 500 or more. A 404 is the client's mistake.",
         'In LOGS/NAME.log, find the line with REQUEST_ID and "exception"; json.loads(line) '
@@ -142,11 +142,14 @@ async def is_logged(replica: Replica, text: str) -> bool:
 def judge(program: Program, sick: Replica, replicas: list[Replica], reason: str) -> None:
     """Raise Fail unless the last line has the name, the percentage, and the reason."""
     file, percent = program.file.name, 100 * len(sick.failed) / sick.reads
-    lines = re.findall(rf"^({'|'.join(NAMES)}) +(\d+) *%? +(.+)$", program.output, re.M)
+    form = rf"^({'|'.join(NAMES)})\b[ ,:]+([0-9]+(?:\.[0-9]+)?) *%?[ ,:]*(.*)$"
+    lines = re.findall(form, program.output, re.M)
     if not lines:
+        has_name = re.search(rf"^({'|'.join(NAMES)})\b", program.output, re.M)
         raise Fail(
-            "one line: name, percent, reason",
-            "it printed no line with a name, a number and a reason",
+            "one line: name, percent, reason, in this order",
+            f"no line has {'a number after the name' if has_name else 'the name of a replica'}"
+            f"{'' if has_name else ' at its beginning'}",
             program.last_line(),
             f"{file}: its print",
         )
@@ -157,14 +160,14 @@ def judge(program: Program, sick: Replica, replicas: list[Replica], reason: str)
         if next(replica for replica in replicas if replica.name == name).reads > READS + 1:
             seen += ", a client asked it for users that do not exist"
         raise Fail(expected, seen, " ".join(lines[-1]), f"{file}: which statuses are counted?")
-    if abs(int(number) - percent) > TOLERANCE_PERCENT:
+    if abs(float(number) - percent) > TOLERANCE_PERCENT:
         every = 100 * len(sick.failed) / sum(replica.reads for replica in replicas)
         seen = f"it printed {number} %"
-        if abs(int(number) - every) <= TOLERANCE_PERCENT:
+        if abs(float(number) - every) <= TOLERANCE_PERCENT:
             seen += ": this is the share of the reads of all replicas"
         example = f"{sick.name} did {sick.reads} reads; {len(sick.failed)} got 500"
         raise Fail(expected, seen, example, f"{file}: the percentage")
     if reason not in why:
         other = any(each in why for each in REASONS)
         seen = "it printed the reason of another request" if other else "it printed no reason"
-        raise Fail(expected, seen, f"{why[:200]!r}", f"{file}: how it finds the line in the log")
+        raise Fail(expected, seen, program.last_line(), f"{file}: how it finds the line in the log")

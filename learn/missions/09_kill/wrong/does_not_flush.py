@@ -1,6 +1,6 @@
 """Writes each item into a file, but does not flush it. SIGKILL deletes Python's buffer.
 
-Seen: not one of the … acknowledged items was stored
+Seen: there was not one of the … acknowledged items
 """
 
 import json

@@ -1,6 +1,6 @@
 """Writes the rest when SIGTERM arrives, or at exit. SIGKILL gives no time for either.
 
-Seen: acknowledged items that were lost, the last ones before a kill: …
+Seen: acknowledged items that were lost, each one shortly before a kill: …
 """
 
 import atexit

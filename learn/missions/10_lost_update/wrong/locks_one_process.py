@@ -1,6 +1,6 @@
 """Compares and writes under a lock of its own process. The other replica has another lock.
 
-Seen: … of the 120 increments were lost, though each got 200
+Seen: increments that were lost, though each got 200: …
 """
 
 import os

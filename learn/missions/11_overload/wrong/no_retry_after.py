@@ -1,6 +1,6 @@
 """Says 503, but not when to come again. So clients come again at once.
 
-Seen: … of the … responses with 503 have no Retry-After
+Seen: responses with 503 and without Retry-After: …
 """
 
 import os
