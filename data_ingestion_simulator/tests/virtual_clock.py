@@ -46,7 +46,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.selector.now
 
-    async def create_connection(  # type: ignore[override] - what asyncio itself needs is left out
+    # What asyncio itself needs is left out.
+    async def create_connection(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.Protocol], *_: object, **__: object
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """Connect with the API, which serves the other end."""

@@ -17,7 +17,7 @@ def redraw(fragment: str) -> bytes:
     """Return the message that asks for a fragment, or for the whole page."""
     message = BackMsg()
     message.rerun_script.fragment_id = fragment
-    return message.SerializeToString()
+    return bytes(message.SerializeToString())
 
 
 async def watch(url: str, redraws: int, seconds: float) -> None:
