@@ -4,6 +4,7 @@ A net change is new users minus deleted users, from all clients. A restart empti
 memory, but no client deletes users then. So a restart is an event, and not a change.
 """
 
+import re
 from bisect import bisect
 from collections.abc import Sequence
 from itertools import groupby, pairwise
@@ -192,7 +193,7 @@ def show_strip(ages_poller: Poller[AgeCounts], looks_poller: Poller[Look]) -> No
     # A request of the strip would make the live page wait for the next one.
     ages, looks = ages_poller.latest(0, TICK_SECONDS), looks_poller.latest(0)
     api, look = state_of_api(looks, ages), looks.value
-    api = State(api.text.partition(",")[0].removeprefix("API "), api.colour)
+    api = State(re.split(", | of", api.text)[0].removeprefix("API "), api.colour)
     if api.colour == "green" and look:
         api = State(f"{look.latency_seconds * 1000:.0f} ms", "green")
     # The browser shows the age of the last one when it has had no news for a while.

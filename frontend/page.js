@@ -75,7 +75,7 @@
   };
 
   // The badge ages here, so that it is true when the dashboard itself stops.
-  const arrivals = new WeakMap(), SILENCE_SECONDS = 7;
+  const arrivals = new Map(), SILENCE_SECONDS = 7;
   const text = (seconds) => {
     const [unit, size] = seconds < 120 ? ["s", 1] : seconds < 7200 ? ["min", 60] : ["h", 3600];
     return `${Math.floor(seconds / size)} ${unit}`;
@@ -83,8 +83,10 @@
   setInterval(() => {
     let late = false;
     for (const each of document.querySelectorAll("[data-age]")) {
-      if (!arrivals.has(each)) arrivals.set(each, performance.now());
-      const here = (performance.now() - arrivals.get(each)) / 1000;
+      const drawn = each.dataset.at;  // the same after a change of the window's size
+      if (!arrivals.has(drawn)) arrivals.set(drawn, performance.now());
+      if (arrivals.size > 99) arrivals.delete(arrivals.keys().next().value);
+      const here = (performance.now() - arrivals.get(drawn)) / 1000;
       const age = Number(each.dataset.age) + here;
       late = here > SILENCE_SECONDS && !each.closest(".gray");  // that page stands still
       each.textContent = late ? `No news for ${text(age)}`

@@ -63,7 +63,7 @@ def simulator_cards(look: Look) -> Iterator[str]:
         outcomes += f", {each.get('given up', 0.0):,.0f} given up"
         per_second = f"{each.get('users', 0.0) if active else 0:,.1f} users per second"
         state = State("Sends users", "green") if active else away
-        yield card(f"Simulator {name}", state, outcomes, per_second)
+        yield card(f"Simulator {name.removeprefix('simulator-')}", state, outcomes, per_second)
 
 
 def api_cards(seen: Latest[Look], state: State, look: Look | None) -> Iterator[str]:
@@ -97,7 +97,7 @@ def show_work(seen: Latest[Look]) -> None:
     busy = [each for each in recent if each.requests]
     times = [(f"p{part}", each, percentile(each, part / 100)) for part in (50, 95) for each in busy]
     figures = {"Requests per second": rates, "Failed requests in %": failed}
-    figures["Duration in ms: p50, and p95 above it"] = times
+    figures["Duration in ms: p50, p95"] = times
     for column, (name, points) in zip(st.columns(3), figures.items(), strict=True):
         rows = [
             {"at": each.end - now(), "value": value, "line": label} for label, each, value in points

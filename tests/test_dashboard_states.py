@@ -62,17 +62,19 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def photograph(page: Page, name: str, *schemes: Scheme) -> None:
     """Take the pictures of a state, and fail if something is cut or overlaps."""
-    for size in SIZES:
-        page.set_viewport_size(size)
-        for scheme in schemes or SCHEMES:
+    for scheme in schemes or SCHEMES:
+        if not schemes:
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(350)  # until the charts have their size and colours
+            page.wait_for_timeout(4_500)  # until the server has coloured the charts
+        for size in SIZES:
+            page.set_viewport_size(size)
+            page.wait_for_timeout(300)
             path = PICTURES / "states" / f"{scheme}-{size['width']}-{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=path)
-        assert page.evaluate(CUT) == [], (name, size)
-        assert not page.evaluate(OVERLAPS), (name, size)
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= size["width"]
+            assert page.evaluate(CUT) == [], (name, size)
+            assert not page.evaluate(OVERLAPS), (name, size)
+            assert page.evaluate("() => document.documentElement.scrollWidth") <= size["width"]
     page.set_viewport_size(DESKTOP)
 
 
@@ -121,7 +123,8 @@ def test_each_state(system: System, page: Page) -> None:
         photograph(page, "live")
         for name in ("Users", "System"):
             page.get_by_role("link", name=name, exact=True).first.click()
-            page.wait_for_timeout(2_500)
+            if name == "Users":
+                expect(page.get_by_test_id("data-grid-canvas")).to_be_visible()
             photograph(page, name.lower())
         page.get_by_role("link", name="Live", exact=True).first.click()
         pause = page.get_by_role("radio", name="Pause")
@@ -142,7 +145,7 @@ def test_each_state(system: System, page: Page) -> None:
         photograph(page, "down")
         for scheme in SCHEMES:  # a stopped dashboard does not colour its charts again
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(2_500)
+            page.wait_for_timeout(4_500)
             with stopped(system.opened[1]):
                 expect(page.locator(".title")).to_contain_text("No news for", timeout=15_000)
                 photograph(page, "dashboard-stopped", scheme)
@@ -155,6 +158,7 @@ def test_each_state(system: System, page: Page) -> None:
         for scheme in SCHEMES:
             Misbehaving.mode = "live"
             page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(4_500)
             expect(page.locator(".title")).to_contain_text("Live, updated")
             page.goto("about:blank")  # no viewer for a while
             Misbehaving.mode = "slow"
