@@ -86,6 +86,20 @@ async def end_of(program: Program, stopped_at: float) -> int | None:
     return program.code
 
 
+def refuse_unpaid(unpaid: list[str], seconds: float, file: str) -> None:
+    """Raise Fail if payments got no response; the process ended so many seconds after the signal."""
+    when, look = "at once", "what happens at the signal STOP"
+    if seconds > AT_ONCE_SECONDS:
+        when, look = "before them", "after serve_forever: who waits for the requests?"
+    if unpaid:
+        raise Fail(
+            "each accepted payment gets a response",
+            f"accepted payments without a response: {len(unpaid)}; the process ended {when}",
+            f"it ended {seconds:.1f} s after the signal",
+            f"{file}: {look}",
+        )
+
+
 async def check(world: World) -> None:
     """Stop the service while customers pay and a load balancer sends requests."""
     program, url = await world.serve()
@@ -108,16 +122,7 @@ async def check(world: World) -> None:
     if code is None:
         seen = f"it still ran {GRACE_SECONDS:g} s after the signal, and was killed"
         raise Fail("it ends after its last request", seen, look=f"{file}: who calls shutdown()?")
-    if unpaid:
-        when, look = "at once", "what happens at the signal STOP"
-        if seconds > AT_ONCE_SECONDS:
-            when, look = "before them", "after serve_forever: who waits for the requests?"
-        raise Fail(
-            "each accepted payment gets a response",
-            f"accepted payments without a response: {len(unpaid)}; the process ended {when}",
-            f"it ended {seconds:.1f} s after the signal",
-            f"{file}: {look}",
-        )
+    refuse_unpaid(unpaid, seconds, file)
     if still_ready:
         seen = "/ready still said 200 after the signal"
         raise Fail("503 at /ready at once after the signal", seen, look=f"{file}: `stopping`")

@@ -149,7 +149,12 @@ async def check(world: World) -> None:
     world.measured = f"{apples} of {INCREMENTS} apples"
     if broken:
         raise broken
-    if sum(added) < INCREMENTS:
+    judge(sum(added), apples, file)
+
+
+def judge(added: int, apples: int, file: str) -> None:
+    """Raise Fail if an increment did not succeed, or was lost."""
+    if added < INCREMENTS:
         seen = f"a client got 412 {MOST_TRIES} times for one increment"
         raise Fail("a client succeeds after some tries", seen, "", f"{file}, do_PUT")
     if apples != INCREMENTS:
