@@ -6,21 +6,31 @@ import subprocess
 import threading
 import time
 from collections import deque
+from functools import cache
 from pathlib import Path
 
 from learn.leftovers import adopt_orphans, kill_descendants
 from learn.missions import Loaded
+from learn.progress import lock
 from learn.verdict import BROKEN, Verdict
 from tools.environments import environment
 from tools.machine import ROOT
 from tools.processes import OWN_GROUP, Stopped, end, stop_requested
 
+LOCK = ROOT / ".lab" / "environment.lock"
 GRACE_SECONDS = 20  # beyond the mission's limit, for the start of the check and its end
 
 
+@cache
 def api_python() -> str:
-    """Return the Python of the API's environment; create it if needed."""
-    return environment(ROOT / "api", "requirements.txt")
+    """Return the Python of the API's environment; create it if needed, one process at a time."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder that cannot be written: go on without
+            LOCK.parent.mkdir(exist_ok=True)
+            file = stack.enter_context(LOCK.open("a", encoding="utf-8"))
+            while not lock(file):
+                stop_requested.check(0.1)
+        return environment(ROOT / "api", "requirements.txt")
 
 
 def check(loaded: Loaded, file: Path, seed: int, faults: bool = True) -> Verdict:

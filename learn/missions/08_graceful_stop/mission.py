@@ -87,7 +87,7 @@ async def end_of(program: Program, stopped_at: float) -> int | None:
 
 
 def refuse_unpaid(unpaid: list[str], seconds: float, file: str) -> None:
-    """Raise Fail if payments got no response; the process ended so many seconds after the signal."""
+    """Raise Fail if payments got no response; the process ended `seconds` after the signal."""
     when, look = "at once", "what happens at the signal STOP"
     if seconds > AT_ONCE_SECONDS:
         when, look = "before them", "after serve_forever: who waits for the requests?"
