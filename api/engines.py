@@ -13,6 +13,10 @@ from crud import StoreUnavailable, StoreUnusable
 
 log = logging.getLogger("api")
 
+# A lock or a full disk may end later; the reason of these errors does not.
+NEVER_A_DATABASE: Final = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB)
+}
 TIMEOUT_SECONDS: Final = 1.8  # of a statement; the same as the deadline of a request
 
 SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
@@ -80,6 +84,8 @@ class Engine:
         The message of a failed statement may contain names and ages, so its code must be enough.
         The first line of a failed connection, and SQLite's messages, tell the operator the reason.
         """
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in NEVER_A_DATABASE:
+            return StoreUnusable(str(error))
         reason = getattr(error, "sqlstate", None) or ""
         if connecting or self.kind == "sqlite":
             reason = str(error).strip().partition("\n")[0]
