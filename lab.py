@@ -102,6 +102,7 @@ def up(
         start("api", f"--port={api_port}", **database, **published)
         on_port = f"--server.port={dashboard_port}"
         start("dashboard", on_port, API_URL=f"{url}/users/", **published)
+        environment(ROOT / TABLES["folder"]["simulator"], "requirements.txt")
         system.wait_for("the API", f"http://127.0.0.1:{api_port}/health")
         start("simulator", API_BASE_URL=url)
         system.wait_for("the dashboard", f"http://127.0.0.1:{dashboard_port}/_stcore/health")
