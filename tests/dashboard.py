@@ -112,8 +112,7 @@ class System:
     def run_python(self, service: str, program: str, *arguments: str, **variables: str) -> Terminal:
         """Run a program in the folder and with the libraries of a service."""
         command = [service_python(service), "-c", program, *arguments]
-        self.opened.append(Terminal(command, service, **variables))
-        return self.opened[-1]
+        return self.open(*command, folder=service, **variables)
 
     def start_api(self, **variables: str) -> Terminal:
         port = str(self.api_port)

@@ -24,6 +24,7 @@ from tools.processes import ROOT
 DEVCONTAINER = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
 IMAGES = {"api": "user-api", "simulator": "data-simulator", "frontend": "frontend-app"}
 OWN = f"{Docker.PREFIX}-elsewhere"
+INDEX = "index.example"
 HEALTH = {"user-api": "8000/health", "frontend-app": "8501/_stcore/health"}
 # A kernel without IPv6: a socket for it cannot be made (EAFNOSUPPORT).
 NO_IPV6 = {
@@ -191,18 +192,19 @@ def test_a_stopped_simulator_is_not_healthy(start: Callable[..., str], docker: D
             "image", "inspect", "--format", "{{json .Config.Healthcheck.Test}}", IMAGES["simulator"]
         )
     )[1:]
-    for options in ([], ["--init"]):
-        container = start(*options, IMAGES["simulator"])
+    stops = {"": ["kill", "--signal", "STOP"], "--init": ["exec"]}
+    for option, stop in stops.items():
+        container = start(*filter(None, [option]), IMAGES["simulator"])
         healthy = ["docker", "exec", container, *check]
         assert subprocess.run(healthy).returncode == 0
-        docker("exec", container, "python", "-c", STOP_OTHERS)
+        docker(*stop, container, *(["python", "-c", STOP] if option else []))
         assert subprocess.run(healthy, capture_output=True).returncode == 1
 
 
-STOP_OTHERS = """
+STOP = """
 import os, signal
 for name in filter(str.isdigit, os.listdir("/proc")):
-    if "main.py" in open(f"/proc/{name}/cmdline").read() and int(name) != os.getpid():
+    if name != "1" and "main.py" in open(f"/proc/{name}/cmdline").read():
         os.kill(int(name), signal.SIGSTOP)
 """
 
@@ -218,11 +220,11 @@ class Index(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def index(docker: Docker, tmp_path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the address of an index with TLS, its certificate, and a requirement that it has."""
+def index(docker: Docker, tmp_path: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the address of an index with TLS, its certificate, its package, and its IP address."""
     form = "{{(index .IPAM.Config 0).Gateway}}"
     host = docker("network", "inspect", "--format", form, "bridge") or "172.17.0.1"
-    make_certificate(tmp_path / "both.pem", f"IP:{host}")
+    make_certificate(tmp_path / "both.pem", f"DNS:{INDEX}")
     folder = tmp_path / "index" / "simple" / "nothing"
     folder.mkdir(parents=True)
     wheel = folder / "nothing-1.0-py3-none-any.whl"
@@ -243,7 +245,8 @@ def index(docker: Docker, tmp_path: Path) -> Iterator[tuple[str, str, str]]:
         text = (tmp_path / "both.pem").read_text()
         certificate = text[text.index("-----BEGIN CERTIFICATE") :]
         requirement = f"nothing==1.0 --hash=sha256:{digest}"
-        yield f"https://{host}:{server.server_port}/simple", certificate, requirement
+        url = f"https://{INDEX}:{server.server_port}/simple"
+        yield url, certificate, requirement, f"{INDEX}:{host}"
         server.shutdown()
 
 
@@ -276,26 +279,27 @@ def test_a_mirror_of_the_base_image(docker: Docker, context: Path) -> None:
 @pytest.mark.usefixtures("native_engine")
 @pytest.mark.parametrize("builder", ["0", "1"], ids=["classic", "buildkit"])
 def test_an_own_index_and_certificate(
-    docker: Docker, context: Path, index: tuple[str, str, str], builder: str
+    docker: Docker, context: Path, index: tuple[str, str, str, str], builder: str
 ) -> None:
     """An image is built from an index with a certificate that only CA_CERTIFICATE makes known."""
-    url, certificate, requirement = index
+    url, certificate, requirement, at_host = index
     (context / "requirements.txt").write_text(requirement)
 
     def build(**arguments: str) -> "subprocess.CompletedProcess[str]":
         words = [word for pair in arguments.items() for word in ("--build-arg", "=".join(pair))]
-        command = ["docker", "build", "--tag", OWN, *words, str(context)]
+        options = ["--add-host", at_host, "--tag", OWN]
+        command = ["docker", "build", *options, *words, str(context)]
         variables = os.environ | {"DOCKER_BUILDKIT": builder}
         return subprocess.run(command, env=variables, capture_output=True, text=True)
 
     try:
         unknown = build(PIP_INDEX_URL=url)
         known = build(PIP_INDEX_URL=url, CA_CERTIFICATE=certificate)
+        assert known.returncode == 0, known.stdout + known.stderr
         found = docker("run", "--rm", OWN, "python", "-c", "import nothing; print('found')")
     finally:
         docker("rmi", "--force", OWN, check=False)
 
     assert unknown.returncode != 0
     assert "certificate" in (unknown.stdout + unknown.stderr).lower()
-    assert known.returncode == 0, known.stdout + known.stderr
     assert found == "found"
