@@ -51,8 +51,7 @@ class Citus:
         """Return when no node has an undecided transaction; return the seconds."""
         started = time.monotonic()
         undecided = "SELECT count(*) FROM pg_prepared_xacts"
-        for node in self.nodes:
-            wait_until("recovery", lambda n=node: n.execute(undecided) == ["0"], 30)
+        wait_until("recovery", lambda: all(n.execute(undecided) == ["0"] for n in self.nodes), 30)
         return time.monotonic() - started
 
     def remove(self) -> None:

@@ -41,7 +41,7 @@ class Postgres:
 
     def execute(self, *statements: str) -> list[str]:
         """Execute statements, without the API; return the rows of the last one, `|` in between."""
-        psql = [self._server.bin_path / "psql", "-XAtqv", "ON_ERROR_STOP=1", self.url]
+        psql = [str(self._server.bin_path / "psql"), "-XAtqv", "ON_ERROR_STOP=1", self.url]
         options = [option for statement in statements for option in ("-c", statement)]
         patient = os.environ | {"PGOPTIONS": "-c statement_timeout=0 -c lock_timeout=0"}
         done = subprocess.run(

@@ -19,10 +19,12 @@ from served import Api, Caller
 TOKEN = "token-of-the-tests"  # noqa: S105 - made up
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def api(terminal: Callable[..., Terminal], tmp_path: Path, request: pytest.FixtureRequest) -> Api:
     """Return a running API that asks for a token."""
     url = f"sqlite:///{tmp_path / 'users.db'}" if request.param == "sqlite" else None
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").url
     api = Api(terminal, url, API_TOKEN=TOKEN)
     api.start()
     return api

@@ -13,7 +13,6 @@ import pytest
 from conftest import run
 from test_migration import start_api
 
-import engines
 from crud import StoreUnusable
 from engines import engine_for
 
@@ -51,7 +50,7 @@ def test_sqlite_without_a_write_ahead_log_is_refused(
     path = sqlite_url.removeprefix("sqlite:///")
     connect = partial(sqlite3.connect, f"file:{path}?vfs=unix-dotfile", uri=True)
     monkeypatch.setattr(
-        engines.sqlite3, "connect", lambda _, timeout, **more: connect(timeout=timeout, **more)
+        sqlite3, "connect", lambda _, timeout, **more: connect(timeout=timeout, **more)
     )
 
     with pytest.raises(StoreUnusable, match="cannot share memory"):
