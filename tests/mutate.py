@@ -11,23 +11,20 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Fast tests that are not about a database: by service, and what they leave out.
-SERVICES = {
-    "api": (
-        ["crud", "models", "errors", "calls", "middleware", "fast_route"],
-        ["model", "contract", "stores", "batch", "versions", "listing", "errors", "middleware"],
-        "not postgresql and not sqlite and not slow",
-    ),
-    "data_ingestion_simulator": (
-        ["generator", "client", "main"],
-        ["generator", "client", "batches", "outages", "scheduler"],
-        "not slow",
-    ),
-    "frontend": (
-        ["ages", "api_client", "app"],
-        ["ages", "age_counts", "api_client"],
-        "not slow",
-    ),
+STORE = ["model", "stores", "versions", "batch", "contract", "listing"]
+REQUESTS = ["contract", "errors", "middleware", "fast_route", "batch"]
+# The files of the core, without the assembly: the service of each, and tests that are about it.
+FILES = {
+    "crud": ("api", STORE),
+    "models": ("api", REQUESTS),
+    "errors": ("api", REQUESTS),
+    "calls": ("api", REQUESTS),
+    "middleware": ("api", [*REQUESTS, "access", "token"]),
+    "fast_route": ("api", REQUESTS),
+    "generator": ("data_ingestion_simulator", ["generator"]),
+    "client": ("data_ingestion_simulator", ["client", "batches", "outages"]),
+    "ages": ("frontend", ["ages", "age_counts"]),
+    "api_client": ("frontend", ["api_client", "poller"]),
 }
 # The API takes a `run` in the command line for that of `fastapi run`.
 MUTMUT = """
@@ -43,35 +40,33 @@ only_mutate=
     {name}.py
 pytest_add_cli_args=
     -k
-    {left_out}
+    not postgresql and not sqlite
 pytest_add_cli_args_test_selection=
     {tests}
 """
 
 
-def prepare(service: str, name: str) -> Path:
-    """Return a new copy of a service, with mutmut's settings for a file."""
+def prepare(name: str) -> Path:
+    """Return a new copy of a file's service, with mutmut's settings for the file."""
+    service, tests = FILES[name]
     folder = ROOT / ".lab" / "mutants" / name
     shutil.rmtree(folder, ignore_errors=True)
     left_out = shutil.ignore_patterns(".*", "__pycache__", "users.db")
     shutil.copytree(ROOT / service, folder, ignore=left_out)
     for other in ("contract", "deploy", "docs", "pyproject.toml"):
         (folder / other).symlink_to(ROOT / other)
-    _, tests, without = SERVICES[service]
     files = "\n    ".join(f"tests/test_{test}.py" for test in tests)
-    settings = SETTINGS.format(name=name, left_out=without, tests=files)
+    settings = SETTINGS.format(name=name, tests=files)
     (folder / "setup.cfg").write_text(settings, encoding="utf-8")
     return folder
 
 
 def main() -> int:
     """Mutate one file of the core; print the survivors and the score."""
-    names = {name: service for service, (files, *_) in SERVICES.items() for name in files}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=names)
+    parser.add_argument("name", choices=FILES)
     name = parser.parse_args().name
-    python = ROOT / names[name] / ".venv" / "bin" / "python"
-    folder = prepare(names[name], name)
+    folder, python = prepare(name), ROOT / FILES[name][0] / ".venv" / "bin" / "python"
     mutmut = [str(python), "-c", MUTMUT]
     code = subprocess.run([*mutmut, "run"], cwd=folder).returncode
     results = [*mutmut, "results", "--all", "true"]

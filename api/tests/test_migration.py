@@ -246,7 +246,7 @@ def test_a_count_never_falls_below_zero(database_url: str) -> None:
 
 
 def test_a_user_that_the_table_refuses_fails_alone(database_url: str) -> None:
-    """The other writes of its transaction are successful."""
+    """Its own client gets an error; the other writes of its transaction are stored."""
 
     async def scenario(store: Store) -> None:
         bad = asyncio.create_task(store.create(0, "", 1))  # the API lets no such name pass

@@ -20,7 +20,6 @@ LONG = bool(os.environ.get("LAB_LONG"))
 HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 
 
-@pytest.mark.slow
 def test_the_api_is_what_it_publishes(
     store_variables: dict[str, str],
     tmp_path: Path,

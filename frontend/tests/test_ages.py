@@ -56,8 +56,9 @@ def test_groups_divide_the_bars(width_years: int) -> None:
     counts = AgeCounts(dict.fromkeys(range(MAX_AGE_YEARS + 1), 1))
     bars = counts.histogram(width_years)
     for name, (first, last) in GROUPS.items():
-        users = sum(bar.users for bar in bars if bar.group == name)
-        assert users == last - first + 1
+        own = [bar for bar in bars if bar.group == name]
+        assert sum(bar.users for bar in own) == last - first + 1
+        assert all(bar.first <= last and first <= bar.last for bar in own)
 
 
 def test_the_world() -> None:

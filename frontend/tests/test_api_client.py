@@ -270,7 +270,7 @@ def test_no_server_can_hold_on_longer_than_the_deadline(monkeypatch: pytest.Monk
         for api in apis:
             api.close()
     assert [reason for reason, _ in results] == [*(reason for *_, reason in slow), late]
-    assert max(seconds for _, seconds in results) < 6
+    assert max(seconds for _, seconds in results) < DEADLINE_SECONDS / 2
 
 
 def test_an_error_is_logged_with_its_request_id(api: Api, caplog: pytest.LogCaptureFixture) -> None:
