@@ -17,7 +17,9 @@ import pytest
 from conftest import Terminal, wait_until
 from sabotage import without_privileges
 
+from learn import runner
 from learn.leftovers import processes
+from learn.progress import lock
 from learn.world import free_port
 from tools.machine import ROOT
 from tools.processes import OWN_GROUP
@@ -318,6 +320,18 @@ def test_two_at_once(learner: Callable[..., Learner], folder: Path) -> None:
     again.wait_for("Type a number")
 
 
+def test_one_makes_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """While `learn` looks at the environment, and perhaps makes it, another process waits."""
+
+    def another_may_enter(*_: object) -> str:
+        with runner.LOCK.open("a") as file:
+            return str(lock(file))
+
+    monkeypatch.setattr(runner, "LOCK", tmp_path / "environment.lock")
+    monkeypatch.setattr(runner, "environment", another_may_enter)
+    assert runner.api_python.__wrapped__() == "False"
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_a_killed_one_leaves_no_process(folder: Path, name: str) -> None:
     """However `learn` ends, its check, the programs and their ports end, too."""
@@ -351,8 +365,7 @@ def test_a_folder_that_cannot_be_written(folder: Path, place: str) -> None:
 
 def test_a_read_only_folder(folder: Path) -> None:
     """Without the right to write, one sentence says so."""
-    (folder / ".lab" / "learn").mkdir(parents=True)
-    (folder / ".lab" / "learn").chmod(0o555)
+    (folder / ".lab" / "learn").mkdir(mode=0o555, parents=True)
     command = [sys.executable, "lab.py", "learn", "hint", "5"]
     done = subprocess.run(
         command, cwd=folder, preexec_fn=without_privileges, capture_output=True, text=True
