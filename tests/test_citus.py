@@ -76,9 +76,7 @@ def test_it_is_linearizable(apis: list[Api]) -> None:
 
 
 @pytest.mark.parametrize("killed", ["worker", "coordinator"])
-def test_a_cluster_loses_no_acknowledged_write(
-    citus: Citus, apis: list[Api], killed: str
-) -> None:
+def test_a_cluster_loses_no_acknowledged_write(citus: Citus, apis: list[Api], killed: str) -> None:
     """After the restart of a node, every acknowledged write is there, and the counts are right."""
     api, load, seconds = apis[0], Load(), []
     for _ in range(KILLS):

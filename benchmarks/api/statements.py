@@ -53,7 +53,7 @@ def values_returning(db: Any, rows: list[Row]) -> int:
 def arrays_returning(db: Any, rows: list[Row]) -> int:
     """One array for each column, RETURNING."""
     arrays = "unnest(%s::bigint[], %s::integer[], %s::text[], %s::integer[])"
-    statement = f"{INSERT}SELECT * FROM {arrays}{FREE} RETURNING user_id"  # noqa: S608 - only our own text
+    statement = f"{INSERT}SELECT * FROM {arrays}{FREE} RETURNING user_id"
     return len(db.execute(statement, list(map(list, zip(*rows, strict=True)))).fetchall())
 
 
