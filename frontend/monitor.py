@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
@@ -10,14 +10,14 @@ import msgspec
 
 from ages import AgeCounts
 from api_client import ApiClient, ApiError, Latest, now
-from users import Age, rows_of
+from users import Age
 from widgets import State, state_of
 
 LOOK_SECONDS = 4
 RECENT_SECONDS = 60
 SIMULATOR_AWAY_SECONDS = 15  # a simulator reports about every two seconds
 SICK_SHARE = 0.01  # of the calls of the last minute
-MAX_LISTING_BYTES, MAX_METRICS_BYTES = 256 * 1024 * 1024, 1024 * 1024
+MAX_METRICS_BYTES = 1024 * 1024
 MAX_SHOWN = 50  # simulators, faults
 OBSERVING = ("/health", "/ready", "/metrics")  # routes that observe the API: not its work
 
@@ -101,14 +101,8 @@ class Look(msgspec.Struct):
 
 
 def fetch_counts(api: ApiClient) -> AgeCounts:
-    """Return the API's age counts. If it has none, count its users. Raises ApiError."""
-    try:
-        statistics = api.request(api.beside("stats/ages")).decode(Statistics)
-    except ApiError as error:
-        if error.status not in (404, 405):
-            raise
-        listing = api.request(api.users_url, max_bytes=MAX_LISTING_BYTES)
-        return AgeCounts(Counter(row.age for _, row in rows_of(listing) if row))
+    """Return the API's age counts. Raises ApiError."""
+    statistics = api.request(api.beside("stats/ages")).decode(Statistics)
     return AgeCounts({age: users for age, users in statistics.ages.items() if users})
 
 
@@ -120,8 +114,7 @@ def fetch_look(api: ApiClient, faults_url: str | None = None) -> Look:
     try:
         look.ready = api.request(api.beside("ready")).decode(dict[str, Any])
     except ApiError as error:
-        if error.status not in (404, 405):  # an API of the first version has no such call
-            look.not_ready = error.with_traceback(None)
+        look.not_ready = error.with_traceback(None)
     with suppress(ApiError):
         response = api.request(api.beside("metrics"), max_bytes=MAX_METRICS_BYTES)
         look.read_metrics(response.body.decode(errors="replace"))

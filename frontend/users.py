@@ -1,7 +1,7 @@
 """The requests about users: their ages, a page of them, and all of them as a file."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
@@ -10,7 +10,7 @@ import streamlit as st
 
 import widgets
 from ages import MAX_AGE_YEARS
-from api_client import ApiClient, ApiError, Response
+from api_client import ApiClient, ApiError
 
 PAGE_USERS = 100
 MAX_LISTING_BYTES = 16 * 1024 * 1024
@@ -21,13 +21,14 @@ MAX_REQUESTS = 20  # for one page
 NEXT_PAGE = re.compile(r'<[^>]*[?&]after=([0-9]{1,16})[^>]*>\s*;[^,]*\brel="?next\b')
 
 Age = Annotated[int, msgspec.Meta(ge=0, le=MAX_AGE_YEARS)]
+UserId = Annotated[int, msgspec.Meta(ge=0, le=MAX_USER_ID)]
 
 
 class UserRow(msgspec.Struct):
-    """A user in a listing. The id is missing: it is the key. Without a name, the age counts."""
+    """A user in a listing. The id is missing: it is the key."""
 
     age: Age
-    name: str | None = None
+    name: str
 
 
 class User(msgspec.Struct, frozen=True, order=True):
@@ -43,31 +44,16 @@ class Listing(NamedTuple):
 
     users: list[User]
     next_after: int | None = None
-    unreadable_rows: int = 0
-
-
-def rows_of(response: Response) -> Iterator[tuple[str, UserRow | None]]:
-    """Yield each row of a listing as its key and its user, or None if this cannot be read."""
-    decoder = msgspec.json.Decoder(UserRow)
-    for key, raw in response.decode(dict[str, msgspec.Raw]).items():
-        row = None
-        with suppress(msgspec.DecodeError):
-            row = decoder.decode(raw)
-        yield key, row
 
 
 def fetch_listing(api: ApiClient, **params: str | int | None) -> Listing:
     """Return the users of one response, by id; without a limit, all. Raises ApiError."""
     given = {name: value for name, value in params.items() if value is not None}
     response = api.request(api.users_url, params=given, max_bytes=MAX_LISTING_BYTES)
-    rows = list(rows_of(response))
-    users = [
-        User(int(key), row.name, row.age)
-        for key, row in rows
-        if row and row.name is not None and re.fullmatch("0|[1-9][0-9]{0,15}", key)
-    ]
+    rows = response.decode(dict[UserId, UserRow])
+    users = sorted(User(user_id, row.name, row.age) for user_id, row in rows.items())
     link = NEXT_PAGE.search(response.headers.get("link", ""))
-    return Listing(sorted(users), int(link[1]) if link else None, len(rows) - len(users))
+    return Listing(users, int(link[1]) if link else None)
 
 
 def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
@@ -81,8 +67,7 @@ def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
     for _ in range(MAX_REQUESTS):  # a page of a search may have few users, or none
         limit, name = PAGE_USERS - len(found.users), wanted or None
         page = fetch_listing(api, name=name, limit=limit, after=found.next_after)
-        rows = found.unreadable_rows + page.unreadable_rows
-        found = Listing(found.users + page.users, page.next_after, rows)
+        found = Listing(found.users + page.users, page.next_after)
         if not wanted or page.next_after is None or len(found.users) >= PAGE_USERS:
             break
     return found
@@ -91,7 +76,7 @@ def find_users(api: ApiClient, wanted: str, after: int | None) -> Listing:
 def page_starts(api: ApiClient, starts: list[int | None], number: int) -> list[int | None]:
     """Return the ids after which pages begin, up to `number` pages. Raises ApiError.
 
-    It goes on from those known, to the last page or for MAX_REQUESTS requests.
+    It continues from those known, to the last page or for MAX_REQUESTS requests.
     """
     for _ in range(MAX_REQUESTS):
         if len(starts) >= number:

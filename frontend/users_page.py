@@ -62,8 +62,6 @@ def show_listing(api: ApiClient, listing: Listing, read_only: bool, total: int) 
             dialog_button("Delete", "delete", off, delete_dialog, selected)
             st.text(f"{widgets.how_many(number, 'user')} selected" if number else "Select rows")
         show_paging(api, listing, total)
-    if listing.unreadable_rows:
-        st.text(f"{widgets.how_many(listing.unreadable_rows, 'row')} could not be read.")
     shown = widgets.how_many(len(listing.users), "user")
     files = {f"CSV: {shown} shown": lambda: api_users.as_csv(listing.users)}
     files["CSV: all users"] = lambda: api_users.as_csv(api_users.fetch_listing(api).users)

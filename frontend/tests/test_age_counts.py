@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Api, data, headed, text
+from conftest import Api, data, text
 
 from ages import AgeCounts
 from api_client import ApiError
@@ -24,11 +24,10 @@ def test_the_responses_of_the_contract_are_read(api: Api) -> None:
     examples = json.loads(CONTRACT.read_text(encoding="utf-8"))
     seen = []
     for each in examples:
-        if each["method"] == "GET" and each["path"] in ("/stats/ages", "/users/"):
+        if each["method"] == "GET" and each["path"] == "/stats/ages":
             api.responders = {each["path"]: data(each["body"])}
             seen.append(fetch_counts(api.client))
     assert AgeCounts({0: 1, 30: 1}) in seen
-    assert len(seen) > 1
 
 
 def test_unknown_fields_and_ages_without_users_are_left_out(api: Api) -> None:
@@ -47,7 +46,6 @@ BAD_STATISTICS = [
     *(f'{{"total": 1, "ages": {{"18": {count}}}}}' for count in BAD_COUNTS),
     '{"total": 1' + "0" * 400 + ', "ages": {"18": 1' + "0" * 400 + "}}",
 ]
-BAD_USER_AGES = ("null", '"30"', "30.0", "true", "-1", "151", "1e999", "3" + "0" * 10_000, "[30]")
 
 
 @pytest.mark.parametrize("body", BAD_STATISTICS)
@@ -57,26 +55,3 @@ def test_statistics_that_break_the_contract(api: Api, body: str) -> None:
     error = error_of(api)
     assert error.kind == "Not understood"
     assert len(error.reason) < 250
-
-
-@pytest.mark.parametrize(
-    "row", ["null", '"user"', "[]", "30", "{}", *(f'{{"age": {age}}}' for age in BAD_USER_AGES)]
-)
-def test_a_bad_row_costs_only_itself(api: Api, row: str) -> None:
-    """A row whose age cannot be read is left out; the others are shown."""
-    api.responders["/users/"] = text(f'{{"1": {{"name": "A", "age": 30}}, "2": {row}}}')
-    assert fetch_counts(api.client) == AgeCounts({30: 1})
-
-
-def test_broken_characters_in_a_name_do_no_harm(api: Api) -> None:
-    """Bytes that are no UTF-8 are in a name, which is not shown: the ages are."""
-    body = b'\xef\xbb\xbf{"1": {"name": "A\xff\xfe", "age": 30}, "2": {"age": 31}}'
-    api.responders["/users/"] = headed(body, 200, {})
-    assert fetch_counts(api.client).users_by_age == {30: 1, 31: 1}
-
-
-@pytest.mark.parametrize("body", ["", "<html>", "[]", "null", "3", "[" * 10**5])
-def test_a_listing_that_is_no_map(api: Api, body: str) -> None:
-    """Without a map of users there is nothing to count."""
-    api.responders["/users/"] = text(body)
-    assert error_of(api).kind == "Not understood"

@@ -27,8 +27,6 @@ from conftest import (
     until,
 )
 
-import monitor
-from ages import AgeCounts
 from api_client import ApiClient, ApiError
 from monitor import fetch_counts
 from widgets import detail_of, explain
@@ -49,15 +47,6 @@ def error_of(client: ApiClient) -> ApiError:
 
 def reason_of(client: ApiClient) -> str:
     return explain(error_of(client))[0]
-
-
-@pytest.mark.parametrize("status", [404, 405])
-def test_the_listing_serves_where_there_are_no_counts(api: Api, status: int) -> None:
-    """An API without the statistics call still fills the page, from its list of users."""
-    api.responders["/stats/ages"] = data({"detail": "no"}, status=status)
-    api.lists({"name": "A", "age": 30}, {"name": "B", "age": 30}, {"name": "C", "age": "old"})
-    assert fetch_counts(api.client) == AgeCounts({30: 2})
-    assert api.paths == ["/stats/ages", "/users/"]
 
 
 def test_the_environment_changes_no_request(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,13 +165,6 @@ def test_half_a_response_is_none(api: Api, responder: Responder) -> None:
     assert (error.kind, explain(error)[0]) == ("API down", "The connection broke.")
 
 
-def test_a_listing_has_its_own_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The listing may be large, and is cut off all the same."""
-    monkeypatch.setattr(monitor, "MAX_LISTING_BYTES", 1_000_000)
-    api.responders["/users/"] = trickle(OK + b"\r\n", b" " * 100_000)
-    assert reason_of(api.client) == "The response is larger than 1,000,000 bytes."
-
-
 VALIDATION = [{"loc": ["query", "age"], "msg": "too old"}, {"loc": [1], "msg": "**b**"}]
 MESSAGES = {
     "text": ({"detail": "User 7 not found"}, "User 7 not found"),
@@ -255,7 +237,6 @@ def test_no_server_can_hold_on_longer_than_the_deadline(monkeypatch: pytest.Monk
         ("/stats/ages", trickle(OK + b"\r\n{", b""), silent),
         ("/stats/ages", trickle(b"HTTP/1.1 200 OK\r\nX: ", b"x"), late),
         ("/stats/ages", trickle(OK + b"\r\n", b" "), late),
-        ("/users/", trickle(OK + b"\r\n", b" "), late),
     ]
     apis = [Api() for _ in slow]
     for api, (path, responder, _) in zip(apis, slow, strict=True):

@@ -154,15 +154,6 @@ def test_the_page_says_how_long_the_api_asks_to_wait(api: Api, page: AppTest) ->
     assert "within 30 seconds" in errors(page)[0]
 
 
-def test_an_api_that_only_lists_its_users(api: Api, page: AppTest) -> None:
-    """The page works with any API that lists its users, and shows no name."""
-    api.lists({"name": "Canary Bird", "age": 30}, {"name": "Canary Two", "age": "old"})
-    page.run()
-    assert "Live" in badge(page)
-    assert total(page) == "1"
-    assert "Canary" not in repr(page)
-
-
 @pytest.mark.parametrize(("width_years", "bars"), [(1, 4), (2, 4), (10, 3)])
 def test_the_bin_width(api: Api, page: AppTest, width_years: int, bars: int) -> None:
     """The control changes the bars and their text alternative, and nothing else."""

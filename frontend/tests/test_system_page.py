@@ -152,16 +152,6 @@ def test_an_api_with_less(api: Api, page: AppTest) -> None:
     } <= set(texts(page))
 
 
-def test_an_api_of_the_first_version(api: Api, page: AppTest) -> None:
-    """Without /ready and /metrics, nothing is known of them, and nothing is wrong."""
-    api.counts({30: 1})
-    api.responders["/health"] = data({"status": "healthy"})
-    system(page)
-    until(lambda: "green: Alive and ready" in badges(page.run()))
-    assert not errors(page)
-    assert strip(page)["API"].startswith("green: ")
-
-
 def test_simulators_and_store(api: Api, page: AppTest) -> None:
     """Each simulator has a card, also one that is silent now; names are text and never HTML."""
     healthy(api)
