@@ -61,7 +61,10 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def photograph(page: Page, name: str, *schemes: Scheme) -> None:
-    """Take the pictures of a state, and fail if something is cut or overlaps."""
+    """Take the pictures of a state, and fail if something is cut, overlaps or did not load."""
+    if page.locator("#sentence").count():  # the machine's network changed while a script loaded
+        page.reload()
+        expect(page.get_by_test_id("stMain").get_by_role("heading").first).to_be_visible()
     for scheme in schemes or SCHEMES:
         if not schemes:
             page.emulate_media(color_scheme=scheme)
@@ -72,6 +75,7 @@ def photograph(page: Page, name: str, *schemes: Scheme) -> None:
             path = PICTURES / "states" / f"{scheme}-{size['width']}-{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=path)
+            assert not page.locator("#sentence").count(), (name, size)
             assert page.evaluate(CUT) == [], (name, size)
             assert not page.evaluate(OVERLAPS), (name, size)
             assert page.evaluate("() => document.documentElement.scrollWidth") <= size["width"]
