@@ -43,8 +43,8 @@ class Verdict:
         rows += [("Look at", self.look)]
         if self.measured:
             rows += [("You predicted", prediction), ("Measured", at_first or self.measured)]
-        if at_first not in ("", self.measured):
-            rows += [("Now", self.measured)]
+        if self.measured and at_first not in ("", self.measured):
+            rows[-1:] = [("First run", at_first), ("This run", self.measured)]
         shown = [f"  {name + ':':<15}{text}" for name, text in rows if text]
         if self.output and self.verdict != "PASS":
             shown += [

@@ -107,7 +107,8 @@ def hint(loaded: Loaded) -> None:
     with Progress.change(loaded) as record:
         record.hints, all_seen = min(record.hints + 1, len(hints)), record.hints == len(hints)
     for count, text in enumerate(hints[: record.hints], 1):
-        for part in textwrap.wrap(f"Mission {number}, hint {count} of {len(hints)}: {text}", WIDTH):
+        line = f"Mission {number}, hint {count} of {len(hints)}: {text}"
+        for part in textwrap.wrap(line, WIDTH, break_on_hyphens=False):  # --memory is one word
             say(part)
     if all_seen:
         say(f"There are no more hints. To see the solution: {COMMAND} solution {number} --give-up")

@@ -93,5 +93,5 @@ async def judge(world: World, name: str) -> None:
             "SIGTERM ends the container: exit code 143 or 0",
             f"docker stop had to kill the container: exit code {KILLED}",
             f"{STOP_SECONDS} s after SIGTERM it still ran",
-            f"{file}: OPTIONS and COMMAND: which program is process 1?",
+            f"{file}: OPTIONS: which program is process 1?",
         )
