@@ -45,13 +45,13 @@ def apis(citus: Citus, terminal: Callable[..., Terminal]) -> list[Api]:
     return apis
 
 
-@pytest.mark.parametrize("suite", ["stores", "contract", "model"])
+@pytest.mark.parametrize("suite", ["stores", "batch", "contract", "model"])
 def test_the_suites_of_the_stores_pass(citus: Citus, suite: str) -> None:
     """What every store has to do, a distributed one does, except for a snapshot of all machines."""
     command = [service_python("api"), "-m", "pytest", "-q", f"tests/test_{suite}.py"]
     variables = {"LAB_CLUSTER": citus.url, "LAB_DISTRIBUTE": str(DISTRIBUTE)}
     done = subprocess.run(
-        [*command, "-k", f"postgresql and {NO_SNAPSHOT}"],
+        [*command, "-k", f"(postgresql or of_one_store) and {NO_SNAPSHOT}"],
         cwd=ROOT / "api",
         env=os.environ | variables,
         capture_output=True,
