@@ -47,7 +47,7 @@ from tools.processes import Stopped, finish, launch, run, say, watch_signals
 
 SERVICES: list[str] = TABLES["services"]
 SUITES = [*SERVICES, "tests"]
-NO_TEST_SELECTED = 5  # pytest's exit code
+NO_TEST = 5  # pytest's exit code
 SKIPPED = ".//skipped[@message!='Citus is not installed: see tests/citus/README.md']"
 
 
@@ -139,7 +139,7 @@ def test(
 ) -> int:  # fmt: skip
     """Run the suites side by side; return 0 if all passed (and, if strict, none was skipped)."""
     suites = [name for name in SUITES if name in (suite or SUITES)]
-    locks = ("requirements.txt", "requirements-test.txt")
+    locks, several = ("requirements.txt", "requirements-test.txt"), len(suites) > 1
     asked = SERVICES if "tests" in suites else suites
     python = {name: environment(ROOT / name, *locks) for name in asked}
     if "tests" in suites:
@@ -148,34 +148,29 @@ def test(
         return run([sys.executable, str(ROOT / "tests" / "mutate.py"), mutate])
     os.environ |= {"LAB_LONG": "1"} if long else {}
     (folder := ROOT / ".lab").mkdir(exist_ok=True)
-    codes: dict[str, int] = {}
-    with ExitStack() as ends:  # it waits for all suites, even if the wait for one is interrupted
-        for name in reversed(suites):
+    processes, codes = {}, {}
+    try:
+        for name in suites:
             command = [python[name], "-m", "pytest", f"--junitxml={folder / name}.xml"]
             command += [*TABLES["pytest"][name], *(TABLES["quick"][name] if quick else ["tests"])]
-            where = ROOT if name == "tests" else ROOT / name
-            with (folder / f"{name}.log").open("wb") if suites[1:] else nullcontext() as log:
-                options = {"stdout": log, "stderr": log, "creationflags": 0}
-                process = launch([*command, *pytest_options], where, **options)
-            ends.callback(collect, name, process, codes, suites[1:])
+            with (folder / f"{name}.log").open("wb") if several else nullcontext() as log:
+                options: dict[str, Any] = {"stdout": log, "stderr": log, "creationflags": 0}
+                where = ROOT if name == "tests" else ROOT / name
+                processes[name] = launch([*command, *pytest_options], where, **options)
+    finally:  # after Ctrl-C too: each pytest ends the processes of its tests
+        with ExitStack() as ends:
+            for name, process in reversed(processes.items()):
+                ends.callback(lambda *of: codes.update({of[0]: finish(of[1])}), name, process)
     for name in codes if strict else []:
         report = ElementTree.parse(folder / f"{name}.xml")  # noqa: S314 - pytest wrote it
         codes[name] = codes[name] or int(report.find(SKIPPED) is not None)
-    fine = (0,) if strict else (0, NO_TEST_SELECTED)
-    failed = [name for name, code in codes.items() if code not in fine]
-    ran = set(codes.values()) != {NO_TEST_SELECTED}
+    failed = [name for name in codes if codes[name] not in ((0,) if strict else (0, NO_TEST))]
+    ran = {*codes.values()} != {NO_TEST}
     if failed or not ran:
         say("not passed: " + (", ".join(failed) or "no test was selected"))
-    for name in sorted(codes, key=failed.__contains__) if suites[1:] else []:
+    for name in sorted(codes, key=failed.__contains__) if several else []:
         print((folder / f"{name}.log").read_text(encoding="utf-8", errors="replace"), end="")
-    return int(bool(failed)) if ran else NO_TEST_SELECTED
-
-
-def collect(name: str, process: Any, codes: dict[str, int], others: list[str]) -> None:
-    """Wait for the end of a suite, and keep its exit code."""
-    codes[name] = finish(process)
-    if others:
-        say(f"{name}: pytest ended with exit code {codes[name]}")
+    return int(bool(failed)) if ran else NO_TEST
 
 
 def lint() -> int:
