@@ -1,6 +1,7 @@
 """The statements, and what differs between SQLite and PostgreSQL."""
 
 import logging
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,9 +15,7 @@ from crud import StoreUnavailable, StoreUnusable
 log = logging.getLogger("api")
 
 # A lock or a full disk may end later; the reason of these errors does not.
-NEVER_A_DATABASE: Final = {
-    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB)
-}
+NEVER_A_DATABASE: Final = re.compile("SQLITE_(PERM|READONLY|CANTOPEN|NOTADB)")
 TIMEOUT_SECONDS: Final = 1.8  # of a statement; the same as the deadline of a request
 
 SELECT: Final = "SELECT user_id, name, age FROM users WHERE"
@@ -84,7 +83,7 @@ class Engine:
         The message of a failed statement may contain names and ages, so its code must be enough.
         The first line of a failed connection, and SQLite's messages, tell the operator the reason.
         """
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in NEVER_A_DATABASE:
+        if NEVER_A_DATABASE.match(getattr(error, "sqlite_errorname", "")):
             return StoreUnusable(str(error))
         reason = getattr(error, "sqlstate", None) or ""
         if connecting or self.kind == "sqlite":

@@ -80,20 +80,8 @@ def _urls(value: Any) -> Any:
     return tuple(f"{url[1].lower()}{url[2] or ''}" for url in found if url)
 
 
-def _plain_digits(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
-        raise ValueError
-    return value
-
-
-def _yes(value: Any) -> Any:
-    return {"yes": True, "no": False}.get(value, value) if isinstance(value, str) else value
-
-
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 Token = Annotated[str, Field(pattern="^[!-~]{8,200}$")]
-YesNo = Annotated[bool, BeforeValidator(_yes)]
-Digits = Annotated[int, BeforeValidator(_plain_digits)]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(_hosts)]
 Urls = Annotated[tuple[str, ...], BeforeValidator(_urls)]
 
@@ -111,10 +99,10 @@ class Settings(BaseModel):
         Token | None,
         Field(description="8 to 200 printable ASCII characters without white space", repr=False),
     ] = None
-    open_to_network: Annotated[YesNo, Field(strict=True, description="yes or no")] = False
-    max_users: Annotated[Digits, Field(ge=1, description="a whole number from 1 to 999999999")] = (
-        1_000_000
-    )
+    open_to_network: Annotated[bool, Field(description="yes or no")] = False
+    max_users: Annotated[
+        int, Field(ge=1, le=999_999_999, description="a whole number from 1 to 999999999")
+    ] = 1_000_000
     allowed_hosts: Annotated[Hosts, Field(description="host names without ports, or *")] = (
         LOCAL_HOSTS
     )
@@ -173,10 +161,8 @@ def _secret(variable: str, path: str) -> str:
 def _with_password(url: str, password: str) -> str:
     parts = re.fullmatch(r"(postgres(?:ql)?://[^:/@?#\s]+)(@\S+)", url)
     if parts is None:
-        raise SettingsError(
-            "DATABASE_PASSWORD_FILE needs a DATABASE_URL with a user and without a password,"
-            " such as postgresql://user@host/database"
-        )
+        example = "postgresql://user@host/database"
+        raise SettingsError(f"DATABASE_PASSWORD_FILE needs a DATABASE_URL such as {example}")
     return f"{parts[1]}:{quote(password, safe='')}{parts[2]}"
 
 

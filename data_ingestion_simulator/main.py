@@ -5,9 +5,8 @@ import os
 try:
     import signal
 
-    signal.signal(
-        signal.SIGINT, lambda *_: os._exit(0)
-    )  # Ctrl-C while it starts; later see `simulate`
+    # Ctrl-C while it starts; later see `simulate`.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(0))
 except KeyboardInterrupt:
     os._exit(0)
 

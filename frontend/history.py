@@ -49,11 +49,8 @@ class Event(NamedTuple):
     bad: bool = True
 
 
-def restarts(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[float]:
-    """Return when the API restarted, in seconds.
-
-    It tells its start. If it does not, the loss of more than half of the users is a sign.
-    """
+def restarts(looks: Latest[Look]) -> list[float]:
+    """Return when the API restarted, in seconds: each process tells its start."""
     found, last = list[float](), dict[str, tuple[float, Look]]()
     for at, look in looks.history:
         before_at, before = last.get(look.replica, (at, look))
@@ -62,15 +59,12 @@ def restarts(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[float]:
         if old and new and new > max(old, before.taken_at - 1):
             found.append(max(before_at, at - max(0.0, look.taken_at - new)))
         last[look.replica] = at, look
-    if not (looks.value and looks.value.started_at):
-        pairs = pairwise(ages.history)
-        found += [at for (_, old), (at, new) in pairs if new.total < old.total / 2]
     return sorted(found)
 
 
 def changes(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[Change]:
     """Return the change from each response to the next, oldest first, without the restarts."""
-    broken_at = restarts(ages, looks)
+    broken_at = restarts(looks)
     return [
         Change(start, end, after.total - before.total)
         for (start, before), (end, after) in pairwise(ages.history)
@@ -86,7 +80,7 @@ def joined(parts: Sequence[Change]) -> Change:
 
 def recent_change(ages: Latest[AgeCounts], looks: Latest[Look]) -> Change | None:
     """Return the change in the last minute and since the last restart, or None if it is unknown."""
-    since = max([now() - MINUTE_SECONDS, *restarts(ages, looks)])
+    since = max([now() - MINUTE_SECONDS, *restarts(looks)])
     recent = [(at, counts.total) for at, counts in ages.history if at >= since]
     if ages.error or not recent or recent[-1][0] - recent[0][0] < 1:
         return None
@@ -116,7 +110,7 @@ def events(ages: Latest[AgeCounts], looks: Latest[Look]) -> list[Event]:
         if bulk:
             start, end, users = joined(list(each))
             found.append(Event(start, end, f"Bulk load {users:+,}", bad=False))
-    for at in restarts(ages, looks):
+    for at in restarts(looks):
         near = [e for e in found if e.bad and e.start - LOOK_SECONDS <= at <= e.end + LOOK_SECONDS]
         for event in near[-1:]:
             found[found.index(event)] = event._replace(text=f"{event.text}, restarted")

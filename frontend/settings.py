@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,14 +50,10 @@ def _public_urls(value: str | None) -> tuple[str, ...]:
 
 
 def _read_token(path: str) -> str:
-    # No message repeats the value: it may be the token itself.
-    try:
-        with Path(path).open("rb") as file:
-            token = file.read(300).decode().rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise SettingsError(f"API_TOKEN_FILE must name a file that can be read: {reason}") from None
-    return token
+    with suppress(OSError, ValueError), Path(path).open("rb") as file:
+        return file.read(300).decode().rstrip("\r\n")
+    # The value is not repeated: it may be the token itself.
+    raise SettingsError("API_TOKEN_FILE must name a file with text that can be read")
 
 
 def _check_url(name: str, url: str) -> str:

@@ -1,14 +1,11 @@
-"""The requests about users: their ages, a page of them, and all of them as a file."""
+"""The requests about users: a page of them, a search, and changes."""
 
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-import streamlit as st
 
-import widgets
 from ages import MAX_AGE_YEARS
 from api_client import ApiClient, ApiError
 
@@ -112,21 +109,3 @@ def stored_user(error: ApiError | None) -> User | None:
             body = msgspec.json.decode(error.body, type=dict[str, Any])
             return msgspec.convert(body.get("user", body), User)
     return None
-
-
-@st.cache_resource(ttl=60, show_spinner=False, hash_funcs={ApiClient: id})
-def write_error(api: ApiClient) -> ApiError | None:
-    """Return why the API rejects all writes, or None; all viewers share the result for a minute.
-
-    The request has no parameters, so it creates no user; 401 and 403 come before their check.
-    """
-    try:
-        api.request(api.users_url, "POST")
-    except ApiError as error:
-        return error.with_traceback(None) if error.status in (401, 403) else None
-    return None
-
-
-def as_csv(users: Iterable[User]) -> bytes:
-    """Return users as a CSV file."""
-    return widgets.as_csv([msgspec.structs.asdict(user) for user in users])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 import streamlit as st
 
 import users as api_users
@@ -11,7 +12,6 @@ from ages import AgeCounts
 from api_client import ApiClient, ApiError, Latest, Poller, T, now
 from users import PAGE_USERS, Listing, User
 
-READ_ONLY = "Read-only: the API refuses to add, change or delete users"
 UNCERTAIN = "It is not known whether anything was changed. Close this, reload, and look."
 
 Dialog = Callable[[ApiClient, tuple[User, ...]], None]
@@ -24,17 +24,13 @@ def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
     head, notes = st.container(), st.container()  # what is below them keeps its place and focus
     with notes:
         loaded = load_users(api)
-    refused = None if loaded.error else api_users.write_error(api)
     with head:
         state = widgets.State("Loaded {} ago", "gray", loaded.seconds_old)
         state = widgets.state_of(loaded) if loaded.error else state
-        what = READ_ONLY if refused else "Find, add, change and delete users"
-        widgets.show_title("Users", what, state)
+        widgets.show_title("Users", "Find, add, change and delete users", state)
     with notes:
         if done := st.session_state.pop("done", None):
             st.success(done, icon=":material/check:")
-        if refused:
-            widgets.show_error(refused, f"{READ_ONLY}.", unfolded=True)
     if opened := st.session_state.get("dialog"):
         title, dialog, users = opened
         st.dialog(title, on_dismiss=lambda: st.session_state.pop("dialog"))(dialog)(api, users)
@@ -43,31 +39,28 @@ def users_page(api: ApiClient, ages: Poller[AgeCounts]) -> None:
             "Find by id or name (among all users)", key="wanted", type="search", width=340,
             placeholder="123, or alice", on_change=turn_to, args=([None],),
         )  # fmt: skip
-        dialog_button("Add a user", "person_add", bool(refused), edit_dialog, ())
+        dialog_button("Add a user", "person_add", False, edit_dialog, ())
         st.button("Reload", icon=":material/refresh:", on_click=forget_users)
     if loaded.error:
         widgets.show_error(loaded.error, "This page sends no request by itself: reload it.")
     elif loaded.value:
         counts = ages.latest(0).value
-        show_listing(api, loaded.value, bool(refused), counts.total if counts else 0)
+        show_listing(api, loaded.value, counts.total if counts else 0)
 
 
-def show_listing(api: ApiClient, listing: Listing, read_only: bool, total: int) -> None:
+def show_listing(api: ApiClient, listing: Listing, total: int) -> None:
     """Show the users, and what can be done with the selected ones."""
     selected = show_users(listing.users)
     with st.container(horizontal=True, gap="large"):
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
-            off, number = read_only or not selected, len(selected)
-            dialog_button("Edit", "edit", off or number > 1, edit_dialog, selected)
-            dialog_button("Delete", "delete", off, delete_dialog, selected)
+            number = len(selected)
+            dialog_button("Edit", "edit", number != 1, edit_dialog, selected)
+            dialog_button("Delete", "delete", not selected, delete_dialog, selected)
             st.text(f"{widgets.how_many(number, 'user')} selected" if number else "Select rows")
         show_paging(api, listing, total)
     shown = widgets.how_many(len(listing.users), "user")
-    files = {f"CSV: {shown} shown": lambda: api_users.as_csv(listing.users)}
-    files["CSV: all users"] = lambda: api_users.as_csv(api_users.fetch_listing(api).users)
-    with st.container(horizontal=True):
-        for label, make in files.items():
-            st.download_button(label, make, "users.csv", "text/csv", on_click="ignore")
+    rows = [msgspec.structs.asdict(user) for user in listing.users]
+    st.download_button(f"CSV: {shown}", widgets.as_csv(rows), "users.csv", on_click="ignore")
 
 
 def attempt(work: Callable[[], T]) -> Latest[T]:

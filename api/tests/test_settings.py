@@ -53,14 +53,14 @@ def test_valid_values(variable: str, value: str, field: str, expected: object) -
 
 
 WRONG = {
-    "MAX_USERS": ["", "0", "-1", "1e6", "1_000", "many", "1000000000", "٣"],
+    "MAX_USERS": ["", "0", "-1", "1e6", "many", "1000000000", "٣"],
     "ALLOWED_HOSTS": ["", "a,,b", "http://api", "api/", "a b", "api:80", "*.a", "[a", "x::1"],
     "DATABASE_URL": [
         "", "users.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://a/b",
         "postgresql://a b",
     ],
     "API_TOKEN": ["", "short", "with a space", "é" * 10, "x" * 201],
-    "OPEN_TO_NETWORK": ["", "true", "YES"],
+    "OPEN_TO_NETWORK": ["", "perhaps", "2"],
     "LOG_FORMAT": ["", "JSON", "xml"],
     "DRAIN_SECONDS": ["", "-1", "nan", "inf", "301", "soon"],
 }  # fmt: skip

@@ -74,13 +74,6 @@ def test_a_time_without_responses_is_one_step() -> None:
     assert (gap, gap.per_minute) == (Change(2, 122, 60), 30)
 
 
-def test_a_restarted_store() -> None:
-    """Users lost by a restart are no deletions: only that change is left out."""
-    restarted = responses([(0, 1000), (10, 990), (12, 3), (22, 13)])
-    assert [each.users for each in steps(changes(restarted, UNKNOWN))] == [-10, 10]
-    assert recent_change(responses([(0, 1000), (2, 3)]), UNKNOWN) is None
-
-
 @pytest.mark.parametrize("totals", [[(5, 1)], [(5, 1), (5, 2)]])
 def test_one_response_is_no_rate(totals: Totals) -> None:
     """Without time between two responses there is nothing to divide by."""

@@ -108,7 +108,7 @@ def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "API_TOKEN_FILE must name a file that can be read: "),
+        (None, "API_TOKEN_FILE must name a file with text that can be read"),
         ("", "The line in API_TOKEN_FILE must be 8 to 200 printable"),
         ("two\nlines", "The line in API_TOKEN_FILE must be 8 to 200 printable"),
         ("hunter2", "The line in API_TOKEN_FILE must be 8 to 200 printable ASCII characters"),
