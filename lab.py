@@ -30,10 +30,8 @@ if __name__ == "__main__":
 import argparse
 import re
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from benchmarks.command import bench
@@ -43,11 +41,11 @@ from tools.copies import backup, restore
 from tools.doctor import clean, doctor, stop
 from tools.environments import bundle, environment
 from tools.machine import ROOT, TABLES, LabError, argument, refuse_taken_port, sentence
-from tools.processes import Stopped, finish, launch, run, say, watch_signals
+from tools.processes import Stopped, run, say, watch_signals
 
 SERVICES: list[str] = TABLES["services"]
 SUITES = [*SERVICES, "tests"]
-NO_TEST = 5  # pytest's exit code
+LOCK, NO_TEST = "requirements.txt", 5  # the latter: an exit code of pytest
 SKIPPED = ".//skipped[@message!='Citus is not installed: see tests/citus/README.md']"
 
 
@@ -94,16 +92,14 @@ def up(
         refuse_taken_port(int(port), flag)
     url, system = f"http://localhost:{api_port}", new_system(all_or_nothing)
 
-    def start(name: str, *options: str, **variables: str) -> None:
+    def start(name: str, *flags: str, **variables: str) -> None:
         folder = TABLES["folder"][name]
-        python = environment(ROOT / folder, "requirements.txt")
-        system.start(name, folder, python, *options, **variables)
+        system.start(name, folder, environment(ROOT / folder, LOCK), *flags, **variables)
 
     try:  # one service starts while the next one is being installed
         start("api", f"--port={api_port}", **database, **published)
-        on_port = f"--server.port={dashboard_port}"
-        start("dashboard", on_port, API_URL=f"{url}/users/", **published)
-        environment(ROOT / TABLES["folder"]["simulator"], "requirements.txt")
+        start("dashboard", f"--server.port={dashboard_port}", API_URL=f"{url}/users/", **published)
+        environment(ROOT / TABLES["folder"]["simulator"], LOCK)
         system.wait_for("the API", f"http://127.0.0.1:{api_port}/health")
         start("simulator", API_BASE_URL=url)
         system.wait_for("the dashboard", f"http://127.0.0.1:{dashboard_port}/_stcore/health")
@@ -137,9 +133,8 @@ def test(
     suite: list[str] | None, strict: bool, long: bool, quick: bool, mutate: str,
     pytest_options: list[str],
 ) -> int:  # fmt: skip
-    """Run the suites side by side; return 0 if all passed (and, if strict, none was skipped)."""
-    suites = [name for name in SUITES if name in (suite or SUITES)]
-    locks, several = ("requirements.txt", "requirements-test.txt"), len(suites) > 1
+    """Run the suites, each in its folder; 0 if all passed (and, if strict, none was skipped)."""
+    suites, locks = suite or SUITES, (LOCK, "requirements-test.txt")
     asked = SERVICES if "tests" in suites else suites
     python = {name: environment(ROOT / name, *locks) for name in asked}
     if "tests" in suites:
@@ -147,40 +142,30 @@ def test(
     if mutate:
         return run([sys.executable, str(ROOT / "tests" / "mutate.py"), mutate])
     os.environ |= {"LAB_LONG": "1"} if long else {}
-    (folder := ROOT / ".lab").mkdir(exist_ok=True)
-    processes, codes = {}, {}
-    try:
-        for name in suites:
-            command = [python[name], "-m", "pytest", f"--junitxml={folder / name}.xml"]
-            command += [*TABLES["pytest"][name], *(TABLES["quick"][name] if quick else ["tests"])]
-            with (folder / f"{name}.log").open("wb") if several else nullcontext() as log:
-                options: dict[str, Any] = {"stdout": log, "stderr": log, "creationflags": 0}
-                where = ROOT if name == "tests" else ROOT / name
-                processes[name] = launch([*command, *pytest_options], where, **options)
-    finally:  # after Ctrl-C too: each pytest ends the processes of its tests
-        with ExitStack() as ends:
-            for name, process in reversed(processes.items()):
-                ends.callback(lambda *of: codes.update({of[0]: finish(of[1])}), name, process)
-    for name in codes if strict else []:
-        report = ElementTree.parse(folder / f"{name}.xml")  # noqa: S314 - pytest wrote it
-        codes[name] = codes[name] or int(report.find(SKIPPED) is not None)
-    failed = [name for name in codes if codes[name] not in ((0,) if strict else (0, NO_TEST))]
-    ran = {*codes.values()} != {NO_TEST}
+    (ROOT / ".lab").mkdir(exist_ok=True)
+    failed, ran = [], False
+    for name in [name for name in SUITES if name in suites]:
+        say(f"testing {name}")
+        report = ROOT / ".lab" / f"{name}.xml"
+        command = [python[name], "-m", "pytest", f"--junitxml={report}", *TABLES["pytest"]]
+        command += TABLES["quick"][name] if quick else ["tests"]
+        code = run([*command, *pytest_options], ROOT if name == "tests" else ROOT / name)
+        ran |= code != NO_TEST
+        skipped = strict and code == 0 and ElementTree.parse(report).find(SKIPPED) is not None  # noqa: S314 - pytest wrote it
+        if skipped or code not in ((0,) if strict else (0, NO_TEST)):
+            failed.append(name)
     if failed or not ran:
         say("not passed: " + (", ".join(failed) or "no test was selected"))
-    for name in sorted(codes, key=failed.__contains__) if several else []:
-        print((folder / f"{name}.log").read_text(encoding="utf-8", errors="replace"), end="")
     return int(bool(failed)) if ran else NO_TEST
 
 
 def lint() -> int:
     """Run ruff, and mypy over each service and, for three systems, the tools; 0 if all is well."""
     tools = environment(ROOT, "tests/requirements.txt")
-    ruff = (["check", "."], ["format", "--check", "."])
-    codes = [run([tools, "-m", "ruff", *options]) for options in ruff]
+    codes = [run([tools, "-m", "ruff", *of]) for of in (["check"], ["format", "--check"])]
     mypy = [tools, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     for name in SERVICES:
-        python = environment(ROOT / name, "requirements.txt", "requirements-test.txt")
+        python = environment(ROOT / name, LOCK, "requirements-test.txt")
         codes.append(run([*mypy, "--python-executable", python, "."], ROOT / name))
     for name in ("linux", "darwin", "win32"):
         on = [f"--platform={name}", f"--cache-dir=.mypy_cache/{name}"]
@@ -198,7 +183,7 @@ def lock(upgrade: bool) -> int:
             return 1
         both = re.sub(TABLES["with_extras"], r"\1\2\g<0>", pins.read_text(encoding="utf-8"))
         pins.write_text(both, encoding="utf-8", newline="\n")
-    api = environment(ROOT / "api", "requirements.txt")
+    api = environment(ROOT / "api", LOCK)
     return run([api, "-m", "tests.write_contract"], ROOT / "api")
 
 

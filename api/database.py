@@ -11,7 +11,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from crud import MAX_AGE, MAX_NAME_LENGTH, MAX_USER_ID, StoreUnavailable, StoreUnusable
+from crud import MAX_AGE, MAX_RAW_NAME_LENGTH, MAX_USER_ID, StoreUnavailable, StoreUnusable
 from engines import Engine, log
 
 SCHEMA_VERSION: Final = 2
@@ -20,7 +20,7 @@ SCHEMA_VERSION: Final = 2
 TABLES: Final = (
     f"CREATE TABLE users (user_id {{0.integer}} CHECK (user_id BETWEEN 0 AND {MAX_USER_ID}),"
     " bucket INTEGER NOT NULL CHECK (bucket = user_id % {0.buckets}),"
-    f" name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND {MAX_NAME_LENGTH}),"
+    f" name TEXT NOT NULL CHECK (length(name) BETWEEN 1 AND {MAX_RAW_NAME_LENGTH}),"
     f" age INTEGER NOT NULL CHECK (age BETWEEN 0 AND {MAX_AGE}),"
     " PRIMARY KEY (user_id, bucket)){0.options}",
     "CREATE TABLE age_counts (bucket INTEGER, age INTEGER, users {0.integer} NOT NULL"

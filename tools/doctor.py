@@ -72,11 +72,11 @@ def ports() -> Iterator[str]:
 def docker() -> Iterator[str]:
     if not shutil.which("docker"):
         yield "fine (not installed; only the lessons about containers need it)"
-    engine = machine.run_quietly("docker", "version", seconds=4, errors=True)
+    engine = machine.run_quietly("docker", "version", seconds=3, errors=True)
     if "Server" not in engine:
         yield cure_for(engine) or f"the Docker engine does not respond: restart it {engine[:99]}"
     tries = (("docker", "compose", "version"), ("docker-compose", "--version"))
-    found = [text for each in tries if "ersion" in (text := machine.run_quietly(*each, seconds=2))]
+    found = [text for each in tries if "ersion" in (text := machine.run_quietly(*each, seconds=1))]
     yield f"fine ({'; '.join(found)})" if found else cure_for("is not a docker command")
 
 
@@ -90,7 +90,7 @@ def leftovers() -> Iterator[str]:
 def doctor() -> int:
     """Print `fine`, or a sentence that says what helps, for each part; 1 if one is not fine."""
     parts = (python, variables, folder, network, ports, docker, leftovers)
-    findings = dict.fromkeys(parts, "gave no result within 15 s: restart what it depends on")
+    findings = dict.fromkeys(parts, "gave no result within 5 s: restart what it depends on")
 
     def examine(part: Callable[[], Iterator[str]]) -> None:
         try:
@@ -99,7 +99,7 @@ def doctor() -> int:
             findings[part] = sentence(error)
 
     threads = [threading.Thread(target=examine, args=(part,), daemon=True) for part in parts]
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 5
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -119,7 +119,7 @@ def running() -> dict[int, int]:
 def left_in_docker() -> list[str]:
     """Return the names of what the documents have left in Docker."""
     names = [name.format(ROOT.name.lower()) for name in TABLES["left"]]
-    found = machine.run_quietly("docker", "inspect", "--format={{.Name}}", *names, seconds=4)
+    found = machine.run_quietly("docker", "inspect", "--format={{.Name}}", *names, seconds=3)
     return found.replace("/", "").split()
 
 

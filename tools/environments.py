@@ -26,8 +26,7 @@ def environment(folder: Path, *locks: str) -> str:
     venv = folder / ".venv"
     python = venv / ("Scripts/python.exe" if WINDOWS else "bin/python")
     wanted = [hashlib.sha256((folder / lock).read_bytes()).hexdigest() for lock in locks]
-    # A module of the environment prints what is installed there. Whatever breaks the environment,
-    # or gives it another Python, also breaks this.
+    # A module of the environment prints what is installed there; a broken one cannot.
     installed = run_quietly(str(python), "-I", "-m", "lab_locks").split()
     if {*wanted} <= {*installed}:
         return str(python)

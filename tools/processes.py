@@ -134,12 +134,7 @@ def tell_guard(sign: str, pid: int) -> None:
 def run(command: list[str], folder: Path = ROOT, label: str = "", **options: Any) -> int:
     """Run a command and return its exit code; with a label, report the time. Raises Stopped."""
     # On Windows it stays in our group and receives Ctrl-C itself: there we could not send it.
-    return finish(launch(command, folder, creationflags=0, **options), label)
-
-
-def finish(process: "subprocess.Popen[str]", label: str = "") -> int:
-    """Wait for the end of a process and return its exit code, as `run` does. Raises Stopped."""
-    ticks = 0
+    process, ticks = launch(command, folder, creationflags=0, **options), 0
     try:
         while process.poll() is None:
             if stop_requested.wait(0.1):

@@ -101,6 +101,15 @@ def test_white_space_around_a_name_is_not_counted(api: TestClient) -> None:
     assert create(api, 3, name="x" + " " * 200) == 422
 
 
+def test_a_database_stores_a_name_with_its_white_space(database_url: str) -> None:
+    """The rules of the tables accept the longest name that the API accepts."""
+    name = " " * 50 + "x" * 100 + " " * 50
+    with api_client(DATABASE_URL=database_url) as api:
+        user = {"user_id": 1, "name": name, "age": 1}
+        assert api.post("/users/", params=user).json() == user
+        assert api.get("/users/1").json() == user
+
+
 def test_white_space_around_a_name_is_not_counted_in_a_batch(api: TestClient) -> None:
     """A batch accepts the same names as a single create, so a listing can be sent as a batch."""
     users = {"1": {"name": "  " + "x" * 100 + "\u3000 ", "age": 30}}
