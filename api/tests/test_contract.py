@@ -105,7 +105,7 @@ def test_a_database_stores_a_name_with_its_white_space(database_url: str) -> Non
     """The rules of the tables accept the longest name that the API accepts."""
     name = " " * 50 + "x" * 100 + " " * 50
     with api_client(DATABASE_URL=database_url) as api:
-        user = {"user_id": 1, "name": name, "age": 1}
+        user: dict[str, str | int] = {"user_id": 1, "name": name, "age": 1}
         assert api.post("/users/", params=user).json() == user
         assert api.get("/users/1").json() == user
 
