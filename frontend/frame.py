@@ -5,7 +5,7 @@ script in this file can tell the viewer that the page cannot connect, or that a 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,7 +50,7 @@ class PublicAddresses:
         names = [urlsplit(url).hostname for url in urls]
         config.set_option(HOSTS, [*config.get_option(HOSTS), *names])
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         for prefix in self._prefixes:  # which a proxy may have left in the path
             if scope.get("path", "").startswith(prefix):
                 scope = {**scope, "path": scope["path"][len(prefix) - 1 :]}
@@ -61,11 +61,10 @@ class PublicAddresses:
             hosts = sent.get("host", ""), *own
             allowed = self._origins | {_origin(f"{s}://{name}") for s in PORTS for name in hosts}
             if "origin" in sent and _origin(sent["origin"]) not in allowed:
-                await WebSocket(scope, receive, send).close()  # status 403
-                return
+                return WebSocket(scope, receive, send).close()  # status 403
             rest = [(name, value) for name, value in scope["headers"] if name != b"origin"]
             scope = {**scope, "headers": rest}
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def _origin(url: str) -> str:

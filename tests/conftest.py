@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Playwright, expect, sync_playwright
 
 from tools.processes import OWN_GROUP, ROOT, WINDOWS, end
 
@@ -36,12 +36,14 @@ PORTS = itertools.cycle(random.sample(range(FIRST_PORT, FIRST_PORT + 1_000), 1_0
 CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """Run the tests of containers in one process, one by one: they share names and ports."""
     for item in items:
         if "docker" in getattr(item, "fixturenames", ()):
             item.add_marker("docker")
             item.add_marker(pytest.mark.xdist_group("docker"))
+    yield
 
 
 def free_port() -> int:
@@ -228,10 +230,7 @@ class Docker:
         self("network", "rm", "microservices", check=False)
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed run of these tests has left.
-
-        Its containers start again with the engine, and use images that a document removes.
-        """
+        """Remove what a killed run has left: its containers start again with the engine."""
         named = ("--quiet", "--filter", f"name=^/?{self.PREFIX}")
         for container in self("ps", "--all", *named).split():
             self("rm", "--force", "--volumes", container)
@@ -257,10 +256,7 @@ def docker() -> Docker:
 
 @pytest.fixture(scope="session")
 def native_engine(docker: Docker) -> None:
-    """Skip if Docker runs in a virtual machine, as Docker Desktop does.
-
-    Then the host cannot reach the containers' addresses, and mounted files have other owners.
-    """
+    """Skip if Docker runs in a virtual machine: the host cannot reach its containers."""
     desktop = docker("info", "--format", "{{.OperatingSystem}}") == "Docker Desktop"
     if desktop or not sys.platform.startswith("linux"):
         pytest.skip("the Docker engine runs in a virtual machine")
@@ -322,15 +318,20 @@ def prometheus_image(docker: Docker) -> str:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Yield the browser of this machine."""
+def playwright() -> Iterator[Playwright]:
+    """Yield what starts browsers: a process can have it only once."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Yield the browser of this machine."""
+    with playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser:
         yield browser
-        browser.close()
 
 
 def open_page(page: Page, url: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from conftest import Terminal, free_port, open_page, service_python, wait_until
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tools.processes import ROOT
 
@@ -116,6 +116,7 @@ def test_a_tick_passes_seven_files(
     page = browser.new_page()
     open_page(page, f"http://127.0.0.1:{port}")
     page.get_by_text("20").first.wait_for()
+    expect(page.locator("canvas")).to_have_count(2)  # the page has loaded all that it needs
 
     def tick() -> None:
         http.post(f"{api_url}/users/?user_id=20&name=Alice&age=20")

@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from conftest import CHROMIUM, free_port, wait_until
 from dashboard import System, total
-from playwright.sync_api import BrowserContext, Error, Locator, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Error, Locator, Page, Playwright, expect
 from proxies import Place, Proxies
 
 if sys.platform == "win32":
@@ -52,18 +52,14 @@ def proxies(system: System, tmp_path_factory: pytest.TempPathFactory) -> Proxies
 
 
 @pytest.fixture(scope="module")
-def context(proxies: Proxies) -> Iterator[BrowserContext]:
+def context(proxies: Proxies, playwright: Playwright) -> Iterator[BrowserContext]:
     """Yield a browser that finds the proxies at the public addresses, and nothing elsewhere."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
     rules = [rule for place in proxies.places.values() for rule in place.rules]
     mapping = ", ".join([*rules, "MAP * ~NOTFOUND"])
     arguments = ["--no-sandbox", f"--host-resolver-rules={mapping}"]
-    expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser.new_context(ignore_https_errors=True)
-        browser.close()
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    yield browser.new_context(ignore_https_errors=True)
+    browser.close()
 
 
 @pytest.fixture
