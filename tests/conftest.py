@@ -38,10 +38,9 @@ CHROMIUM = next((path for path in map(shutil.which, BROWSERS) if path), None)
 
 @pytest.hookimpl(wrapper=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Run the tests of containers in one process, one by one: they share names and ports."""
+    """Run the tests of containers and of browsers, which a new container disturbs, one by one."""
     for item in items:
-        if "docker" in getattr(item, "fixturenames", ()):
-            item.add_marker("docker")
+        if {"docker", "playwright"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker(pytest.mark.xdist_group("docker"))
     yield
 

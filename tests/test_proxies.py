@@ -27,7 +27,6 @@ NAMES = [
     "address",
 ]
 
-pytestmark = pytest.mark.xdist_group("proxies")  # all eight share an API and a dashboard
 PICTURE = "canvas => canvas.toDataURL()"
 
 
