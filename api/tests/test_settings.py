@@ -1,6 +1,7 @@
 """Settings: what each variable may be, and the one sentence about a wrong value."""
 
 import os
+import random
 import re
 import sqlite3
 import subprocess
@@ -250,6 +251,35 @@ NEVER = [
 @pytest.mark.parametrize("url", NEVER)
 def test_a_database_that_can_never_work_is_rejected(url: str) -> None:
     """The sentence says why, and does not contain the password."""
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL .+") as error:
+        read_settings({"DATABASE_URL": url})
+
+    assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def wrong_url(rng: random.Random) -> str:
+    """Return a URL with one mistake that no server can repair, and a password."""
+    word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 12)))
+    enums = ("sslmode", "channel_binding", "gssencmode", "target_session_attrs", "sslnegotiation")
+    query = rng.choice(
+        (
+            f"x_{word}={word}",
+            f"{rng.choice(enums)}=x{word}",
+            f"keepalives=x{word}",
+            f"sslcert=/nowhere/{word}.pem",
+            f"ssl_min_protocol_version=x{word}",
+        )
+    )
+    user = f"postgresql://{word}:secret-{word}"
+    port = rng.choice((0, 65_536, -1, 10 ** rng.randint(5, 30)))
+    return rng.choice((f"{user}@h/lab?{query}", f"{user}@h:{port}/lab", f"{user}%zz@h/lab"))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_generated_mistake_in_a_url(seed: int) -> None:
+    """Whatever can never work is rejected in one sentence, without the password."""
+    url = wrong_url(random.Random(seed))
     with pytest.raises(SettingsError, match=r"^DATABASE_URL .+") as error:
         read_settings({"DATABASE_URL": url})
 
