@@ -24,6 +24,7 @@ from learn.world import World
 
 LARGEST_FILE_BYTES = 1_000_000
 SHOWN_LINES = 6
+CLEANING_SECONDS = 20  # for a check that was stopped, to remove its containers
 
 
 def refuse_unreadable(file: Path) -> None:
@@ -72,7 +73,7 @@ async def run(loaded: Loaded, world: World) -> Verdict:
             example=running[-1].last_line() if running else "",
             look=f"{world.file.name}: a loop without an end, or a call without a timeout",
         )
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         return Verdict("VOID", seen=f"{BROKEN}: {type(error).__name__}: {error}")
 
 
@@ -84,11 +85,13 @@ def name_line(verdict: Verdict, program: Program) -> None:
         verdict.look += f" (an exception was raised in line {raised[-1]})"
 
 
-def end_with_input() -> None:
-    """End this process, and all that it started, when its input ends."""
+def end_with_input(loop: Any, task: asyncio.Task[Verdict]) -> None:
+    """Stop a check when the input of this process ends; end all that the check has started."""
 
     def wait() -> None:
         sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(task.cancel)
+        time.sleep(CLEANING_SECONDS)  # `main` ends this process, if it can
         kill_descendants()
         os._exit(1)
 
@@ -98,12 +101,13 @@ def end_with_input() -> None:
 def main(number: str, file: str, seed: str, *words: str) -> None:
     """Run a check and print its verdict."""
     adopt_orphans()
-    end_with_input()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="learn-", ignore_cleanup_errors=True) as folder:
         world = World(Path(file), int(seed), Path(folder), "no-op" not in words)
         loop: Any = asyncio.new_event_loop()
-        verdict = loop.run_until_complete(run(load(int(number)), world))
+        task = loop.create_task(run(load(int(number)), world))
+        end_with_input(loop, task)
+        verdict = loop.run_until_complete(task)
         for program in world.programs:
             if program.file == world.file and program.output.strip():
                 verdict.output = "\n".join(program.last_lines(SHOWN_LINES))

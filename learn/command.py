@@ -68,13 +68,15 @@ def learn(**given: Any) -> int:
         missions = list(map(load, numbers)) or [m for m in load_all() if not m.mission.needs_docker]
         return verify(missions, max(1, int(options.seeds)), not options.no_op_faults)
     if action == "report":
-        say_json([asdict(record) for _, record in sorted(Progress.read().items())])
+        print(json.dumps([asdict(each) for _, each in sorted(Progress.read().items())], indent=1))
         return 0
     loaded = load(numbers[0]) if numbers else None
     match action:
         case "learn":
             loaded = loaded or next_mission(Progress.read())
-            return work_on(loaded) if loaded else finished()
+            if loaded:
+                return work_on(loaded)
+            say("All missions are done. Again: `python3 lab.py learn N`, after `learn reset N`")
         case "check":
             return check_once(loaded or current(), options)
         case "hint":
@@ -98,12 +100,6 @@ def current() -> Loaded:
     return load(last_used(records))
 
 
-def finished() -> int:
-    """Say that all missions are done."""
-    say("All missions are done. Again: `python3 lab.py learn N`, after `learn reset N`")
-    return 0
-
-
 def check_once(loaded: Loaded, options: argparse.Namespace) -> int:
     """Check a file once, print the verdict, and return its exit code. Raises LabError."""
     if options.file and not options.file.is_file():
@@ -116,7 +112,8 @@ def check_once(loaded: Loaded, options: argparse.Namespace) -> int:
     verdict = check(loaded, file, seed)
     record = None if options.file else keep(loaded, verdict)
     if options.json:
-        say_json({"mission": loaded.number, "name": loaded.folder.name, **verdict.as_json()})
+        about = {"mission": loaded.number, "name": loaded.folder.name, **verdict.as_json()}
+        print(json.dumps(about, indent=1))
     elif record:
         tell(loaded, verdict, record)
     else:
@@ -149,8 +146,3 @@ def reset(loaded: Loaded) -> None:
     old = keep_old(file)
     learners_file(loaded)
     say(f"mission {loaded.number}: {shown(file)} is the starter again; yours is now {shown(old)}")
-
-
-def say_json(value: object) -> None:
-    """Print JSON."""
-    print(json.dumps(value, indent=1))

@@ -1,8 +1,10 @@
 """Docker, for the missions that need it."""
 
 import asyncio
+import contextlib
 import os
 import re
+import socket
 from typing import Any
 
 from learn.verdict import Void
@@ -28,11 +30,15 @@ async def run(*command: str, seconds: float = 30, **variables: str) -> tuple[int
         )
     except OSError as error:
         return 127, str(error)
+    working = asyncio.create_task(process.communicate())
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), seconds)
+        output, _ = await asyncio.wait_for(asyncio.shield(working), seconds)
     except TimeoutError:
         process.kill()
         return 124, f"no result after {seconds:g} s"
+    except asyncio.CancelledError:  # half a start could not be removed
+        await asyncio.wait({working}, timeout=seconds)
+        raise
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", output.decode(errors="replace"))  # colors
     return process.returncode or 0, text.strip()
 
@@ -52,13 +58,14 @@ async def require_docker() -> None:
         raise Void(f"this mission needs an image of Docker: run `docker pull {IMAGE}` once")
 
 
-async def remove_old(prefix: str) -> None:
-    """Remove what a killed check has left: containers and networks that are minutes old."""
-    form = "{{.ID}} {{.RunningFor}}"
-    _, listed = await docker("ps", "--all", "--filter", f"name={prefix}", "--format", form)
-    ages = {"minutes", "hours", "days", "weeks", "months"}
-    old = [line.split()[0] for line in listed.splitlines() if ages & set(line.split())]
-    if old:
-        await docker("rm", "--force", *old)
-        _, networks = await docker("network", "ls", "--quiet", "--filter", f"name={prefix}")
-        await docker("network", "rm", *networks.split())  # not those that are in use
+async def remove_old() -> None:
+    """Remove what killed checks have left: the port in the name is no longer reserved."""
+    for listing, removal in (
+        ("ps --all --format {{.Names}}", "rm --force --volumes"),
+        ("network ls --format {{.Name}}", "network rm"),
+    ):
+        _, listed = await docker(*listing.split(), "--filter", "name=learn-")
+        for name, port in re.findall(r"^(learn-(\d{5})(?!\d).*)$", listed, re.M):
+            with socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", int(port)))  # as `free_port` does
+                await docker(*removal.split(), name)

@@ -18,6 +18,7 @@ from tools.machine import ROOT
 from tools.processes import OWN_GROUP, Stopped, end, stop_requested
 
 LOCK = ROOT / ".lab" / "environment.lock"
+CLEANING_SECONDS = 25  # after an interrupt: longer than the check itself needs
 GRACE_SECONDS = 20  # beyond the mission's limit, for the start of the check and its end
 
 
@@ -59,7 +60,7 @@ def check(loaded: Loaded, file: Path, seed: int, faults: bool = True) -> Verdict
             process.stdin.close()  # type: ignore[union-attr]
         if process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(CLEANING_SECONDS)
         end(process)
         reader.join(5)
         process.stdout.close()  # type: ignore[union-attr]

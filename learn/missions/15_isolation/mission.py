@@ -1,13 +1,12 @@
 """The world and the check of mission 15: looks at a container, fills its memory, and stops it."""
 
-import secrets
+import contextlib
 
 from learn.containers import IMAGE, docker, docker_variables, remove_old, require_docker
 from learn.missions import Mission, Real
 from learn.verdict import Fail, Void
-from learn.world import World
+from learn.world import World, free_port
 
-PREFIX = "learn-isolation-"
 HUNGRY = "x = bytearray(b'x' * 600_000_000); print(len(x))"
 KILLED = "137"  # 128 + SIGKILL
 STOP_SECONDS = 3
@@ -50,13 +49,16 @@ MISSION = Mission(
 async def check(world: World) -> None:
     """Start the container; look at it; remove it."""
     await require_docker()
-    await remove_old(PREFIX)
-    name = PREFIX + secrets.token_hex(4)
+    await remove_old()
+    name = f"learn-{free_port()}"  # `remove_old` asks for this port
     try:
         variables = {"CONTAINER": name, "IMAGE": IMAGE, **docker_variables()}
         await world.run(15, **variables)
         await judge(world, name)
     finally:
+        for program in world.programs:
+            with contextlib.suppress(Fail):  # its `docker run` must not come after our `docker rm`
+                await program.ended(5)
         await docker("rm", "--force", "--volumes", name)
 
 

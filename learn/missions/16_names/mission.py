@@ -1,6 +1,5 @@
 """The world and the check of mission 16: starts a Compose file, and tries to connect to it."""
 
-import secrets
 from dataclasses import dataclass
 
 from learn.containers import (
@@ -15,7 +14,6 @@ from learn.missions import Mission, Real
 from learn.verdict import Fail, Void
 from learn.world import World, free_port
 
-PREFIX = "learn-names-"
 CREATED_SECONDS = 8  # after the start, at most
 ENOUGH_LINES = 15  # of the simulator: then it will not create anybody any more
 UNRESOLVED = ("name resolution", "not known", "No address")
@@ -98,12 +96,12 @@ async def check(world: World) -> None:
     """Start what the program prints; look at it; remove it."""
     await require_docker()
     command = await compose_command()
-    await remove_old(PREFIX)
+    await remove_old()
     port = free_port()
     program = await world.run(10, PORT=str(port), **docker_variables())
     file = world.folder / "docker-compose.yml"
     file.write_text(program.output, encoding="utf-8")
-    compose = Compose(command, PREFIX + secrets.token_hex(4), str(file), port)
+    compose = Compose(command, f"learn-{port}", str(file), port)
     try:
         code, output = await compose("up", "--detach")
         if code:
