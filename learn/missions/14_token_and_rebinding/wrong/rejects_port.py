@@ -1,6 +1,6 @@
 """Compares Host with the name alone. But a browser sends the port, too.
 
-Seen: friends who were rejected: …
+Seen: allowed requests that were rejected: …
 """
 
 import hmac
