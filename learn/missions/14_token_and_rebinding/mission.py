@@ -25,10 +25,11 @@ MISSION = Mission(
         "A page cannot choose its `Host` and `Origin`: the browser sets them. So these two "
         "headers tell you from which site a request comes.",
         "Compare whole values, not parts: `localhost.evil.example` contains `localhost`. First "
-        "make small letters, and cut off the port.",
-        'Host: `host.partition(":")[0] in ("localhost", "127.0.0.1")`. Origin: absent, or equal '
-        'to f"http://{host}". Token: hmac.compare_digest with f"Bearer {TOKEN}", as bytes. '
-        "Check Host also for GET.",
+        "make small letters. Compare Host without its port, but Origin with the whole Host.",
+        'With `host = self.headers["Host"].lower()`: `host.partition(":")[0] in ("localhost", '
+        '"127.0.0.1")`, also for GET. Origin: absent, or equal to f"http://{host}". Token: '
+        'hmac.compare_digest with f"Bearer {TOKEN}", as bytes. It takes the same time for each '
+        "wrong token; `==` takes longer if more letters are right, so a token could be guessed.",
     ),
     real=(
         Real("api/middleware.py", "RequestMiddleware._refusal", "Host, Origin and token, in turn"),
