@@ -29,7 +29,8 @@ MISSION = Mission(
     board="The kernel limits a container, and it is one kernel for all containers. What does a "
     "virtual machine isolate that a container does not?",
     hints=(
-        "Three options of `docker run`: for the user, for the memory, and for a small process 1.",
+        "Three options of `docker run`: for the user, for the memory, and for a small process 1. "
+        "Each word of an option is its own string in the list.",
         "`--user` takes a number. A limit for memory is `--memory`; `--memory-reservation` is "
         "none. Process 1 needs a handler for SIGTERM, and `--init` adds such a process.",
         'OPTIONS = ["--user", "10001", "--memory", "128m", "--init"]',
@@ -79,7 +80,9 @@ async def start(world: World, variables: dict[str, str]) -> None:
         lines = [line for line in said.splitlines() if line.strip() and not USAGE.search(line)]
         if not lines or "CalledProcessError" not in error:
             raise
-        look = f"{world.file.name}: OPTIONS: is each word of an option its own string in the list?"
+        look = f"{world.file.name}: OPTIONS"
+        if lines and lines[-1].startswith("unknown"):
+            look += ": is each word of an option its own string in the list?"
         seen = "Docker could not start the container"
         raise Fail("`docker run` starts the container", seen, lines[-1], look) from None
 
