@@ -33,14 +33,14 @@ for target in sys.argv[1:]:
 MISSION = Mission(
     minutes=10,
     aim="connect services by name in a network of Docker, and publish a port only to this machine",
-    prediction="In the starter the simulator asks http://localhost:8000, where the API listens "
+    prediction="In the starter the simulator asks http://127.0.0.1:8000, where the API listens "
     "on this machine. How many users does it create?",
-    why="Inside of the simulator's container, localhost is this container. No API listens there.",
+    why="Inside of the simulator's container, 127.0.0.1 is this container. No API listens there.",
     result="The starter creates nobody; the solution creates users, and no outsider can connect.",
     board="A container gets a new address at each start. Who knows the new address, and how long "
     "may a client remember the old one?",
     hints=(
-        "What is `localhost` inside of a container? And which two services are in one network?",
+        "What is `127.0.0.1` inside of a container? And which two services are in one network?",
         "A service's name in the Compose file is its host name, for services in the same network. "
         'A published port "8000:8000" is open on all addresses of the machine.',
         "API_BASE_URL: http://api:8000; `networks: [inside]` for both; "
@@ -101,12 +101,16 @@ async def check(world: World) -> None:
     program = await world.run(10, PORT=str(port), **docker_variables())
     file = world.folder / "docker-compose.yml"
     file.write_text(program.output, encoding="utf-8")
+    world.programs.remove(program)  # so the verdict does not repeat the Compose file
     compose = Compose(command, f"learn-{port}", str(file), port)
     try:
         code, output = await compose("up", "--detach")
         if code:
             last = (output.splitlines() or [""])[-1]
-            raise Fail("Compose starts the file", "Compose could not start it", last, "COMPOSE")
+            look = f"{world.file.name}: COMPOSE"
+            if last.startswith("yaml"):
+                look += ", at about this line: is it indented as in the starter?"
+            raise Fail("Compose starts the file", "Compose could not start it", last, look)
         await judge(world, compose)
     finally:
         await compose("down", "--timeout", "1", "--volumes", "--remove-orphans")

@@ -13,7 +13,7 @@ services:
     image: python:3.13-slim
     init: true
     environment:
-      API_BASE_URL: http://localhost:8000
+      API_BASE_URL: http://127.0.0.1:8000
     command:
       - python
       - -uc
