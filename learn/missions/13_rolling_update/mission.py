@@ -227,6 +227,10 @@ async def check(world: World) -> None:
 def judge_the_end(rollout: Rollout, file: str) -> None:
     """Raise Fail unless three replicas of version 2, and no others, are left."""
     expected = f"at the end {REPLICAS} replicas of version 2 are in the load balancer, no others"
+    added = [each for each in rollout.running() if each.number > REPLICAS and each.version != 2]
+    if added:
+        seen = f"a replica was started with version {added[0].version}"
+        raise Fail(expected, seen, f"replica {added[0].number}", f"{file}: the call of /start")
     old = [replica.number for replica in rollout.running() if replica.version == 1]
     if old:
         seen = f"replicas of version 1 that still run: {len(old)}"
@@ -235,3 +239,6 @@ def judge_the_end(rollout: Rollout, file: str) -> None:
     if len(left) != REPLICAS or len(rollout.balanced) != REPLICAS:
         known = f"the load balancer knows {len(rollout.balanced)} replicas; {len(left)} of them run"
         raise Fail(expected, known, "", f"{file}: the calls of /add and /remove")
+    if extra := [each.number for each in rollout.running() if each not in rollout.balanced]:
+        seen = f"replicas that run, but get no requests: {len(extra)}"
+        raise Fail(expected, seen, f"replica {extra[0]} was not stopped", f"{file}: /start, /stop")
