@@ -4,8 +4,8 @@ import asyncio
 import os
 import time
 
-READY_AT = time.monotonic() + 0.6  # until then it reads its data
-REQUEST_SECONDS = 0.1
+READY_AT = time.monotonic() + float(os.environ["READY_SECONDS"])  # until then it reads its data
+REQUEST_SECONDS, LARGE_SECONDS = 0.1, 2
 
 
 async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -15,7 +15,7 @@ async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     if path != b"/health" and time.monotonic() < READY_AT:
         status = b"503 Service Unavailable"
     elif path.startswith(b"/carts"):
-        await asyncio.sleep(REQUEST_SECONDS)
+        await asyncio.sleep(LARGE_SECONDS if path == b"/carts/large" else REQUEST_SECONDS)
     body = os.environ["VERSION"].encode()
     writer.write(b"HTTP/1.1 %s\r\nConnection: close\r\n\r\n%s" % (status, body))
     await writer.drain()
