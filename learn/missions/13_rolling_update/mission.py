@@ -85,10 +85,9 @@ class Rollout:
         self.replicas: dict[int, Replica] = {}
         self.balanced: list[Replica] = []
         self.outcomes: Counter[str] = Counter()
-        self._numbers, self._turn = count(1), 0
+        self._numbers, self._turns = count(1), count()
         self._late = REPLICAS + world.random.randint(1, REPLICAS)
         self._busy = world.random.randint(1, REPLICAS) if world.faults else 0
-        self._large: asyncio.Task[bytes] | None = None
 
     async def start(self, version: int) -> Replica:
         """Start a process; it listens a moment later."""
@@ -103,8 +102,8 @@ class Rollout:
 
     async def is_ready(self, replica: Replica) -> bool:
         """Return whether a replica can work."""
-        url = f"http://127.0.0.1:{replica.port}/ready"
-        return (await self.world.call("GET", url)).status == 200
+        url = replica.about()["url"]
+        return (await self.world.call("GET", f"{url}/ready")).status == 200
 
     async def has_passed(self, requests: int) -> bool:
         """Return whether so many requests have got an outcome."""
@@ -147,19 +146,18 @@ class Rollout:
                 status, body = "200 OK", await self.command(method, target)
             except (LookupError, ValueError) as error:
                 status, body = "404 Not Found", {"error": f"{target}: {error!r}"}
-            head = f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n"
-            writer.write(f"{head}{json.dumps(body)}".encode())
+            text = json.dumps(body)
+            writer.write(f"HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{text}".encode())
             await writer.drain()
 
     async def balance(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one request of a customer to the next replica, and count what came of it."""
         with closing(writer):
             head = await reader.readuntil(b"\r\n\r\n")
-            self._turn += 1
             if not self.balanced:
                 self.outcomes["empty"] += 1
                 return
-            replica = self.balanced[self._turn % len(self.balanced)]
+            replica = self.balanced[next(self._turns) % len(self.balanced)]
             writer.write(await self.pass_on(replica, head))
 
     async def pass_on(self, replica: Replica, head: bytes) -> bytes:
@@ -172,10 +170,8 @@ class Rollout:
                 to_server.write(head)
                 response = await there.read()
             outcome = {b"200": "done", b"503": "not ready"}.get(response[9:12], "lost")
-        except ConnectionRefusedError:
-            outcome = "refused"
-        except OSError:
-            outcome = "lost"
+        except OSError as error:
+            outcome = "refused" if isinstance(error, ConnectionRefusedError) else "lost"
         finally:
             replica.connections -= 1
         self.outcomes[outcome] += 1
@@ -204,15 +200,13 @@ async def listen(serve: object) -> int:
 async def check(world: World) -> None:
     """Let customers send requests while the program replaces all replicas."""
     rollout = Rollout(world)
-    for _ in range(REPLICAS):
-        rollout.balanced.append(await rollout.start(1))
+    rollout.balanced = [await rollout.start(1) for _ in range(REPLICAS)]
     url = f"http://127.0.0.1:{await listen(rollout.control)}"
     port = await listen(rollout.balance)
     for replica in rollout.balanced:
         if not await world.until(partial(rollout.is_ready, replica), 15):
             raise Void(f"version 1 did not start: {replica.program.output[-300:]}")
-    customers = [customer(port) for _ in range(CUSTOMERS if world.faults else 0)]
-    tasks = [asyncio.create_task(each) for each in customers]
+    tasks = [asyncio.create_task(customer(port)) for _ in range(world.faults * CUSTOMERS)]
     program = await world.start(CONTROL_URL=url)
     try:
         code = await program.ended(MOST_SECONDS)
@@ -241,18 +235,16 @@ async def check(world: World) -> None:
 def judge_the_end(rollout: Rollout, file: str) -> None:
     """Raise Fail unless three replicas of version 2, and no others, are left."""
     expected = f"at the end {REPLICAS} replicas of version 2 are in the load balancer, no others"
-    added = [each for each in rollout.running() if each.number > REPLICAS and each.version != 2]
-    if added:
-        seen = f"a replica was started with version {added[0].version}"
-        raise Fail(expected, seen, f"replica {added[0].number}", f"{file}: the call of /start")
-    old = [replica.number for replica in rollout.running() if replica.version == 1]
-    if old:
-        seen = f"replicas of version 1 that still run: {len(old)}"
-        raise Fail(expected, seen, f"replica {old[0]} was not stopped", f"{file}: the last step")
+    old = [each for each in rollout.running() if each.version == 1]
+    extra = [each for each in rollout.running() if each not in rollout.balanced]
+    for what, found, step in (
+        ("replicas of version 1 that still run", old, "the last step"),
+        ("replicas that run, but get no requests", extra, "/start and /stop"),
+    ):
+        if found:
+            example = f"replica {found[0].number} has version {found[0].version}"
+            raise Fail(expected, f"{what}: {len(found)}", example, f"{file}: {step}")
     left = [replica for replica in rollout.balanced if replica.program.code is None]
     if len(left) != REPLICAS or len(rollout.balanced) != REPLICAS:
         known = f"the load balancer knows {len(rollout.balanced)} replicas; {len(left)} of them run"
         raise Fail(expected, known, "", f"{file}: the calls of /add and /remove")
-    if extra := [each.number for each in rollout.running() if each not in rollout.balanced]:
-        seen = f"replicas that run, but get no requests: {len(extra)}"
-        raise Fail(expected, seen, f"replica {extra[0]} was not stopped", f"{file}: /start, /stop")
