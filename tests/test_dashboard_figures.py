@@ -117,6 +117,7 @@ def test_a_chart_is_saved_with_its_numbers(system: System, page: Page) -> None:
     turn_to(page, "System", "The system")
     for number in range(3):
         page.get_by_role("button", name="Numbers").nth(number).click()
+        expect(page.get_by_role("table").first).to_be_visible()  # there are numbers
         with page.expect_download() as download:
             page.get_by_role("button", name="CSV").click()
         head = download.value.path().read_text("utf-8-sig").splitlines()[0]
