@@ -353,7 +353,7 @@ def test_a_slow_write(system: System, page: Page, misbehaving: str) -> None:
 def test_the_pictures_of_the_documents(system: System, page: Page) -> None:
     """With users arriving, each page is as the documents show it, and no picture is a heavy one.
 
-    Only with `lab.py test --long` does it wait until the live page has four bars of the past.
+    Only with `lab.py test --long` does it wait for four bars of the past, and for the colours.
     """
     system.start_api()
     seeded = {"API_BASE_URL": system.api_url, "SIMULATION_SEED": "7"}
@@ -373,9 +373,11 @@ def test_the_pictures_of_the_documents(system: System, page: Page) -> None:
             expect(page.get_by_test_id("data-grid-canvas")).to_be_visible()
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(4_500 if LONG else 0)  # until the server has coloured the charts
             pictures.append(picture(page, f"documents/{name}{'-dark' if scheme == 'dark' else ''}"))
     page.emulate_media(color_scheme="light")
     turn_to(page, "Live", titles["live"])
     page.set_viewport_size(PHONE)
+    page.wait_for_timeout(4_500 if LONG else 0)
     pictures.append(picture(page, "documents/live-phone"))
     assert all(10_000 < each.stat().st_size < 150_000 for each in pictures)
