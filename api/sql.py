@@ -207,8 +207,8 @@ class SqlStore:
     def _check_writes(self, db: Any) -> None:
         """Change nothing; fail if a lock, a full disk or a missing privilege prevents writes.
 
-        Only the first time, correct the counters: somebody may have changed users by SQL. If there
-        are too many users to count, this fails once.
+        Only the first time, correct the counters: users may have been changed by SQL. If there are
+        too many users to count, this fails once.
         """
         db.execute("UPDATE schema_version SET version = version")  # other processes wait
         db.execute("INSERT INTO users (user_id, bucket, name, age) SELECT 0, 0, '', 0 WHERE 1 = 0")

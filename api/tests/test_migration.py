@@ -1,4 +1,4 @@
-"""The tables' rules, their change from version 1, and counters that somebody else made wrong."""
+"""The tables' rules, their change from version 1, and counters that SQL made wrong."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ WRONG = (sqlite3.IntegrityError, psycopg.IntegrityError)
 
 
 def execute(url: str, *statements: str) -> list[Any]:
-    """Execute statements as somebody else than the API; return the rows of the last one."""
+    """Execute statements as another program than the API; return the rows of the last one."""
     with closing(engine_for(url).connect()) as db:
         for statement in statements:
             cursor = db.execute(statement)
@@ -214,7 +214,7 @@ FOREIGN = (
 
 
 def test_a_start_corrects_the_counts(database_url: str) -> None:
-    """Somebody has created, deleted and changed users by SQL: the next start counts them right."""
+    """Users were created, deleted and changed by SQL: the next start corrects the counts."""
     users = {i: Record("Al", 20 + i) for i in range(5)}
 
     async def scenario(store: Store) -> None:

@@ -147,7 +147,7 @@ def refuse_useless(useful: float, usual: float, overloaded: Counter[str], file: 
     seen = f"{useful:.0f} useful responses a second under three times the load, "
     if not overloaded["503"]:
         look = f"{file}: how long is the queue, and how long does the last one wait?"
-        raise Fail(expected, seen + "and it rejected nobody", gone, look)
+        raise Fail(expected, seen + "and it rejected no request", gone, look)
     if useful < ENOUGH * usual:
         seen += f"although it rejected {overloaded['503']} requests: the others waited too long"
         raise Fail(expected, seen, gone, f"{file}: how long does the last one in the queue wait?")

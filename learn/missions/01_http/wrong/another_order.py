@@ -1,4 +1,4 @@
-"""Deletes before it changes. So nobody is left whose age could be invalid, and the status is
+"""Deletes before it changes. So no user is left whose age could be invalid, and the status is
 still 422: the API looks at the values first.
 
 Seen: call 5 of the task was sent, but not in this order

@@ -1,4 +1,4 @@
-"""Waits at most 0.3 seconds, and responds with 200 in any case. Nobody has computed these totals.
+"""Waits at most 0.3 seconds, and responds with 200 in any case. No total was computed.
 
 Seen: … responses a second, more than the tax computer can compute
 """

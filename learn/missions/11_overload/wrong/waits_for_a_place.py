@@ -1,6 +1,6 @@
 """Bounds the queue, but waits for a place in it. So the requests wait in another queue.
 
-Seen: … under three times the load, and it rejected nobody
+Seen: … under three times the load, and it rejected no request
 """
 
 import os
