@@ -24,7 +24,8 @@ STATS_BYTES = 2_000
 PGBENCH_CLIENTS = 10
 STATEMENTS = {
     "create": "\\set n :n + 1\n\\set id :first + :client_id * 1000000 + :n\n"
-    "INSERT INTO users (user_id, bucket, name, age) VALUES (:id, :id % 16, 'Alice Johnson', 30)"
+    "\\set bucket :id % 16\n"
+    "INSERT INTO users (user_id, bucket, name, age) VALUES (:id, :bucket, 'Alice Johnson', 30)"
     " ON CONFLICT DO NOTHING;\n",
     "get": "\\set id random(0, 999)\n"
     "SELECT user_id, name, age FROM users WHERE user_id IN (:id);\n",
